@@ -1,0 +1,100 @@
+"""What every test may rely on: no network, one thread for each process, tiny random models with a tokenizer.
+
+The models say nothing sensible; they are for shapes, seeds and plumbing. Fixtures are built once in a session
+and shared: `copy.deepcopy` what a test wants to change.
+"""
+
+import os
+
+# Before torch and transformers are imported: no look at the Hub, and no threads fighting over the cores.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from conv_dlm.models import LLaDAModelLM
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|start|>", "<|end|>", "<|mask|>")  # pad, bos, eos, mask: ids 0 to 3
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: any text, 256 bytes + 4 special tokens, pads on the left."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *alphabet))}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    pad, bos, eos, mask = SPECIAL_TOKENS
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=pad, bos_token=bos, eos_token=eos, mask_token=mask,
+        padding_side="left", model_max_length=256,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def random_llada(**overrides: object) -> "LLaDAModelLM":
+    """A LLaDA with 2 layers of width 32 for `byte_tokenizer`, seeded, in fp32 and eval mode.
+
+    Args:
+        overrides:
+            Config keys of the original checkpoints (`d_model`, `n_layers`, ...) that replace the tiny ones.
+    """
+    from conv_dlm.models import LLaDAConfig, LLaDAModelLM
+
+    settings = dict(
+        d_model=32, n_layers=2, n_heads=4, n_kv_heads=4, mlp_hidden_size=48, max_sequence_length=256,
+        vocab_size=260, embedding_size=260, pad_token_id=0, bos_token_id=1, eos_token_id=2, mask_token_id=3,
+        rope_theta=10000.0, weight_tying=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LLaDAModelLM(LLaDAConfig(**(settings | overrides)))
+        for parameter in model.parameters():
+            if parameter.dim() > 1:  # wide enough that logits differ by more than rounding
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def make_llada() -> Callable[..., "LLaDAModelLM"]:
+    """`random_llada`, for tests that need a model of their own."""
+    return random_llada
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with a chat template; ids: pad 0, bos 1, eos 2, mask 3."""
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_llada() -> "LLaDAModelLM":
+    """A random LLaDA that fits `tiny_tokenizer`."""
+    return random_llada()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(
+    tiny_llada: "LLaDAModelLM",
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with `tiny_llada` and `tiny_tokenizer` as `save_pretrained` writes them."""
+    folder = tmp_path_factory.mktemp("tiny-llada")
+    tiny_llada.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
