@@ -1,0 +1,14 @@
+"""Masked diffusion LMs as native Transformers models; importing this room registers them with the Auto classes."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+
+from conv_dlm.models.llada.configuration_llada import LLaDAConfig
+from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
+
+__all__ = ["LLaDAConfig", "LLaDAModelLM"]
+
+for _config, _model in ((LLaDAConfig, LLaDAModelLM),):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    # Existing scripts load LLaDA with `AutoModel` and expect logits: every door leads to the LM.
+    for _auto in (AutoModel, AutoModelForMaskedLM, AutoModelForCausalLM):
+        _auto.register(_config, _model, exist_ok=True)

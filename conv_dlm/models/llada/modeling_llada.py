@@ -1,0 +1,240 @@
+"""LLaDA (arXiv 2502.09992): a bidirectional Llama that reads and writes the original checkpoints.
+
+Transformers' Llama blocks, with three differences: no causal mask, rotary embedding applied in float32 (as the original
+does; it matters in bfloat16), and tensor names of the original files (`WEIGHT_NAMES`).
+Shapes: B rows, L positions, W kept positions, D width, H head size, V logits.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
+from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
+    LlamaDecoderLayer,
+    LlamaPreTrainedModel,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.models.llada.configuration_llada import LLaDAConfig
+
+# Original name -> name here, applied in order when loading and backwards when saving. `ff_out` names both the output
+# head and the down projection of a block, so the rules of the whole model are anchored.
+WEIGHT_NAMES = [
+    WeightRenaming(r"^model\.transformer\.wte\.", "^model.embed_tokens."),
+    WeightRenaming(r"^model\.transformer\.ln_f\.", "^model.norm."),
+    WeightRenaming(r"^model\.transformer\.ff_out\.", "^lm_head."),
+    WeightRenaming(r"^model\.transformer\.blocks\.", "^model.layers."),
+    WeightRenaming(r"\.q_proj\.", ".self_attn.q_proj."),
+    WeightRenaming(r"\.k_proj\.", ".self_attn.k_proj."),
+    WeightRenaming(r"\.v_proj\.", ".self_attn.v_proj."),
+    WeightRenaming(r"\.attn_out\.", ".self_attn.o_proj."),
+    WeightRenaming(r"\.attn_norm\.", ".input_layernorm."),
+    WeightRenaming(r"\.ff_norm\.", ".post_attention_layernorm."),
+    WeightRenaming(r"\.ff_proj\.", ".mlp.gate_proj."),
+    WeightRenaming(r"\.up_proj\.", ".mlp.up_proj."),
+    WeightRenaming(r"\.ff_out\.", ".mlp.down_proj."),
+]
+register_checkpoint_conversion_mapping("llada", WEIGHT_NAMES, overwrite=True)
+
+
+class LLaDAAttention(LlamaAttention):
+    """Llama's attention in both directions; queries and keys are rotated in float32 and rounded once."""
+
+    def __init__(self, config: LLaDAConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.is_causal = False  # read by SDPA and by flash attention when there is no mask
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`hidden_states` [B, L, D] -> [B, L, D]; `position_embeddings` are cos and sin [B, L, H], float32."""
+        heads_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query = self.q_proj(hidden_states).view(heads_shape).transpose(1, 2)
+        key = self.k_proj(hidden_states).view(heads_shape).transpose(1, 2)
+        value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
+
+        rotated = apply_rotary_pos_emb(query.float(), key.float(), *position_embeddings)
+        query, key = (x.to(value.dtype) for x in rotated)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+
+        attend: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.attention_dropout if self.training else 0.0
+        output, weights = attend(
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+        )
+        return self.o_proj(output.flatten(2)), weights
+
+
+class LLaDADecoderLayer(LlamaDecoderLayer):
+    """Llama's block around [`LLaDAAttention`]."""
+
+    def __init__(self, config: LLaDAConfig, layer_idx: int):
+        super().__init__(config, layer_idx)
+        self.self_attn = LLaDAAttention(config, layer_idx)
+
+
+class LLaDAPreTrainedModel(LlamaPreTrainedModel):
+    config: LLaDAConfig
+    config_class = LLaDAConfig
+    _no_split_modules = ["LLaDADecoderLayer"]
+    _supports_context_parallel = False  # ring attention in Transformers is causal only
+    _can_record_outputs = {"hidden_states": LLaDADecoderLayer, "attentions": LLaDAAttention}
+
+
+class LLaDAModel(LLaDAPreTrainedModel):
+    """The blocks without the output head."""
+
+    def __init__(self, config: LLaDAConfig):
+        config.validate_architecture()  # keys may have been set after the config was made
+        super().__init__(config)
+        # No `padding_idx`: LLaDA pads with EOS, and it would freeze the gradient of the EOS embedding.
+        self.embed_tokens = nn.Embedding(config.embedding_size, config.d_model)
+        self.layers = nn.ModuleList(LLaDADecoderLayer(config, i) for i in range(config.n_layers))
+        self.norm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """See [`LLaDAModelLM.forward`]; gives `last_hidden_state` [B, L, D]."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        if position_ids is None:
+            # Rotary embedding sees differences only, so counting across left padding gives the same logits.
+            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen)[None]
+
+        mask = create_bidirectional_mask(
+            self.config, inputs_embeds, attention_mask, past_key_values=past_key_values
+        )
+        # The tensor given to `rotary_emb` decides the dtype of cos and sin.
+        position_embeddings = self.rotary_emb(inputs_embeds.new_empty(0, dtype=torch.float32), position_ids)
+
+        hidden_states = inputs_embeds
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask=mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=position_embeddings,
+                **kwargs,
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
+        )
+
+
+class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):
+    """LLaDA with its output head: ids, some of them masked, to logits for every position."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: LLaDAConfig):
+        super().__init__(config)
+        self.model = LLaDAModel(config)
+        self.lm_head = nn.Linear(config.d_model, config.embedding_size, bias=False)
+        self.loss_type = "ForMaskedLM"
+        self.post_init()
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        self.config.embedding_size = self.config.vocab_size = embeddings.weight.shape[0]
+        return embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Denoiser's logits, for the token at the same position (not shifted).
+
+        Args:
+            input_ids (`LongTensor` [B, L]), or inputs_embeds (`Tensor` [B, L, D]):
+                The canvas.
+            attention_mask (`Tensor` [B, L], *optional*):
+                1 for tokens, 0 for padding, on either side; a ready 4-D mask is used as it is.
+            position_ids (`LongTensor` [B, L] or [1, L], *optional*, defaults to 0 .. L-1):
+                Positions of the tokens in `input_ids`.
+            past_key_values (`Cache`, *optional*):
+                Keys and values of other positions, seen in addition; attention goes both ways, so they are only
+                right as long as nothing that they depend on changes.
+            labels (`LongTensor` [B, L], *optional*):
+                Target of each position, -100 where there is none: gives `loss`, the cross-entropy at the same
+                position, averaged over targets (or over `num_items_in_batch`). With `logits_to_keep`, over the
+                targets at kept positions.
+            logits_to_keep (`int` or `LongTensor` [W] or [B, W], *optional*, defaults to `0`):
+                Positions to project to the vocabulary: the last n (0 for all), the same for all rows, or given for
+                each row.
+
+        Returns:
+            `CausalLMOutputWithPast` with `logits` [B, W, V] in the model's dtype.
+        """
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            labels = slice_logits_to_keep(labels[..., None], logits_to_keep)
+            loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1], **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
