@@ -1,0 +1,123 @@
+"""The project's chores: each sets up what it needs in `.venv` first. Needs Python 3.11 and nothing else.
+
+    python3 dev.py demo                ask the embedded model a question and watch it denoise the answer
+    python3 dev.py test [-k conv ...]  ruff, mypy and the quick tests; further words go to pytest
+    python3 dev.py test-all            the same with the slow tests, and those for a GPU where there is one
+    python3 dev.py lint                ruff and mypy
+    python3 dev.py build               wheel and sdist into dist/
+    python3 dev.py clean               remove .venv and what the tools left behind
+
+`make demo`, `make test` and so on are the same commands.
+"""
+
+from __future__ import annotations  # an older Python must get as far as the message that it is too old
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+EXTRAS = {"demo": "", "dev": "[train,quant,dev]"}
+
+QUESTION = "Tom has 3 boxes with 12 pencils each. He gives 7 pencils to his sister. How many are left?"
+
+
+def main(words: list[str]) -> int:
+    if sys.version_info < (3, 11):
+        sys.exit(f"conv-dlm needs Python 3.11 or newer, not {sys.version.split()[0]}; try python3.11.")
+    chores: dict[str, Callable[[list[str]], int]] = {
+        "demo": demo, "test": test, "test-all": test_all, "lint": lint, "build": build, "clean": clean,
+    }
+    if not words or words[0] not in chores:
+        print(__doc__)
+        return 0 if words in (["-h"], ["--help"]) else 2
+    os.chdir(ROOT)
+    return chores[words[0]](words[1:])
+
+
+def demo(words: list[str]) -> int:
+    set_up("demo")
+    options = ["--decode-type", "conv", *words]
+    print(f'$ conv-dlm generate "{QUESTION}" {" ".join(options)}\n', flush=True)
+    return run(BIN / "conv-dlm", "generate", QUESTION, *options)
+
+
+def test(words: list[str]) -> int:
+    return lint([]) or run(PYTHON, "-m", "pytest", *words)
+
+
+def test_all(words: list[str]) -> int:
+    return test(["-m", "slow or not slow", *words])
+
+
+def lint(words: list[str]) -> int:
+    set_up("dev")
+    return run(PYTHON, "-m", "ruff", "check", ".", *words) or run(PYTHON, "-m", "mypy")
+
+
+def build(words: list[str]) -> int:
+    set_up("dev")
+    return run(PYTHON, "-m", "hatchling", "build", *words)
+
+
+def clean(words: list[str]) -> int:
+    for name in (".venv", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"):
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    return 0
+
+
+def run(*command: str | Path) -> int:
+    """Run in the foreground, on the same terminal; Ctrl-C reaches the child, whose exit status counts."""
+    with subprocess.Popen([str(word) for word in command]) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
+
+
+def set_up(kind: str) -> None:
+    """Make `.venv` hold the package and its extras for `kind`; does nothing where that is so already.
+
+    A stamp in `.venv` names what was installed: the installation is repeated when the requirements or the
+    pinned versions change, and `demo` is content with what `dev` has installed.
+    """
+    ingredients = (ROOT / "pyproject.toml").read_bytes() + (ROOT / "constraints.txt").read_bytes()
+    digest = hashlib.sha256(ingredients + sys.version.encode()).hexdigest()
+    stamps = {name: VENV / f"installed-{name}" for name in EXTRAS}
+    good_enough = [stamps["dev"], stamps[kind]]
+    if PYTHON.exists() and any(stamp.is_file() and stamp.read_text() == digest for stamp in good_enough):
+        return
+    started = time.monotonic()
+    print(f"Setting up .venv for `{kind}`; the first time takes minutes (PyTorch is large) ...", flush=True)
+    if not PYTHON.exists():
+        try:
+            quietly([sys.executable, "-m", "venv", str(VENV)], "On Debian, `apt install python3-venv` helps.")
+        except BaseException:  # Ctrl-C too: half an environment would look like a whole one the next time
+            shutil.rmtree(VENV, ignore_errors=True)
+            raise
+    quietly(
+        [str(PYTHON), "-m", "pip", "install", "-c", "constraints.txt", "-e", f".{EXTRAS[kind]}"],
+        "pip's own settings apply, for a proxy or a mirror say (PIP_PROXY, PIP_INDEX_URL, ...).",
+    )
+    stamps[kind].write_text(digest)
+    print(f"... done in {time.monotonic() - started:.0f} s.", flush=True)
+
+
+def quietly(command: list[str], hint: str) -> None:
+    """Run without a word; when it fails, show everything it said, and `hint`."""
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"{result.stdout}\n`{' '.join(command)}` failed. {hint}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
