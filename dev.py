@@ -33,14 +33,11 @@ QUESTION = "Tom has 3 boxes with 12 pencils each. He gives 7 pencils to his sist
 def main(words: list[str]) -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"conv-dlm needs Python 3.11 or newer, not {sys.version.split()[0]}; try python3.11.")
-    chores: dict[str, Callable[[list[str]], int]] = {
-        "demo": demo, "test": test, "test-all": test_all, "lint": lint, "build": build, "clean": clean,
-    }
-    if not words or words[0] not in chores:
+    if not words or words[0] not in CHORES:
         print(__doc__)
         return 0 if words in (["-h"], ["--help"]) else 2
     os.chdir(ROOT)
-    return chores[words[0]](words[1:])
+    return CHORES[words[0]](words[1:])
 
 
 def demo(words: list[str]) -> int:
@@ -72,6 +69,16 @@ def clean(words: list[str]) -> int:
     for name in (".venv", "dist", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"):
         shutil.rmtree(ROOT / name, ignore_errors=True)
     return 0
+
+
+CHORES: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
+    "test": test,
+    "test-all": test_all,
+    "lint": lint,
+    "build": build,
+    "clean": clean,
+}
 
 
 def run(*command: str | Path) -> int:
