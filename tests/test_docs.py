@@ -1,0 +1,217 @@
+"""Every snippet and command in the documents works: Python blocks are run, shell lines run or checked by name.
+
+Nothing is skipped: a block in an unknown language, a command that no entry of `COMMANDS` knows, a link to nowhere or a
+place left to fill in fails.
+"""
+
+import copy
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import dev
+from conv_dlm.generation import DECODE_TYPES
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_OURS = {".venv", ".git", "tests", "dist", "outputs"}
+FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_OURS]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# Published checkpoints, too big or too far for a test, and the tiny ones (fixtures) that stand in for them.
+STAND_INS = {
+    "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
+    "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
+}
+SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
+
+
+class Block(NamedTuple):
+    document: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(document: Path) -> list[Block]:
+    """The fenced blocks of a document; those in lists, indented, too."""
+    text = document.read_text()
+    fences = re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [
+        Block(document, text.count("\n", 0, f.start()) + 1, f[2], re.sub(f"^{f[1]}", "", f[3], flags=re.MULTILINE))
+        for f in fences
+    ]
+
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
+
+
+@pytest.fixture(scope="session")
+def tiny_published_llada(
+    make_llada: Callable[..., Any], tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A tiny checkpoint as the published ones are: their context, no mask token in the tokenizer, pad = EOS."""
+    folder = tmp_path_factory.mktemp("published-llada")
+    make_llada(max_sequence_length=4096, pad_token_id=2).save_pretrained(folder)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.mask_token, tokenizer.pad_token = None, tokenizer.eos_token
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Replaces published names in a text by folders of tiny checkpoints."""
+
+    def replace(text: str) -> str:
+        for name, fixture in STAND_INS.items():
+            if name in text:
+                text = text.replace(name, str(request.getfixturevalue(fixture)))
+        return text
+
+    return replace
+
+
+# --- shell ---
+
+
+def check_chore(words: list[str]) -> None:
+    """`make TARGET` and `python3 dev.py CHORE` are not run from within themselves; they lead to a chore of dev.py."""
+    command, *rest = words
+    chore = rest[0] if command == "make" else rest[1]
+    assert chore in dev.CHORES
+    if command == "make":
+        targets = [line[:-1].split() for line in (ROOT / "Makefile").read_text().splitlines() if line.endswith(":")]
+        assert chore in targets[0]
+    else:
+        assert rest[0] == "dev.py"
+
+
+def check_install(words: list[str]) -> None:
+    """`pip install` of this project is what dev.py does; here, that the extras exist."""
+    targets = [word for word in words[2:] if word.startswith((".", "conv-dlm")) or word.endswith(".whl")]
+    assert targets or "torch" in words[2].partition("=="), words
+    for extras in re.findall(r"\[(.*?)\]", " ".join(targets)):
+        assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def run_cli(words: list[str]) -> None:
+    """`conv-dlm` runs for real, in this process, for a short time: text out, status 0."""
+    from conv_dlm.cli import main
+
+    assert main(words[1:]) in (None, 0)
+
+
+def run_help(words: list[str]) -> None:
+    """A script of this repository starts, and knows the options that are given to it."""
+    script, options = words[1], [word.partition("=")[0] for word in words[2:] if word.startswith("--")]
+    result = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert all(option in result.stdout for option in options)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "make": check_chore,
+    "python3 dev.py": check_chore,
+    "pip install": check_install,
+    "conv-dlm": run_cli,
+    "python benchmarks/": run_help,
+}
+
+
+def commands(block: Block) -> list[str]:
+    """Command lines of a block, without prompts and comments; continued lines are joined."""
+    lines = block.text.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+SHELL = [(block, command) for block in BLOCKS if block.language == "bash" for command in commands(block)]
+
+
+@pytest.mark.parametrize(("block", "command"), SHELL, ids=[f"{block}: {command[:40]}" for block, command in SHELL])
+def test_shell(
+    block: Block,
+    command: str,
+    with_stand_ins: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    runner = next((run for start, run in COMMANDS.items() if command.startswith(start)), None)
+    assert runner is not None, f"{block}: say in COMMANDS how `{command}` is checked"
+    if runner is run_cli:
+        monkeypatch.chdir(tmp_path)
+    runner(shlex.split(with_stand_ins(command), comments=True))
+
+
+# --- Python ---
+
+PYTHON = [document for document in DOCUMENTS if any(block.language == "python" for block in blocks(document))]
+
+
+@pytest.mark.parametrize("document", PYTHON, ids=lambda document: str(document.relative_to(ROOT)))
+def test_python(
+    document: Path, with_stand_ins: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The Python blocks of a document, one after the other, as a reader would paste them."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(document):
+        if block.language == "python":
+            padding = "\n" * block.line  # so that a traceback names the document's line
+            exec(compile(padding + with_stand_ins(block.text), str(document), "exec"), names)
+
+
+# --- everything else ---
+
+
+def test_every_block_is_known() -> None:
+    unknown = [str(b) for b in BLOCKS if b.language not in SHOWN_ONLY | {"bash", "python"}]
+    assert not unknown, "a block needs a language: bash and python are run, text and bibtex are shown"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not re.match(r"https?:|mailto:", target):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.relative_to(ROOT)))
+def test_nothing_is_left_to_fill_in(document: Path) -> None:
+    assert not re.search(r"FILL[ -]IN|TODO|TBD", document.read_text())
+
+
+@cache
+def readme() -> str:
+    return (ROOT / "README.md").read_text()
+
+
+def test_decode_types_table() -> None:
+    """The README's table has every decode type, with the parts it is made of."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\w+ \| \w+) \| .* \|$", readme(), flags=re.MULTILINE))
+    assert rows == {name: f"{parts.weights} | {parts.rule}" for name, parts in DECODE_TYPES.items()}
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    script = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
+    assert script[-1] == "make test"
+    assert "```bash\nmake test" in readme()
+
+
+def test_first_screen() -> None:
+    """What a newcomer sees first: what it is, real output, how to run it, how to test it."""
+    screen = "\n".join(readme().splitlines()[:60])
+    for wanted in ("make demo", "python3 dev.py demo", "make test", "```text", "2509.15188"):
+        assert wanted in screen
