@@ -1,0 +1,77 @@
+"""dev.py installs what is missing, once, and again when the requirements change."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dev
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """A project of its own in `tmp_path`, where commands are recorded, not run; `venv` leaves its python behind."""
+    venv = tmp_path / ".venv"
+    recorded: list[list[str]] = []
+
+    def record(command: list[str], hint: str) -> None:
+        recorded.append(command)
+        if "venv" in command:
+            (venv / "bin").mkdir(parents=True)
+            (venv / "bin" / "python").touch()
+
+    for name, value in {"ROOT": tmp_path, "VENV": venv, "PYTHON": venv / "bin" / "python", "quietly": record}.items():
+        monkeypatch.setattr(dev, name, value)
+    (tmp_path / "pyproject.toml").write_text("[project]")
+    (tmp_path / "constraints.txt").write_text("torch==1")
+    return recorded
+
+
+def test_installs_once(commands: list[list[str]]) -> None:
+    dev.set_up("demo")
+    assert [command[2] for command in commands] == ["venv", "pip"]
+    assert commands[1][-2:] == ["-e", "."]
+    dev.set_up("demo")
+    assert len(commands) == 2
+
+
+def test_installs_again_when_requirements_change(commands: list[list[str]]) -> None:
+    dev.set_up("dev")
+    (dev.ROOT / "constraints.txt").write_text("torch==2")
+    dev.set_up("dev")
+    assert [command[2] for command in commands] == ["venv", "pip", "pip"]
+
+
+def test_demo_is_content_with_what_tests_need_but_not_the_reverse(commands: list[list[str]]) -> None:
+    dev.set_up("demo")
+    dev.set_up("dev")
+    assert commands[-1][-1] == ".[train,quant,dev]"
+    dev.set_up("demo")
+    assert len(commands) == 3
+
+
+def test_half_an_environment_is_removed(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(command: list[str], hint: str) -> None:
+        (dev.VENV / "bin").mkdir(parents=True)
+        dev.PYTHON.touch()
+        sys.exit("no ensurepip")
+
+    monkeypatch.setattr(dev, "quietly", fail)
+    with pytest.raises(SystemExit, match="ensurepip"):
+        dev.set_up("demo")
+    assert not dev.VENV.exists()
+
+
+def test_quiet_commands_speak_when_they_fail(capfd: pytest.CaptureFixture[str]) -> None:
+    dev.quietly([sys.executable, "-c", "print('all is well')"], "no hint")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(SystemExit, match=r"out of luck(.|\n)*buy some"):
+        dev.quietly([sys.executable, "-c", "print('out of luck'); raise SystemExit(3)"], "buy some")
+
+
+def test_exit_status_is_the_childs() -> None:
+    assert dev.run(sys.executable, "-c", "raise SystemExit(7)") == 7
+    unknown = subprocess.run([sys.executable, "dev.py", "dance"], cwd=Path(dev.__file__).parent, capture_output=True)
+    assert unknown.returncode == 2
+    assert b"dev.py demo" in unknown.stdout
