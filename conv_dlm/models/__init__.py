@@ -4,10 +4,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
+from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
+from conv_dlm.models.mdlm.modeling_mdlm import MDLM
 
-__all__ = ["LLaDAConfig", "LLaDAModelLM"]
+__all__ = ["MDLM", "LLaDAConfig", "LLaDAModelLM", "MDLMConfig"]
 
-for _config, _model in ((LLaDAConfig, LLaDAModelLM),):
+for _config, _model in ((LLaDAConfig, LLaDAModelLM), (MDLMConfig, MDLM)):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     # Existing scripts load LLaDA with `AutoModel` and expect logits: every door leads to the LM.
     for _auto in (AutoModel, AutoModelForMaskedLM, AutoModelForCausalLM):

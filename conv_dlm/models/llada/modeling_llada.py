@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.core_model_loading import WeightConverter, WeightRenaming
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaDecoderLayer,
+    LlamaMLP,
     LlamaPreTrainedModel,
     LlamaRMSNorm,
-    LlamaRotaryEmbedding,
-    apply_rotary_pos_emb,
     eager_attention_forward,
 )
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
@@ -30,10 +31,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
+from conv_dlm.models.rotary import RotaryEmbedding, rotate
 
 # Original name -> name here, applied in order when loading and backwards when saving. `ff_out` names both the output
 # head and the down projection of a block, so the rules of the whole model are anchored.
-WEIGHT_NAMES = [
+WEIGHT_NAMES: list[WeightConverter | WeightRenaming] = [
     WeightRenaming(r"^model\.transformer\.wte\.", "^model.embed_tokens."),
     WeightRenaming(r"^model\.transformer\.ln_f\.", "^model.norm."),
     WeightRenaming(r"^model\.transformer\.ff_out\.", "^lm_head."),
@@ -55,10 +57,10 @@ class LLaDAAttention(LlamaAttention):
     """Llama's attention in both directions; queries and keys are rotated in float32 and rounded once."""
 
     def __init__(self, config: LLaDAConfig, layer_idx: int):
-        super().__init__(config, layer_idx)
+        super().__init__(config, layer_idx)  # type: ignore[arg-type]  # the config has Llama's names as aliases
         self.is_causal = False  # read by SDPA and by flash attention when there is no mask
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
@@ -72,8 +74,7 @@ class LLaDAAttention(LlamaAttention):
         key = self.k_proj(hidden_states).view(heads_shape).transpose(1, 2)
         value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
 
-        rotated = apply_rotary_pos_emb(query.float(), key.float(), *position_embeddings)
-        query, key = (x.to(value.dtype) for x in rotated)
+        query, key = rotate(query, key, position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
 
@@ -91,16 +92,25 @@ class LLaDADecoderLayer(LlamaDecoderLayer):
     """Llama's block around [`LLaDAAttention`]."""
 
     def __init__(self, config: LLaDAConfig, layer_idx: int):
-        super().__init__(config, layer_idx)
+        GradientCheckpointingLayer.__init__(self)  # instead of building Llama's attention and throwing it away
         self.self_attn = LLaDAAttention(config, layer_idx)
+        self.mlp = LlamaMLP(config)
+        self.input_layernorm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
 
 
 class LLaDAPreTrainedModel(LlamaPreTrainedModel):
-    config: LLaDAConfig
+    config: LLaDAConfig  # type: ignore[assignment]
     config_class = LLaDAConfig
     _no_split_modules = ["LLaDADecoderLayer"]
     _supports_context_parallel = False  # ring attention in Transformers is causal only
     _can_record_outputs = {"hidden_states": LLaDADecoderLayer, "attentions": LLaDAAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, RotaryEmbedding):
+            init.copy_(module.inv_freq, module.frequencies())
 
 
 class LLaDAModel(LLaDAPreTrainedModel):
@@ -110,10 +120,10 @@ class LLaDAModel(LLaDAPreTrainedModel):
         config.validate_architecture()  # keys may have been set after the config was made
         super().__init__(config)
         # No `padding_idx`: LLaDA pads with EOS, and it would freeze the gradient of the EOS embedding.
-        self.embed_tokens = nn.Embedding(config.embedding_size, config.d_model)
+        self.embed_tokens = nn.Embedding(config.embedding_size or config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(LLaDADecoderLayer(config, i) for i in range(config.n_layers))
         self.norm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
-        self.rotary_emb = LlamaRotaryEmbedding(config)
+        self.rotary_emb = RotaryEmbedding(config.head_dim, config.rope_theta)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -121,9 +131,9 @@ class LLaDAModel(LLaDAPreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -144,15 +154,14 @@ class LLaDAModel(LLaDAPreTrainedModel):
         mask = create_bidirectional_mask(
             self.config, inputs_embeds, attention_mask, past_key_values=past_key_values
         )
-        # The tensor given to `rotary_emb` decides the dtype of cos and sin.
-        position_embeddings = self.rotary_emb(inputs_embeds.new_empty(0, dtype=torch.float32), position_ids)
+        position_embeddings = self.rotary_emb(position_ids)
 
         hidden_states = inputs_embeds
+        # `position_ids` stay here: flash attention would take gaps between them for borders of packed sequences.
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
                 attention_mask=mask,
-                position_ids=position_ids,
                 past_key_values=past_key_values,
                 use_cache=use_cache,
                 position_embeddings=position_embeddings,
@@ -163,7 +172,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
         )
 
 
-class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):
+class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA with its output head: ids, some of them masked, to logits for every position."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
@@ -172,24 +181,24 @@ class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):
     def __init__(self, config: LLaDAConfig):
         super().__init__(config)
         self.model = LLaDAModel(config)
-        self.lm_head = nn.Linear(config.d_model, config.embedding_size, bias=False)
+        self.lm_head = nn.Linear(config.d_model, self.model.embed_tokens.num_embeddings, bias=False)
         self.loss_type = "ForMaskedLM"
         self.post_init()
 
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         embeddings = super().resize_token_embeddings(*args, **kwargs)
-        self.config.embedding_size = self.config.vocab_size = embeddings.weight.shape[0]
+        self.config.embedding_size = self.config.vocab_size = embeddings.num_embeddings
         return embeddings
 
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        labels: torch.LongTensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
@@ -210,14 +219,15 @@ class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):
                 Target of each position, -100 where there is none: gives `loss`, the cross-entropy at the same
                 position, averaged over targets (or over `num_items_in_batch`). With `logits_to_keep`, over the
                 targets at kept positions.
-            logits_to_keep (`int` or `LongTensor` [W] or [B, W], *optional*, defaults to `0`):
-                Positions to project to the vocabulary: the last n (0 for all), the same for all rows, or given for
-                each row.
+            logits_to_keep (`int` or `Tensor`, *optional*, defaults to `0`):
+                Positions to project to the vocabulary: the last n (`int`, 0 for all), the same for all rows
+                (`LongTensor` [W]), given for each row (`LongTensor` [B, W]), or any (`BoolTensor` [B, L]; logits are
+                then [positions, V]).
 
         Returns:
             `CausalLMOutputWithPast` with `logits` [B, W, V] in the model's dtype.
         """
-        outputs: BaseModelOutputWithPast = self.model(
+        outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
