@@ -64,13 +64,10 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         added = tokenizer.added_tokens_decoder.items()
         special = {index for index, token in added if token.special}
         self._unreadable = special | set(tokenizer.all_special_ids) | {self._mask_token_id}
-        self._end = (tokenizer.eos_token_id, True)  # a decided end of text, as it stands in the draft
         self._reset()
 
     def _reset(self) -> None:
         self.next_tokens_are_prompt = True
-        self._filling = False  # whether the prompt has gaps: then an end of text in it ends nothing
-        self._ended = False  # whether an end of text has become final
         self._final: list[int] = []
         self._draft: list[tuple[int, bool]] = []  # (token id, decided), right of the final ones
         self._drafted = False  # whether the caller sends drafts: then only they cause a drawing
@@ -88,17 +85,13 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         if is_prompt:
             # In a prompt with gaps only what precedes the first is final; the rest comes as it is decided.
             hole = ids.index(self._mask_token_id) if self._mask_token_id in ids else None
-            self._filling = hole is not None
-            if self.skip_prompt and not self._filling:
+            if hole is None and self.skip_prompt:
                 return
             ids = ids[:hole]
-        else:
-            ids = self._until_end(ids)
         if self._live is None:
             super().put(torch.tensor(ids))
             return
         self._final += ids
-        self._draft = self._draft[len(ids) :]
         if not self._drafted:
             self._draw()
 
@@ -115,10 +108,9 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
             return
         ids = _one_row(value).tolist()
         flags = [False] * len(ids) if decided is None else _one_row(decided).tolist()
-        self._draft = [] if self._ended else list(zip(ids, flags, strict=True))
-        if self._end in self._draft and not self._filling:
-            del self._draft[self._draft.index(self._end) :]
-        self._drafted = True
+        self._draft = list(zip(ids, flags, strict=True))
+        if not self._drafted:  # the first draft need not wait after the tokens of its own step
+            self._drafted, self._drawn_at = True, float("-inf")
         self._draw()
 
     def end(self) -> None:
@@ -135,14 +127,6 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Write final text to `file` where that is not a terminal; hook of `TextStreamer`."""
         print(text, end="\n" if stream_end else "", file=self.file, flush=True)
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        """`ids` up to the first end of text; what a step commits behind it does not belong to the text."""
-        if self._ended:
-            return []
-        eos = self.tokenizer.eos_token_id
-        self._ended = eos in ids and not self._filling
-        return ids[: ids.index(eos) + 1] if self._ended else ids
 
     def _draw(self) -> None:
         assert self._live is not None

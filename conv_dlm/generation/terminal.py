@@ -121,10 +121,9 @@ class LiveText:
 
     def _replace(self, sealed: str, rows: list[Row]) -> None:
         """Write `sealed` over the live region, and `rows` as the new one, in one go."""
-        columns, lines = self._screen()
-        # After a resize the terminal has wrapped the old rows anew; rows above the screen are out of reach.
-        height = sum(max(1, -(-width // columns)) for width in self._widths)
-        up = min(height, lines) - 1
+        columns, _ = self._screen()
+        # After a resize the terminal has wrapped the old rows anew.
+        up = sum(max(1, -(-width // columns)) for width in self._widths) - 1
         frame = [_HIDE_CURSOR, _WRAP_ON, _RESET, "\r", f"\x1b[{up}A" if up > 0 else ""]
         if sealed:
             frame += [_CLEAR_BELOW, sealed.replace("\n", "\r\n")]

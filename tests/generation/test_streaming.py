@@ -16,8 +16,9 @@ CODE = re.compile(r"\x1b\[\??([0-9]*)([A-Za-z])|([\s\S])")
 class Terminal(io.StringIO):
     """The few ANSI codes in use, as xterm has them: deferred wrap, wide characters, scrolling, dim."""
 
-    def __init__(self, columns: int = 40, lines: int = 10) -> None:
+    def __init__(self, columns: int = 40, lines: int = 10, wide: str = "") -> None:
         super().__init__()
+        self.wide = wide  # characters that this terminal draws wider than others
         self.columns, self.lines = columns, lines
         self.screen: list[list[tuple[str, bool]]] = [[]]
         self.gone: list[str] = []  # scrolled out at the top
@@ -71,7 +72,7 @@ class Terminal(io.StringIO):
             self.y -= 1
 
     def put(self, char: str) -> None:
-        width = char_width(char)
+        width = 2 if char in self.wide else char_width(char)
         row = self.row()
         if width == 0:
             row[self.x - 1] = (row[self.x - 1][0] + char, self.dim)
@@ -128,6 +129,7 @@ class Canvas:
         self.prefix = 0
 
     def step(self, *positions: int, guess: str = "x") -> None:
+        """Decide `positions`; the candidate is `guess` everywhere else, a mask where that is empty."""
         self.decided[list(positions)] = True
         prefix = int(self.decided.long().cumprod(0).sum())
         if prefix > self.prefix:
@@ -150,6 +152,7 @@ def test_decided_plain_drafts_dimmed_in_place(terminal: Terminal, streamer: Text
     canvas.step(4, guess="x")
     assert terminal.shown() == "xxxxtxx"
     assert terminal.dimmed() == "xxxxxx"
+    assert terminal.wrap and not terminal.hidden
     canvas.step(0, 1, guess="")
     assert terminal.shown() == "on··t··"
     canvas.step(*range(7))
@@ -189,6 +192,38 @@ def test_nothing_left_over(
     expected.write("before\r\n" if columns > 5 else "b\r\n")
     expected.write(text.replace("\n", "\r\n") + "\r\n")
     assert terminal.shown() == expected.shown()
+
+
+@pytest.mark.parametrize("columns", [2, 7, 8, 40])
+def test_every_drawing_replaces_the_last(
+    terminal: Terminal, streamer: TextDiffusionStreamer, columns: int
+) -> None:
+    text = "some words to decide\nin two lines"
+    terminal.columns, terminal.lines = columns, 50
+    canvas = Canvas(streamer, text)
+    order = torch.randperm(len(text), generator=torch.Generator().manual_seed(1)).tolist()
+    for start in range(0, len(order), 4):
+        guess = "\nxy"[start // 4 % 3]
+        canvas.step(*order[start : start + 4], guess=guess)
+        expected = Terminal(columns, 50)
+        shown = "".join(char if known else guess for char, known in zip(text, canvas.decided, strict=True))
+        expected.write(shown.replace("\n", "\r\n"))
+        assert terminal.shown() == expected.shown()
+
+
+def test_terminal_with_other_ideas_of_width(
+    tiny_tokenizer: PreTrainedTokenizerFast, terminal: Terminal
+) -> None:
+    """Where the terminal takes a character for wider than we do, rows are cut short but never multiply."""
+    terminal.wide, terminal.columns = "♥", 10
+    streamer = TextDiffusionStreamer(tiny_tokenizer, skip_prompt=True, file=terminal)
+    streamer.put(torch.tensor([1]))
+    canvas = Canvas(streamer, "x ♥♥♥♥♥♥♥♥ y")
+    terminal.write("before\r\n")
+    for position in range(len(canvas.ids) - 1, -1, -1):
+        canvas.step(position)
+    streamer.end()
+    assert terminal.shown() == "before\nx ♥♥♥♥\n♥♥♥♥ y\n"
 
 
 def test_final_text_is_wrapped_by_the_terminal(terminal: Terminal, streamer: TextDiffusionStreamer) -> None:
@@ -238,10 +273,10 @@ def test_no_color_means_no_style(
     assert terminal.dimmed() == ""
 
 
-def test_text_after_a_decided_end_is_not_shown(terminal: Terminal, streamer: TextDiffusionStreamer) -> None:
-    canvas = Canvas(streamer, "one<|end|> two")
-    canvas.step(0, 3, 4, 5, guess="x")
-    assert terminal.shown() == "oxx"
+def test_special_tokens_are_not_shown(terminal: Terminal, streamer: TextDiffusionStreamer) -> None:
+    canvas = Canvas(streamer, "one<|end|>")
+    canvas.step(0, 3, guess="<|endoftext|>")
+    assert terminal.shown() == "o··"
     canvas.step(1, 2)
     streamer.end()
     assert terminal.shown() == "one\n"
@@ -271,18 +306,18 @@ def test_second_generation_starts_afresh(terminal: Terminal, streamer: TextDiffu
     for prompt in (None, torch.tensor([7, 8])):
         if prompt is not None:
             streamer.put(prompt)
-        Canvas(streamer, "yes").step(0, 1, 2)
+        Canvas(streamer, "so\nyes").step(*range(6))
         streamer.end()
-    assert terminal.shown() == "yes\nyes\n"
+    assert terminal.shown() == "so\nyes\n" * 2
 
 
 def test_without_drafts(terminal: Terminal, tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     """A model that writes from left to right is shown token by token."""
     streamer = TextDiffusionStreamer(tiny_tokenizer, file=terminal)
     streamer.put(torch.tensor([tiny_tokenizer("ab")["input_ids"]]))
-    for index in tiny_tokenizer("cé")["input_ids"]:
+    for index, shown in zip(tiny_tokenizer("cé")["input_ids"], ("abc", "abc", "abcé"), strict=True):
         streamer.put(torch.tensor([index]))
-    assert terminal.shown() == "abcé"
+        assert terminal.shown() == shown  # never half a character
 
 
 def test_drawing_is_limited_but_the_end_is_drawn(
@@ -296,6 +331,20 @@ def test_drawing_is_limited_but_the_end_is_drawn(
     canvas.step(0)
     streamer.end()
     assert terminal.shown() == "abc\n"
+
+
+def test_what_is_drawn_is_the_draft_of_the_step(
+    terminal: Terminal, streamer: TextDiffusionStreamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens that a step commits don't cost the drawing of its draft."""
+    clock = [0.0]
+    monkeypatch.setattr("conv_dlm.generation.streaming._FRAME", 1)
+    monkeypatch.setattr("conv_dlm.generation.streaming.time.monotonic", lambda: clock[0])
+    canvas = Canvas(streamer, "abc")
+    for position, shown in enumerate(("axx", "aby", "abc")):
+        clock[0] += 2
+        canvas.step(position, guess="xyz"[position])
+        assert terminal.shown() == shown
 
 
 @pytest.mark.parametrize("dumb", [False, True])
