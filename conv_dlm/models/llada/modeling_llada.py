@@ -34,20 +34,19 @@ from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
 
 # Original name -> name here, applied in order when loading and backwards when saving. `ff_out` names both the output
-# head and the down projection of a block, so the rules of the whole model are anchored.
+# head and the down projection of a block, so the rules of the whole model are anchored. No rule may match a name that
+# is ours already: PEFT puts its adapters' names through them too.
 WEIGHT_NAMES: list[WeightConverter | WeightRenaming] = [
     WeightRenaming(r"^model\.transformer\.wte\.", "^model.embed_tokens."),
     WeightRenaming(r"^model\.transformer\.ln_f\.", "^model.norm."),
     WeightRenaming(r"^model\.transformer\.ff_out\.", "^lm_head."),
     WeightRenaming(r"^model\.transformer\.blocks\.", "^model.layers."),
-    WeightRenaming(r"\.q_proj\.", ".self_attn.q_proj."),
-    WeightRenaming(r"\.k_proj\.", ".self_attn.k_proj."),
-    WeightRenaming(r"\.v_proj\.", ".self_attn.v_proj."),
+    *(WeightRenaming(rf"(?<!self_attn)\.{x}_proj\.", f".self_attn.{x}_proj.") for x in "qkv"),
     WeightRenaming(r"\.attn_out\.", ".self_attn.o_proj."),
     WeightRenaming(r"\.attn_norm\.", ".input_layernorm."),
     WeightRenaming(r"\.ff_norm\.", ".post_attention_layernorm."),
     WeightRenaming(r"\.ff_proj\.", ".mlp.gate_proj."),
-    WeightRenaming(r"\.up_proj\.", ".mlp.up_proj."),
+    WeightRenaming(r"(?<!mlp)\.up_proj\.", ".mlp.up_proj."),
     WeightRenaming(r"\.ff_out\.", ".mlp.down_proj."),
 ]
 register_checkpoint_conversion_mapping("llada", WEIGHT_NAMES, overwrite=True)
