@@ -1,3 +1,32 @@
-"""Masked diffusion language models on Transformers: importing this package registers them with the Auto classes."""
+"""Masked diffusion language models on Transformers.
+
+Importing this package registers LLaDA and MDLM with Transformers' Auto classes; their `generate` denoises.
+"""
+
+from conv_dlm import models
+from conv_dlm.embedded import embedded_checkpoint
+from conv_dlm.generation import (
+    DECODE_TYPES,
+    DecodeType,
+    DiffusionGenerateOutput,
+    DiffusionGenerationConfig,
+    DiffusionGenerationMixin,
+    enable_diffusion,
+    register_decode_type,
+)
+from conv_dlm.generation.streaming import TextDiffusionStreamer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DECODE_TYPES",
+    "DecodeType",
+    "DiffusionGenerateOutput",
+    "DiffusionGenerationConfig",
+    "DiffusionGenerationMixin",
+    "TextDiffusionStreamer",
+    "embedded_checkpoint",
+    "enable_diffusion",
+    "models",
+    "register_decode_type",
+]

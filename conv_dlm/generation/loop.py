@@ -1,0 +1,146 @@
+"""The denoising loop: one for all decode types.
+
+Each step asks the position weights where it may decide, the denoiser what it would put there, and the unmasking rule
+what is decided. A row whose canvas and window are as they were at its last forward needs none (the ancestral cache,
+arXiv 2406.07524 section 3.5). Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessorList
+
+from conv_dlm.generation import noise
+from conv_dlm.generation.candidates import Candidates, draw_candidates
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.configuration import DiffusionGenerationConfig
+from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.position_weights import PositionWeights
+from conv_dlm.generation.schedule import Schedule
+from conv_dlm.generation.unmasking_rules import AncestralRule, ConfidenceRule, Situation
+
+SCORES_AT_ONCE = 1 << 24  # vocabulary scores held in fp32 at a time: 64 MB, whatever the canvas
+WINDOW_GRANULARITY = 16  # windows are rounded up, so that the forward sees few different shapes
+
+
+@dataclass
+class Denoising:
+    """A run of the reverse process on a canvas.
+
+    after_step: called with (canvas, candidates, step index) after each step; returns whether to stop now. None where
+        nobody watches, so that nothing is synchronised for it.
+    """
+
+    canvas: Canvas
+    denoiser: Denoiser
+    weights: PositionWeights
+    rule: AncestralRule | ConfidenceRule
+    config: DiffusionGenerationConfig
+    processors: LogitsProcessorList
+    eos_token_ids: Tensor | None
+    seeds: Tensor
+    after_step: Callable[[Canvas, Candidates, int], bool] | None = None
+
+    def run(self) -> Tensor:
+        """Decide every position of the canvas. Returns the number of forwards of each row, LongTensor [B]."""
+        canvas, config = self.canvas, self.config
+        schedule = Schedule(config.steps, self.weights.blocks(canvas))
+        shape, device = canvas.ids.shape, canvas.ids.device
+        nothing = torch.zeros(shape, device=device)
+        self.candidates = Candidates(torch.full_like(canvas.ids, canvas.mask_token_id), nothing, nothing, nothing)
+        self.forwards = torch.zeros(shape[0], dtype=torch.long, device=device)
+        stale = torch.ones(shape[0], dtype=torch.bool, device=device)
+        seen = torch.zeros(shape, dtype=torch.bool, device=device)
+        # a revocable rule's last step is the final fill, so that no token is masked again after it
+        for index in range(config.steps - self.rule.revocable):
+            step = schedule[index]
+            weights = self.weights.weights(canvas, step)
+            eligible = canvas.undecided & (weights > 0)
+            stale |= (eligible != seen).any(1)
+            window_sizes, undecided = torch.stack(
+                [eligible.sum(1) * stale, canvas.undecided.sum(1)]
+            ).tolist()  # the step's one sync
+            if not (any(undecided) or self.rule.revocable):
+                break
+            self.predict(eligible, window_sizes, index, config.top_k, config.temperature)
+            stale, seen = stale & ~eligible.any(1), eligible
+            before = canvas.ids
+            scope = self.weights.scope(canvas, step)
+            decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
+            canvas.commit(decision.commit, self.candidates.token, index)
+            if decision.remask is not None:
+                canvas.remask(decision.remask)
+            self.end_rows(index)
+            stale |= (canvas.ids != before).any(1)
+            if self.after_step is not None and self.after_step(canvas, self.candidates, index):
+                break
+        self.fill()
+        return self.forwards
+
+    def predict(self, eligible: Tensor, window_sizes: list[int], step: int, top_k: int, temperature: float) -> None:
+        """Renew the candidates at the `eligible` positions [B, L] of the rows whose window size is not 0."""
+        needed = [row for row, size in enumerate(window_sizes) if size]
+        if not needed:
+            return
+        length, device = eligible.shape[1], eligible.device
+        rows = None if len(needed) == len(window_sizes) else torch.tensor(needed, device=device)
+        size = min(length, -(-max(window_sizes) // WINDOW_GRANULARITY) * WINDOW_GRANULARITY)
+        # the eligible positions first, in order; what follows only fills up the window
+        wanted = eligible if rows is None else eligible[rows]
+        window = wanted.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :size]
+        logits = self.denoiser(self.canvas, rows, window)
+        row_index = torch.arange(eligible.shape[0], device=device) if rows is None else rows
+        self.forwards[row_index] += 1
+        drawn = self._draw(logits, row_index, window, step, top_k, temperature)
+        cells = (row_index[:, None], window)
+        renewed = (
+            old.index_put(cells, new.view(window.shape)) for old, new in zip(self.candidates, drawn, strict=True)
+        )
+        self.candidates = Candidates(*renewed)
+
+    def _draw(
+        self, logits: Tensor, rows: Tensor, window: Tensor, step: int, top_k: int, temperature: float
+    ) -> Candidates:
+        """Candidates of all window positions, flattened to [R * W]; only a part of them is wide in fp32 at a time."""
+        uniform = noise.uniform(self.seeds, step, self.canvas.slot, noise.WHICH)[rows[:, None], window].flatten()
+        flat = logits.flatten(0, 1)
+        context = rows.repeat_interleave(window.shape[1])
+        # processors see text only: padding would count as tokens
+        ids = self.canvas.ids.masked_fill(self.canvas.padding, self.canvas.mask_token_id)
+        end_token_ids = self.eos_token_ids if self.config.confidence_eos_eot_inf else None
+        parts, at_once = [], max(1, SCORES_AT_ONCE // flat.shape[1])
+        for start in range(0, flat.shape[0], at_once):
+            chunk = slice(start, start + at_once)
+            scores = flat[chunk].float()
+            if self.processors:
+                scores = self.processors(ids[context[chunk]], scores)
+            parts.append(
+                draw_candidates(
+                    scores,
+                    top_k,
+                    temperature,
+                    uniform[chunk],
+                    int(self.config.reference_normalizer),
+                    end_token_ids,
+                )
+            )
+        return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def end_rows(self, step: int) -> None:
+        """What follows from an end token: EOS-fill if asked for, else nothing until the text before it is complete."""
+        if self.eos_token_ids is None:
+            return
+        if self.config.eos_fill:
+            self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=False)
+        elif not self.rule.revocable:
+            self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=True)
+
+    def fill(self) -> None:
+        """Decide what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
+        left = self.canvas.undecided.clone()
+        step = self.config.steps - self.rule.revocable
+        self.predict(left, left.sum(1).tolist(), step, top_k=1, temperature=0.0)
+        self.canvas.commit(left, self.candidates.token, step)
+        self.end_rows(step)

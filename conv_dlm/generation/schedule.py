@@ -1,0 +1,56 @@
+"""Times and blocks of the steps, for each row of its own.
+
+Suffixes: S steps, B rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LAST_TIME = 1e-5  # the time that the reverse process ends at, as in MDLM's sampler
+
+
+class Step(NamedTuple):
+    """One step of the reverse process.
+
+    index: number of the step in the run, from 0.
+    steps: number of steps S in the run.
+    t, s: FloatTensor [B]; the step goes from time t to time s.
+    block: LongTensor [B]; the block that the row is at.
+    rounds_left: LongTensor [B]; steps left in this block's process, this one included.
+    """
+
+    index: int
+    steps: int
+    t: Tensor
+    s: Tensor
+    block: Tensor
+    rounds_left: Tensor
+
+
+class Schedule:
+    """S steps shared out over the blocks of each row; in each block time runs from 1 to `LAST_TIME` (linear schedule:
+    a token is masked at time t with probability t).
+
+    Where S is no multiple of the number of blocks, block b takes the steps from ceil(b S / blocks) on.
+
+    steps: S.
+    blocks: LongTensor [B]; number of blocks of each row, at most S.
+    """
+
+    def __init__(self, steps: int, blocks: Tensor) -> None:
+        self.steps = steps
+        index = torch.arange(steps, device=blocks.device)[:, None]
+        self.block = index * blocks // steps
+        first = -(-self.block * steps // blocks)  # ceil
+        after_last = -(-(self.block + 1) * steps // blocks)
+        rounds = after_last - first
+        dt = (1 - LAST_TIME) / rounds.double()
+        t = 1 - (index - first) * dt
+        self.t, self.s = t.float(), (t - dt).float()
+        self.rounds_left = after_last - index
+
+    def __getitem__(self, index: int) -> Step:
+        rows = (self.t[index], self.s[index], self.block[index], self.rounds_left[index])
+        return Step(index, self.steps, *rows)

@@ -1,0 +1,172 @@
+"""Unmasking rules: which candidates are committed in a step, and which positions are masked again.
+
+The mathematics are functions of tensors; a rule reads its settings and puts them together. Suffixes: B rows, L canvas
+positions. A position weighs its tokens p(v) s_i N gain against the mask's weight; arXiv 2509.15188, section 4.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from conv_dlm.generation import noise
+from conv_dlm.generation.candidates import Candidates
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.schedule import Step
+
+if TYPE_CHECKING:
+    from conv_dlm.generation.configuration import DiffusionGenerationConfig
+
+
+def global_norm(mass: Tensor, weights: Tensor, undecided: Tensor) -> Tensor:
+    """N = |U| / sum over U of s_i sum_k p_ik: keeps the total token weight of a step at |U| (t - s).
+
+    arXiv 2509.15188, equations of p_GN (s_i = 1) and s_norm. mass, weights: FloatTensor [B, L]; undecided: BoolTensor
+    [B, L], the set U of each row. Returns FloatTensor [B].
+    """
+    kept = (mass * weights * undecided).sum(1)
+    return undecided.sum(1) / kept.clamp(min=torch.finfo(kept.dtype).tiny)
+
+
+def decide_probability(token_weight: Tensor, mask_weight: Tensor, temperature: float) -> Tensor:
+    """Probability that a position takes a token rather than the mask: w^(1/T) / (w^(1/T) + m^(1/T)).
+
+    token_weight: FloatTensor [B, L], (sum_k q^(1/T))^T. mask_weight: Tensor, broadcast against it. At T = 0 the
+    heavier one is certain. Positions with token weight 0 stay masked. Returns FloatTensor [B, L].
+    """
+    if temperature == 0:
+        return (token_weight > mask_weight).float()
+    odds = (token_weight.log() - mask_weight.log()) / temperature
+    return torch.where(token_weight > 0, odds.sigmoid(), 0.0)
+
+
+def best_per_row(score: Tensor, eligible: Tensor, quota: Tensor) -> Tensor:
+    """The `quota` [B] highest-scoring `eligible` [B, L] positions of each row, all of them if there are fewer: BoolTensor [B, L]."""
+    order = score.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(score.shape[1], device=score.device).expand_as(order)
+    )
+    return eligible & (rank < quota[:, None])
+
+
+def remdm_weights(
+    t: Tensor, s: Tensor, alpha_on: float, t_on: float, t_off: float, eta: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """ReMDM's loop (arXiv 2503.00307, section 4.3): (gain of tokens, weight of the mask, probability of masking again).
+
+    Before the loop (t > t_on) the share of decided tokens grows to alpha_on; in it, tokens are masked again with
+    probability eta and others decided in their stead; after it (t <= t_off) the rest is decided. t, s: FloatTensor
+    [B], times of the step. Returns three FloatTensors [B].
+    """
+
+    def before(time: Tensor) -> Tensor:
+        return 1 - (1 - time) * alpha_on / (1 - t_on)
+
+    def after(time: Tensor) -> Tensor:
+        return time * (1 - alpha_on) / t_off
+
+    in_loop, done = (t <= t_on) & (t > t_off), t <= t_off
+    masked_t, masked_s = torch.where(done, after(t), before(t)), torch.where(done, after(s), before(s))
+    gain = torch.where(in_loop, alpha_on * eta / (1 - alpha_on), masked_t - masked_s)
+    stay = torch.where(in_loop, (1 - alpha_on - alpha_on * eta) / (1 - alpha_on), masked_s)
+    return gain, stay, torch.where(in_loop, eta, 0.0)
+
+
+class Situation(NamedTuple):
+    """All that a rule may look at in a step. Fields but `step` and `seeds` are [B, L]."""
+
+    canvas: Canvas
+    candidates: Candidates
+    weights: Tensor
+    scope: Tensor
+    step: Step
+    seeds: Tensor
+
+    @property
+    def eligible(self) -> Tensor:
+        return self.canvas.undecided & (self.weights > 0)
+
+    def uniform(self, purpose: int) -> Tensor:
+        return noise.uniform(self.seeds, self.step.index, self.canvas.slot, purpose)
+
+
+class Decision(NamedTuple):
+    """commit: BoolTensor [B, L], decided now. remask: BoolTensor [B, L] or None, masked again."""
+
+    commit: Tensor
+    remask: Tensor | None = None
+
+
+class AncestralRule:
+    """MDLM's reverse step (arXiv 2406.07524), with position weights and the global normaliser of arXiv 2509.15188:
+    tokens weigh p s_i N (t - s), the mask weighs s. The last step of a process leaves no mask within reach."""
+
+    fields: ClassVar[tuple[str, ...]] = ("reference_normalizer",)
+    revocable = False
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        self.temperature = config.temperature
+
+    def __call__(self, now: Situation) -> Decision:
+        s = torch.where(now.step.rounds_left == 1, 0.0, now.step.s)
+        return Decision(self.decide(now, gain=now.step.t - now.step.s, stay=s))
+
+    def decide(self, now: Situation, gain: Tensor, stay: Tensor) -> Tensor:
+        norm = global_norm(now.candidates.mass, now.weights, now.canvas.undecided & now.scope)
+        token_weight = now.candidates.tempered_mass * now.weights * (norm * gain)[:, None]
+        probability = decide_probability(token_weight, stay[:, None], self.temperature)
+        return now.eligible & (now.uniform(noise.WHETHER) < probability)
+
+
+class ConfidenceRule:
+    """LLaDA's rule (arXiv 2502.09992): of the row's m masks in the block, the ceil(m / steps left) with the highest
+    confidence, times s_i, are decided (equal to LLaDA's quotas, and made up for where too few were in reach)."""
+
+    fields = ("remasking", "confidence_eos_eot_inf")
+    revocable = False
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        self.at_random = config.remasking == "random"
+
+    def __call__(self, now: Situation) -> Decision:
+        confidence = now.uniform(noise.WHETHER) if self.at_random else now.candidates.confidence
+        masks = (now.canvas.undecided & now.scope).sum(1)
+        quota = -(-masks // now.step.rounds_left)
+        return Decision(best_per_row(confidence * now.weights, now.eligible, quota))
+
+
+class RemaskingRule(AncestralRule):
+    """ReMDM's loop (arXiv 2503.00307) as an ancestral rule that also masks again. The last step takes the best tokens."""
+
+    fields = (*AncestralRule.fields, "alpha_on", "t_on", "t_off", "eta")
+    revocable = True
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        super().__init__(config)
+        self.loop = (config.alpha_on, config.t_on, config.t_off, config.eta)
+
+    def __call__(self, now: Situation) -> Decision:
+        gain, stay, again = remdm_weights(now.step.t, now.step.s, *self.loop)
+        chance = decide_probability(again, 1 - again, self.temperature)[:, None]
+        decided = (now.canvas.slot >= 0) & ~now.canvas.undecided
+        return Decision(self.decide(now, gain, stay), decided & (now.uniform(noise.REMASK) < chance))
+
+
+class SlideRule(AncestralRule):
+    """Slide annealing of the code released with arXiv 2509.15188: the window's front, 1/S of the slots in each step, is
+    always decided, its rear by the ancestral rule."""
+
+    def __call__(self, now: Situation) -> Decision:
+        step = now.step
+        front_end = -(-now.canvas.size * (step.index + 1) // step.steps)
+        front = now.canvas.slot < front_end[:, None]
+        rear = now._replace(weights=now.weights * ~front, scope=now.scope & ~front)
+        return Decision(super().__call__(rear).commit | (now.eligible & front))
+
+
+UNMASKING_RULES: dict[str, type[AncestralRule] | type[ConfidenceRule]] = {
+    "ancestral": AncestralRule,
+    "confidence": ConfidenceRule,
+    "remasking": RemaskingRule,
+    "slide": SlideRule,
+}
