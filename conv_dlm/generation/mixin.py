@@ -213,7 +213,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
         forwards = Denoising(
             canvas=canvas,
-            denoiser=Denoiser(self, padding, guidance, self.shift_logits),
+            denoiser=Denoiser(self, None if padding is None else canvas.padding, guidance, self.shift_logits),
             weights=weights,
             rule=rule,
             config=config,
