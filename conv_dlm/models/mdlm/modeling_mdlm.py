@@ -48,6 +48,13 @@ class ConditioningLinear(nn.Linear):
     """
 
 
+class Modulation(ConditioningLinear):
+    """Conditioning [B, C] -> shift, scale (and gate) of a block or of the output layer, next to each other.
+
+    Zero at first (adaLN-Zero in DiT): a new block is the identity.
+    """
+
+
 class NoiseLevelEmbedding(nn.Module):
     """Sigma [B] -> conditioning [B, C], as in DiT: sinusoidal features, then an MLP."""
 
@@ -93,7 +100,7 @@ class MDLMBlock(GradientCheckpointingLayer):
         self.attn_out = nn.Linear(width, width, bias=False)
         self.norm2 = MDLMLayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
-        self.adaLN_modulation = ConditioningLinear(config.cond_dim, 6 * width)
+        self.adaLN_modulation = Modulation(config.cond_dim, 6 * width)
         self.dropout = nn.Dropout(config.dropout)
 
     def attend(
@@ -141,7 +148,7 @@ class MDLMOutputLayer(nn.Module):
         super().__init__()
         self.norm_final = MDLMLayerNorm(config.hidden_dim)
         self.linear = nn.Linear(config.hidden_dim, config.vocab_size)
-        self.adaLN_modulation = ConditioningLinear(config.cond_dim, 2 * config.hidden_dim)
+        self.adaLN_modulation = Modulation(config.cond_dim, 2 * config.hidden_dim)
 
     def forward(
         self,
@@ -170,7 +177,9 @@ class MDLMBackbone(nn.Module):
         self.output_layer = MDLMOutputLayer(config)
 
 
-class MDLMPreTrainedModel(PreTrainedModel):
+class MDLM(PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
+    """The denoiser of MDLM: ids, some of them masked, to logits for every position."""
+
     config: MDLMConfig
     config_class = MDLMConfig
     base_model_prefix = "backbone"
@@ -188,21 +197,6 @@ class MDLMPreTrainedModel(PreTrainedModel):
         "attentions": OutputRecorder(MDLMBlock, index=1),
     }
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, RotaryEmbedding):
-            init.copy_(module.inv_freq, module.frequencies())
-        elif isinstance(module, MDLMBlock | MDLMOutputLayer):
-            # DiT's adaLN-Zero: every block starts as the identity, and here the logits start flat.
-            init.zeros_(module.adaLN_modulation.weight)
-            if isinstance(module, MDLMOutputLayer):
-                init.zeros_(module.linear.weight)
-
-
-class MDLM(MDLMPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
-    """The denoiser of MDLM: ids, some of them masked, to logits for every position."""
-
     def __init__(self, config: MDLMConfig):
         config.validate_architecture()  # keys may have been set after the config was made
         super().__init__(config)
@@ -212,6 +206,14 @@ class MDLM(MDLMPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
         # Conditioning and modulations of blocks and output layer, inside `constant_conditioning`.
         self._constants: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, RotaryEmbedding):
+            init.copy_(module.inv_freq, module.frequencies())
+        elif isinstance(module, Modulation) or module is self.get_output_embeddings():
+            init.zeros_(module.weight)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.backbone.vocab_embed
