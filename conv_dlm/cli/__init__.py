@@ -1,0 +1,54 @@
+"""The command line: `conv-dlm COMMAND`. Each command is a module of this package and a few calls of the library."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from conv_dlm.cli import chat, generate
+from conv_dlm.cli.parser import Parser
+
+# A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
+# imports belong into functions.
+COMMANDS = {"generate": generate, "chat": chat}
+
+INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
+PIPE_CLOSED = 141  # likewise for one whose reader went away
+
+
+def build_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(prog="conv-dlm", description="Masked diffusion language models: text by denoising.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.SUMMARY, usage=module.USAGE, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv (sequence of `str`, *optional*, defaults to `sys.argv[1:]`):
+            The command and its arguments.
+
+    Returns:
+        `int`: exit code: 0, 2 for a mistake in what was asked for, 130 after Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return PIPE_CLOSED
+    except (ValueError, OSError) as error:
+        print(f"conv-dlm {args.command}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
