@@ -1,0 +1,1 @@
+"""Measurements of this project. Each writes one file of `results/` that says how it was made."""

@@ -1,0 +1,60 @@
+"""What every result file says about its making: command, date, versions, device."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import conv_dlm
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def describe_run(module: str, device: torch.device | str, hidden: dict[str, str] | None = None) -> dict[str, Any]:
+    """The circumstances of this run, for a result file.
+
+    module: the benchmark's name, as in `python -m <module>`.
+    hidden: parts of the command line to show as something else, paths of this machine for instance.
+    """
+    arguments = [(hidden or {}).get(argument, argument) for argument in sys.argv[1:]]
+    return {
+        "command": shlex.join(["python", "-m", module, *arguments]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {
+            "conv_dlm": conv_dlm.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: torch.device | str) -> str:
+    """A name for people: of the GPU, or of the processor."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    if device.type == "cpu" and info.is_file():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return f"{names[0]}, {torch.backends.cpu.get_cpu_capability()}, {len(names)} cores"
+    return platform.processor() or device.type
+
+
+def _commit() -> str | None:
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
