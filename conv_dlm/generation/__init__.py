@@ -2,7 +2,8 @@
 
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.decode_types import DECODE_TYPES, DecodeType, register_decode_type
-from conv_dlm.generation.mixin import DiffusionGenerationMixin, enable_diffusion
+from conv_dlm.generation.enable import enable_diffusion
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.generation.output import DiffusionGenerateOutput
 from conv_dlm.generation.position_weights import (
     BlockWeights,

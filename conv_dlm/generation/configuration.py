@@ -30,6 +30,17 @@ DIFFUSION_DEFAULTS: dict[str, Any] = {
     "output_history": False,
 }
 DEFAULT_MAX_NEW_TOKENS = 128
+# fields of `GenerationConfig` that would be ignored, and why
+WITHOUT_MEANING = {
+    "use_cache": "attention is bidirectional, and every step recomputes the canvas",
+    "cache_implementation": "attention is bidirectional, and every step recomputes the canvas",
+    "compile_config": "denoising compiles nothing by itself; use `model.forward = torch.compile(model.forward)`",
+    "prefill_chunk_size": "there is no prefill",
+    "output_scores": "scores are kept for no position; ask for `output_history=True`",
+    "output_logits": "logits are kept for no position; ask for `output_history=True`",
+    "output_attentions": "a run has many forwards; call the model on a canvas of `output_history=True`",
+    "output_hidden_states": "a run has many forwards; call the model on a canvas of `output_history=True`",
+}
 REMASKING = ("low_confidence", "random")
 
 
@@ -183,18 +194,16 @@ class DiffusionGenerationConfig(GenerationConfig):
         if self.max_new_tokens is not None and self.max_new_tokens < 0:
             raise ValueError(f"`max_new_tokens`={self.max_new_tokens} must not be negative; 0 means infilling only.")
         if self.temperature is not None and self.temperature < 0:
-            raise ValueError(f"`temperature`={self.temperature} must not be negative; 0 is the deterministic limit.")
+            raise ValueError(f"`temperature`={self.temperature} must not be negative; 0 draws nothing.")
         if self.do_sample and self.temperature == 0:
             raise ValueError("`do_sample=True` contradicts `temperature=0`; drop one of them.")
         if self.conv_mult is not None and self.conv_mult <= 0:
             raise ValueError(f"`conv_mult`={self.conv_mult} must be positive.")
         if self.remasking is not None and self.remasking not in REMASKING:
             raise ValueError(f"`remasking`={self.remasking!r} must be one of {REMASKING}.")
-        if self.use_cache or self.cache_implementation is not None:
-            raise ValueError(
-                "`use_cache` and `cache_implementation` have no effect: every step recomputes the canvas, since "
-                "attention is bidirectional. Drop them."
-            )
+        for name, reason in WITHOUT_MEANING.items():
+            if getattr(self, name, None):
+                raise ValueError(f"`{name}`={getattr(self, name)!r} has no effect: {reason}. Drop it.")
         self._validate_remdm_fields()
 
     def _validate_remdm_fields(self) -> None:
@@ -206,11 +215,11 @@ class DiffusionGenerationConfig(GenerationConfig):
                 raise ValueError(f"`{name}`={value} must lie between 0 and 1, both excluded.")
         if loop["t_off"] >= loop["t_on"]:
             raise ValueError(
-                f"`t_off`={loop['t_off']} must be below `t_on`={loop['t_on']}: time runs from 1 to 0, and nothing would "
-                "ever be masked again."
+                f"`t_off`={loop['t_off']} must be below `t_on`={loop['t_on']}: time runs from 1 to 0, and nothing "
+                "would ever be masked again."
             )
         if loop["alpha_on"] * (1 + loop["eta"]) > 1:
             raise ValueError(
-                f"`eta`={loop['eta']} must be at most (1 - alpha_on) / alpha_on with `alpha_on`={loop['alpha_on']}; lower "
-                "one of them."
+                f"`eta`={loop['eta']} must be at most (1 - alpha_on) / alpha_on with `alpha_on`={loop['alpha_on']}; "
+                "lower one of them."
             )

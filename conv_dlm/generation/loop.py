@@ -43,41 +43,50 @@ class Denoising:
     seeds: Tensor
     after_step: Callable[[Canvas, Candidates, int], bool] | None = None
 
+    def __post_init__(self) -> None:
+        shape, device = self.canvas.ids.shape, self.canvas.ids.device
+        nothing = torch.zeros(shape, device=device)
+        no_token = torch.full_like(self.canvas.ids, self.canvas.mask_token_id)
+        self.candidates = Candidates(no_token, nothing, nothing, nothing)
+        self.forwards = torch.zeros(shape[0], dtype=torch.long, device=device)
+        self.schedule = Schedule(self.config.steps, self.weights.blocks(self.canvas))
+        # rows whose candidates are out of date, and the positions that they were last asked for
+        self.stale = torch.ones(shape[0], dtype=torch.bool, device=device)
+        self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
+        # a revocable rule's last step is the final fill, so that no token is masked again after it
+        self.last = self.config.steps - self.rule.revocable
+
     def run(self) -> Tensor:
         """Decide every position of the canvas. Returns the number of forwards of each row, LongTensor [B]."""
-        canvas, config = self.canvas, self.config
-        schedule = Schedule(config.steps, self.weights.blocks(canvas))
-        shape, device = canvas.ids.shape, canvas.ids.device
-        nothing = torch.zeros(shape, device=device)
-        self.candidates = Candidates(torch.full_like(canvas.ids, canvas.mask_token_id), nothing, nothing, nothing)
-        self.forwards = torch.zeros(shape[0], dtype=torch.long, device=device)
-        stale = torch.ones(shape[0], dtype=torch.bool, device=device)
-        seen = torch.zeros(shape, dtype=torch.bool, device=device)
-        # a revocable rule's last step is the final fill, so that no token is masked again after it
-        for index in range(config.steps - self.rule.revocable):
-            step = schedule[index]
-            weights = self.weights.weights(canvas, step)
-            eligible = canvas.undecided & (weights > 0)
-            stale |= (eligible != seen).any(1)
-            window_sizes, undecided = torch.stack(
-                [eligible.sum(1) * stale, canvas.undecided.sum(1)]
-            ).tolist()  # the step's one sync
-            if not (any(undecided) or self.rule.revocable):
-                break
-            self.predict(eligible, window_sizes, index, config.top_k, config.temperature)
-            stale, seen = stale & ~eligible.any(1), eligible
-            before = canvas.ids
-            scope = self.weights.scope(canvas, step)
-            decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
-            canvas.commit(decision.commit, self.candidates.token, index)
-            if decision.remask is not None:
-                canvas.remask(decision.remask)
-            self.end_rows(index)
-            stale |= (canvas.ids != before).any(1)
-            if self.after_step is not None and self.after_step(canvas, self.candidates, index):
+        for index in range(self.last):
+            finished = self.step(index)
+            stop = self.after_step is not None and self.after_step(self.canvas, self.candidates, index)
+            if finished or stop:
                 break
         self.fill()
         return self.forwards
+
+    def step(self, index: int) -> bool:
+        """One step of the reverse process. Returns whether nothing had been left to do."""
+        canvas, step = self.canvas, self.schedule[index]
+        weights = self.weights.weights(canvas, step)
+        eligible = canvas.undecided & (weights > 0)
+        self.stale |= (eligible != self.seen).any(1)
+        # the step's one synchronisation with the device
+        window_sizes, undecided = torch.stack([eligible.sum(1) * self.stale, canvas.undecided.sum(1)]).tolist()
+        if not (any(undecided) or self.rule.revocable):
+            return True
+        self.predict(eligible, window_sizes, index, self.config.top_k, self.config.temperature)
+        self.stale, self.seen = self.stale & ~eligible.any(1), eligible
+        before = canvas.ids
+        scope = self.weights.scope(canvas, step)
+        decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
+        canvas.commit(decision.commit, self.candidates.token, index)
+        if decision.remask is not None:
+            canvas.remask(decision.remask)
+        self.end_rows(index)
+        self.stale |= (canvas.ids != before).any(1)
+        return False
 
     def predict(self, eligible: Tensor, window_sizes: list[int], step: int, top_k: int, temperature: float) -> None:
         """Renew the candidates at the `eligible` positions [B, L] of the rows whose window size is not 0."""
@@ -115,7 +124,7 @@ class Denoising:
             chunk = slice(start, start + at_once)
             scores = flat[chunk].float()
             if self.processors:
-                scores = self.processors(ids[context[chunk]], scores)
+                scores = self.processors(ids[context[chunk]], scores)  # type: ignore[arg-type]
             parts.append(
                 draw_candidates(
                     scores,
@@ -140,7 +149,6 @@ class Denoising:
     def fill(self) -> None:
         """Decide what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
         left = self.canvas.undecided.clone()
-        step = self.config.steps - self.rule.revocable
-        self.predict(left, left.sum(1).tolist(), step, top_k=1, temperature=0.0)
-        self.canvas.commit(left, self.candidates.token, step)
-        self.end_rows(step)
+        self.predict(left, left.sum(1).tolist(), self.last, top_k=1, temperature=0.0)
+        self.canvas.commit(left, self.candidates.token, self.last)
+        self.end_rows(self.last)

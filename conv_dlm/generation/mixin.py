@@ -5,7 +5,7 @@ its hooks are fitted to a canvas, and `_sample` denoises.
 """
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,11 @@ from transformers import (
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
+    PreTrainedModel,
     RepetitionPenaltyLogitsProcessor,
 )
-from transformers.generation import EosTokenCriteria, GenerationMode, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.configuration_utils import GenerationMode
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.configuration import (
@@ -23,6 +25,7 @@ from conv_dlm.generation.configuration import (
     DIFFUSION_DEFAULTS,
     DiffusionGenerationConfig,
 )
+from conv_dlm.generation.decode_types import DECODE_TYPES
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.noise import row_seeds
@@ -38,6 +41,8 @@ from conv_dlm.generation.watching import Watcher
 
 # fields that every decode type reads; the others belong to some (`DecodeType.fields`)
 COMMON_FIELDS = frozenset({"decode_type", "steps", "eos_fill", "mask_token_id", "output_history"})
+# fields that say one thing together: a call that sets one of them replaces the checkpoint's values of all
+SAID_TOGETHER = (("max_length", "max_new_tokens"), ("do_sample", "temperature"))
 CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
 
 
@@ -53,6 +58,7 @@ class DiffusionGenerationMixin(GenerationMixin):
     _supported_generation_modes = [GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE]
     shift_logits = False
     generation_config: DiffusionGenerationConfig
+    config: Any
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "generation_config" and isinstance(value, GenerationConfig):
@@ -75,49 +81,26 @@ class DiffusionGenerationMixin(GenerationMixin):
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[DiffusionGenerationConfig, dict[str, Any]]:
-        base = generation_config if generation_config is not None else DiffusionGenerationConfig()
-        config = copy.deepcopy(DiffusionGenerationConfig.from_any(base))
-        inherited = self.generation_config.to_dict()
-        length_given = {
-            name for name in ("max_length", "max_new_tokens") if kwargs.get(name, getattr(config, name)) is not None
-        }
-        if length_given:  # the caller's way of saying the length replaces the checkpoint's
-            inherited = {
-                name: value for name, value in inherited.items() if name not in ("max_length", "max_new_tokens")
-            }
+        config = copy.deepcopy(DiffusionGenerationConfig.from_any(generation_config or DiffusionGenerationConfig()))
         model_kwargs = config.update(**kwargs)
-        for name, value in inherited.items():
-            if getattr(config, name, None) is None:
-                setattr(config, name, value)
-        for name, value in DiffusionGenerationConfig._get_default_generation_params().items():
-            if getattr(config, name, None) is None:
-                setattr(config, name, value)
+        inherited = self.generation_config.to_dict()
+        for together in SAID_TOGETHER:
+            if any(getattr(config, name) is not None for name in together):
+                inherited |= dict.fromkeys(together)
+        for values in (inherited, DiffusionGenerationConfig._get_default_generation_params()):
+            for name, value in values.items():
+                if getattr(config, name, None) is None:
+                    setattr(config, name, value)
         if config.max_new_tokens is None and config.max_length is None:
             config.max_new_tokens = DEFAULT_MAX_NEW_TOKENS
         config.resolve()
         config.validate()
-        self._check_fields_matter(
-            config, {name for name, value in kwargs.items() if value is not None} - set(model_kwargs)
-        )
+        given = {name for name, value in kwargs.items() if value is not None} - set(model_kwargs)
+        _check_fields_matter(config, given)
         return config, model_kwargs
 
-    def _check_fields_matter(self, config: DiffusionGenerationConfig, given: set[str]) -> None:
-        """Raise for a keyword that the decode type doesn't read."""
-        readable = COMMON_FIELDS | config.resolved_decode_type.fields
-        for name in sorted(given & set(DIFFUSION_DEFAULTS) - readable):
-            users = [n for n, t in _decode_types().items() if name in t.fields]
-            raise ValueError(
-                f"`{name}`={getattr(config, name)!r} has no effect with `decode_type={config.decode_type!r}`; drop it, or use one "
-                f"of {users}."
-            )
-        if config.num_return_sequences > 1 and config.temperature == 0:
-            raise ValueError(
-                f"`num_return_sequences`={config.num_return_sequences} would return the same text each time, since nothing is "
-                "drawn at random; set `do_sample=True`."
-            )
-
-    def _prepare_attention_mask_for_generation(
-        self, inputs_tensor: Tensor, generation_config: GenerationConfig, model_kwargs: dict[str, Any]
+    def _prepare_attention_mask_for_generation(  # type: ignore[override]
+        self, inputs_tensor: Tensor, generation_config: DiffusionGenerationConfig, model_kwargs: dict[str, Any]
     ) -> Tensor:
         """Padding is a run of pad tokens at the left. Where the pad id also means something else, a batch must say."""
         everything = torch.ones_like(inputs_tensor, dtype=torch.long)
@@ -135,8 +118,8 @@ class DiffusionGenerationMixin(GenerationMixin):
             return (~leading).long()
         if inputs_tensor.shape[0] > 1 and bool(leading.any()):
             raise ValueError(
-                f"`attention_mask` is missing, and the pad id {int(pad)} is also an end, begin or mask token, so that padding "
-                "can't be told from text. Pass the tokenizer's `attention_mask`."
+                f"`attention_mask` is missing, and the pad id {int(pad)} is also an end, begin or mask token, so that "
+                "padding can't be told from text. Pass the tokenizer's `attention_mask`."
             )
         return everything
 
@@ -146,37 +129,40 @@ class DiffusionGenerationMixin(GenerationMixin):
         total = generation_config.max_length
         if total < input_ids_length:
             raise ValueError(
-                f"`max_length`={total} is shorter than the prompt ({input_ids_length} tokens); raise it, or set `max_new_tokens`."
+                f"`max_length`={total} is shorter than the prompt ({input_ids_length} tokens); raise it, or set "
+                "`max_new_tokens`."
             )
         limits = [getattr(self.config, name, None) for name in CONTEXT_LENGTH_NAMES]
         limit = next((limit for limit in limits if limit is not None), None)
         if limit is not None and total > limit:
             raise ValueError(
-                f"The prompt ({input_ids_length} tokens) and `max_new_tokens`={total - input_ids_length} need a context of {total}, "
-                f"but the model's is {limit}; shorten the prompt, or lower `max_new_tokens`."
+                f"The prompt ({input_ids_length} tokens) and `max_new_tokens`={total - input_ids_length} need a "
+                f"context of {total}, but the model's is {limit}; shorten the prompt, or lower `max_new_tokens`."
             )
 
-    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to prepare: attention is bidirectional, and every step sees a new canvas."""
+    def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> bool:
+        """No cache: attention is bidirectional, and every step sees a new canvas."""
+        return False
 
     def _get_logits_processor(
         self, generation_config: GenerationConfig, *args: Any, **kwargs: Any
     ) -> LogitsProcessorList:
         """Transformers' processors, less those whose part is played by the unmasking rule or the denoiser."""
+        if kwargs.get("negative_prompt_ids") is not None:
+            raise ValueError(
+                "`negative_prompt_ids` is not supported: guidance compares with the masked prompt. Drop it, and set "
+                "`guidance_scale` alone."
+            )
         config = copy.copy(generation_config)
-        config.temperature, config.top_k, config.guidance_scale, config.repetition_penalty = (
-            None,
-            None,
-            None,
-            None,
-        )
-        processors = super()._get_logits_processor(config, *args, **kwargs)
+        for played_elsewhere in ("temperature", "top_k", "guidance_scale", "repetition_penalty"):
+            setattr(config, played_elsewhere, None)
+        processors = super()._get_logits_processor(config, *args, **kwargs)  # type: ignore[misc]
         check_processors(processors)
         if generation_config.repetition_penalty not in (None, 1.0):
             processors.insert(0, RepetitionPenaltyLogitsProcessor(generation_config.repetition_penalty))
         return processors
 
-    def _sample(
+    def _sample(  # type: ignore[override]
         self,
         input_ids: Tensor,
         logits_processor: LogitsProcessorList,
@@ -188,8 +174,8 @@ class DiffusionGenerationMixin(GenerationMixin):
         **model_kwargs: Any,
     ) -> DiffusionGenerateOutput | Tensor:
         """Denoise the canvas of prompt and response (the place where other models predict token after token)."""
-        config = generation_config
-        input_ids = input_ids.to(self.device)
+        config, model = generation_config, cast(PreTrainedModel, self)
+        input_ids = input_ids.to(model.device)
         padding = _left_padding(model_kwargs.get("attention_mask"), input_ids)
         self._check_inputs(input_ids, config, synced_gpus, streamer, model_kwargs)
         canvas = Canvas.from_prompt(input_ids, config.max_length - input_ids.shape[1], config.mask_token_id, padding)
@@ -213,7 +199,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
         forwards = Denoising(
             canvas=canvas,
-            denoiser=Denoiser(self, None if padding is None else canvas.padding, guidance, self.shift_logits),
+            denoiser=Denoiser(model, None if padding is None else canvas.padding, guidance, self.shift_logits),
             weights=weights,
             rule=rule,
             config=config,
@@ -240,8 +226,8 @@ class DiffusionGenerationMixin(GenerationMixin):
     ) -> None:
         if config.mask_token_id is None:
             raise ValueError(
-                "`mask_token_id` is not known: this model's config names no mask token. Pass `mask_token_id=`, or set it in "
-                "`model.generation_config`."
+                "`mask_token_id` is not known: this model's config names no mask token. Pass `mask_token_id=`, or set "
+                "it in `model.generation_config`."
             )
         if input_ids.shape[0] == 0:
             raise ValueError("`input_ids` is an empty batch; give at least one row.")
@@ -255,54 +241,30 @@ class DiffusionGenerationMixin(GenerationMixin):
             )
         if synced_gpus:
             raise ValueError(
-                "`synced_gpus=True` (ZeRO-3, FSDP) needs the same number of forwards on every rank, and rows finish at their own "
-                "time. Gather the weights first, or pass `synced_gpus=False` where they are not sharded."
+                "`synced_gpus=True` (ZeRO-3, FSDP) needs the same number of forwards on every rank, and rows finish at "
+                "their own time. Gather the weights first, or pass `synced_gpus=False` where they are not sharded."
             )
-        prepared = {"attention_mask", "position_ids", "use_cache", "logits_to_keep"}
+        # what Transformers' `generate` hands on, used above or of no meaning here
+        prepared = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "tokenizer"}
         for name, value in model_kwargs.items():
             if value is not None and name not in prepared:
                 raise ValueError(f"`{name}` is not supported by denoising; drop it.")
 
 
-def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits: bool = False) -> Any:
-    """Give `generate` by denoising to a model that is already loaded, and return it.
-
-    For remote code and for autoregressive models adapted to masked diffusion; `forward` must map ids to logits with
-    bidirectional attention. The instance's class changes, its weights and its saved `architectures` don't.
-
-    model (`PreTrainedModel`): the model.
-    mask_token_id (`int`, *optional*): id of the mask token; read from the config where it has one.
-    shift_logits (`bool`, defaults to `False`): whether the logits at a position predict the token at its right, as in
-        Dream and other models adapted from autoregressive ones.
-
-    Raises ValueError if no mask token is known, or if its id is outside the vocabulary.
-    """
-    mask_token_id = mask_token_id if mask_token_id is not None else getattr(model.config, "mask_token_id", None)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
+def _check_fields_matter(config: DiffusionGenerationConfig, given: set[str]) -> None:
+    """Raise for a keyword of `generate` that has no effect with this decode type."""
+    without_effect = given & set(DIFFUSION_DEFAULTS) - COMMON_FIELDS - config.resolved_decode_type.fields
+    for name in sorted(without_effect):
+        users = [decode_type for decode_type, parts in DECODE_TYPES.items() if name in parts.fields]
         raise ValueError(
-            f"`mask_token_id`={mask_token_id} is not an id of this model's {vocabulary} tokens; pass the mask's, or add one first "
-            "(`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)."
+            f"`{name}`={getattr(config, name)!r} has no effect with `decode_type={config.decode_type!r}`; drop it, or "
+            f"use one of {users}."
         )
-    cls = type(model)
-    if not issubclass(cls, DiffusionGenerationMixin):
-        namespace = {"__module__": cls.__module__, "can_generate": classmethod(lambda _: True)}
-        model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)
-    base = getattr(model, "generation_config", None)
-    config = DiffusionGenerationConfig.from_any(
-        base if base is not None else DiffusionGenerationConfig.from_model_config(model.config)
-    )
-    config.mask_token_id = mask_token_id
-    config.use_cache = None  # autoregressive models ask for one
-    model.generation_config = config
-    model.shift_logits = shift_logits
-    return model
-
-
-def _decode_types() -> dict[str, Any]:
-    from conv_dlm.generation.decode_types import DECODE_TYPES
-
-    return DECODE_TYPES
+    if config.num_return_sequences > 1 and config.temperature == 0:
+        raise ValueError(
+            f"`num_return_sequences`={config.num_return_sequences} would return the same text each time, since nothing "
+            "is drawn at random; set `do_sample=True`."
+        )
 
 
 def _left_padding(attention_mask: Tensor | None, input_ids: Tensor) -> Tensor | None:
@@ -311,7 +273,8 @@ def _left_padding(attention_mask: Tensor | None, input_ids: Tensor) -> Tensor | 
         return None
     if attention_mask.shape != input_ids.shape:
         raise ValueError(
-            f"`attention_mask` has shape {tuple(attention_mask.shape)}, but `input_ids` {tuple(input_ids.shape)}; they must agree."
+            f"`attention_mask` has shape {tuple(attention_mask.shape)}, but `input_ids` {tuple(input_ids.shape)}; they "
+            "must agree."
         )
     text = attention_mask.to(input_ids.device).bool()
     if bool((text.int().diff(dim=1) < 0).any()):
@@ -324,17 +287,18 @@ def _check_canvas(canvas: Canvas, weights: PositionWeights, config: DiffusionGen
     blocks = int(weights.blocks(canvas).max())
     if blocks > config.steps:
         raise ValueError(
-            f"`steps`={config.steps} is too few for {blocks} blocks, each of which needs one; raise `steps` or `block_length`."
+            f"`steps`={config.steps} is too few for {blocks} blocks, each of which needs one; raise `steps` or "
+            "`block_length`."
         )
     if isinstance(weights, ConvolutionWeights) and not bool((canvas.known.any(1) | ~canvas.undecided.any(1)).all()):
         raise ValueError(
-            f"`decode_type={config.decode_type!r}` decides near known text, but a row has none; begin it with a prompt or the BOS "
-            "token, or use 'topk'."
+            f"`decode_type={config.decode_type!r}` decides near known text, but a row has none; begin it with a prompt "
+            "or the BOS token, or use 'topk'."
         )
 
 
 def _finished(canvas: Canvas, cut: Tensor, config: DiffusionGenerationConfig) -> tuple[Tensor, Tensor]:
-    """The sequences [B, L], padded after their ends, and how many tokens of each row [B] were decided before its end."""
+    """The sequences [B, L], padded after their ends, and how many tokens of each row were decided before that [B]."""
     end = canvas.end_of_text(config._eos_token_tensor)
     position = torch.arange(canvas.ids.shape[1], device=canvas.ids.device)
     behind = ((end.cumsum(1) > 0) & ~end) | (position >= cut.to(position.device)[:, None])

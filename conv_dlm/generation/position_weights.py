@@ -73,7 +73,7 @@ class UniformWeights(PositionWeights):
 
 
 class ConvolutionWeights(PositionWeights):
-    """s_i = tanh(conv_mult * u_i) with u_i known positions in reach, in both directions. arXiv 2509.15188, section 4.1."""
+    """s_i = tanh(conv_mult * u_i), u_i known positions in reach in both directions. arXiv 2509.15188, section 4.1."""
 
     fields = ("kernel_size", "conv_mult")
 
@@ -132,7 +132,7 @@ class SlideWeights(BlockWeights):
         if self.block_length is None:
             return torch.ones_like(canvas.undecided)
         if step is not None:
-            first = (canvas.size * step.index // step.steps)[:, None]
+            first = (canvas.size * step.number // step.steps)[:, None]
             return (canvas.slot >= first) & (canvas.slot < first + self.block_length)
         position = torch.arange(canvas.ids.shape[1], device=canvas.ids.device).expand_as(canvas.ids)
         first = torch.where(canvas.undecided, position, canvas.ids.shape[1]).amin(1, keepdim=True)

@@ -13,7 +13,7 @@ LEFT_TO_RIGHT: dict[type, str] = {
     hf.EncoderNoRepeatNGramLogitsProcessor: "encoder_no_repeat_ngram_size",
     hf.EncoderRepetitionPenaltyLogitsProcessor: "encoder_repetition_penalty",
     hf.PrefixConstrainedLogitsProcessor: "prefix_allowed_tokens_fn",
-    hf.MinLengthLogitsProcessor: "min_length",
+    hf.MinLengthLogitsProcessor: "min_length` or `min_new_tokens",
     hf.MinNewTokensLengthLogitsProcessor: "min_new_tokens",
     hf.ForcedBOSTokenLogitsProcessor: "forced_bos_token_id",
     hf.ForcedEOSTokenLogitsProcessor: "forced_eos_token_id",
@@ -35,6 +35,6 @@ def check_processors(processors: LogitsProcessorList) -> None:
                 argument = "bad_words_ids` or `sequence_bias"
         if argument is not None:
             raise ValueError(
-                f"`{argument}` ({type(processor).__name__}) needs the tokens before a position, which denoising decides in "
-                "any order. Drop it; `suppress_tokens`, `repetition_penalty` and single-token `bad_words_ids` work."
+                f"`{argument}` ({type(processor).__name__}) needs the tokens before a position, which denoising "
+                "decides in any order. Drop it; `suppress_tokens`, `repetition_penalty` and one-token `bad_words_ids` work."
             )

@@ -14,14 +14,14 @@ LAST_TIME = 1e-5  # the time that the reverse process ends at, as in MDLM's samp
 class Step(NamedTuple):
     """One step of the reverse process.
 
-    index: number of the step in the run, from 0.
+    number: number of the step in the run, from 0.
     steps: number of steps S in the run.
     t, s: FloatTensor [B]; the step goes from time t to time s.
     block: LongTensor [B]; the block that the row is at.
     rounds_left: LongTensor [B]; steps left in this block's process, this one included.
     """
 
-    index: int
+    number: int
     steps: int
     t: Tensor
     s: Tensor

@@ -68,6 +68,7 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
 
     def _reset(self) -> None:
         self.next_tokens_are_prompt = True
+        self._begun = False  # whether there was anything to show
         self._final: list[int] = []
         self._draft: list[tuple[int, bool]] = []  # (token id, decided), right of the final ones
         self._drafted = False  # whether the caller sends drafts: then only they cause a drawing
@@ -88,6 +89,7 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
             if hole is None and self.skip_prompt:
                 return
             ids = ids[:hole]
+        self._begun = True
         if self._live is None:
             super().put(torch.tensor(ids))
             return
@@ -106,6 +108,7 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         """
         if self._live is None:
             return
+        self._begun = True
         ids = _one_row(value).tolist()
         flags = [False] * len(ids) if decided is None else _one_row(decided).tolist()
         self._draft = list(zip(ids, flags, strict=True))
@@ -114,15 +117,19 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         self._draw()
 
     def end(self) -> None:
-        """Leave the final text alone, followed by a line break; ready for another generation.
-
-        `generate` calls it when it is done; call it yourself after an interruption.
-        """
+        """Leave the final text alone, followed by a line break; ready for another generation."""
         if self._live is None:
             super().end()
         else:
             self._live.finish(self._text(self._final))
         self._reset()
+
+    def abort(self) -> None:
+        """After an exception in `generate`: keep what is final, drop the draft. Writes nothing if nothing was shown."""
+        if self._begun:
+            self.end()
+        else:
+            self._reset()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Write final text to `file` where that is not a terminal; hook of `TextStreamer`."""

@@ -40,13 +40,19 @@ def decide_probability(token_weight: Tensor, mask_weight: Tensor, temperature: f
     return torch.where(token_weight > 0, odds.sigmoid(), 0.0)
 
 
-def best_per_row(score: Tensor, eligible: Tensor, quota: Tensor) -> Tensor:
-    """The `quota` [B] highest-scoring `eligible` [B, L] positions of each row, all of them if there are fewer: BoolTensor [B, L]."""
+def quota(masks: Tensor, rounds_left: Tensor) -> Tensor:
+    """ceil(masks / steps left): LLaDA's equal shares, the larger ones first (arXiv 2502.09992, algorithm 5), without a
+    plan made beforehand, so that a step which could decide too few is made up for. LongTensors [B]."""
+    return -(-masks // rounds_left)
+
+
+def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
+    """The `count` [B] highest-scoring `eligible` [B, L] positions of each row, or all of them: BoolTensor [B, L]."""
     order = score.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(score.shape[1], device=score.device).expand_as(order)
     )
-    return eligible & (rank < quota[:, None])
+    return eligible & (rank < count[:, None])
 
 
 def remdm_weights(
@@ -87,7 +93,7 @@ class Situation(NamedTuple):
         return self.canvas.undecided & (self.weights > 0)
 
     def uniform(self, purpose: int) -> Tensor:
-        return noise.uniform(self.seeds, self.step.index, self.canvas.slot, purpose)
+        return noise.uniform(self.seeds, self.step.number, self.canvas.slot, purpose)
 
 
 class Decision(NamedTuple):
@@ -119,8 +125,8 @@ class AncestralRule:
 
 
 class ConfidenceRule:
-    """LLaDA's rule (arXiv 2502.09992): of the row's m masks in the block, the ceil(m / steps left) with the highest
-    confidence, times s_i, are decided (equal to LLaDA's quotas, and made up for where too few were in reach)."""
+    """LLaDA's rule (arXiv 2502.09992, section 2.4): a quota of the block's masks, those with the highest confidence
+    times s_i."""
 
     fields = ("remasking", "confidence_eos_eot_inf")
     revocable = False
@@ -131,12 +137,11 @@ class ConfidenceRule:
     def __call__(self, now: Situation) -> Decision:
         confidence = now.uniform(noise.WHETHER) if self.at_random else now.candidates.confidence
         masks = (now.canvas.undecided & now.scope).sum(1)
-        quota = -(-masks // now.step.rounds_left)
-        return Decision(best_per_row(confidence * now.weights, now.eligible, quota))
+        return Decision(best_per_row(confidence * now.weights, now.eligible, quota(masks, now.step.rounds_left)))
 
 
 class RemaskingRule(AncestralRule):
-    """ReMDM's loop (arXiv 2503.00307) as an ancestral rule that also masks again. The last step takes the best tokens."""
+    """ReMDM's loop (arXiv 2503.00307): an ancestral rule that also masks again. The last step takes the best tokens."""
 
     fields = (*AncestralRule.fields, "alpha_on", "t_on", "t_off", "eta")
     revocable = True
@@ -158,7 +163,7 @@ class SlideRule(AncestralRule):
 
     def __call__(self, now: Situation) -> Decision:
         step = now.step
-        front_end = -(-now.canvas.size * (step.index + 1) // step.steps)
+        front_end = -(-now.canvas.size * (step.number + 1) // step.steps)
         front = now.canvas.slot < front_end[:, None]
         rear = now._replace(weights=now.weights * ~front, scope=now.scope & ~front)
         return Decision(super().__call__(rear).commit | (now.eligible & front))

@@ -77,6 +77,7 @@ class Watcher:
         canvas.commit(stopped, canvas.ids, step)  # nothing behind the cut is looked at again
 
     def _stream(self, canvas: Canvas, drafts: Candidates | None) -> None:
+        assert self.streamer is not None
         end = int(self._text_end(canvas))
         committed = min(_first_undecided(canvas)[0], end) if self.settled else self.streamed
         if committed > self.streamed:

@@ -104,7 +104,7 @@ class Terminal(io.StringIO):
         rows = []
         for row in self.screen:
             rows += [row[i : i + columns] for i in range(0, max(len(row), 1), columns)]
-        self.gone += map(self.text, rows[: -lines])
+        self.gone += map(self.text, rows[:-lines])
         self.screen, self.y, self.x = rows[-lines:], min(len(rows), lines) - 1, min(self.x, columns - 1)
         self.columns, self.lines = columns, lines
 
@@ -195,9 +195,7 @@ def test_nothing_left_over(
 
 
 @pytest.mark.parametrize("columns", [2, 7, 8, 40])
-def test_every_drawing_replaces_the_last(
-    terminal: Terminal, streamer: TextDiffusionStreamer, columns: int
-) -> None:
+def test_every_drawing_replaces_the_last(terminal: Terminal, streamer: TextDiffusionStreamer, columns: int) -> None:
     text = "some words to decide\nin two lines"
     terminal.columns, terminal.lines = columns, 50
     canvas = Canvas(streamer, text)
@@ -211,9 +209,7 @@ def test_every_drawing_replaces_the_last(
         assert terminal.shown() == expected.shown()
 
 
-def test_terminal_with_other_ideas_of_width(
-    tiny_tokenizer: PreTrainedTokenizerFast, terminal: Terminal
-) -> None:
+def test_terminal_with_other_ideas_of_width(tiny_tokenizer: PreTrainedTokenizerFast, terminal: Terminal) -> None:
     """Where the terminal takes a character for wider than we do, rows are cut short but never multiply."""
     terminal.wide, terminal.columns = "♥", 10
     streamer = TextDiffusionStreamer(tiny_tokenizer, skip_prompt=True, file=terminal)
@@ -302,6 +298,17 @@ def test_prompt_with_gaps_is_shown_from_its_beginning(
     assert terminal.dimmed() == "a·"
 
 
+def test_abort_keeps_what_was_decided(
+    terminal: Terminal, streamer: TextDiffusionStreamer, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    streamer.abort()
+    assert terminal.shown() == ""  # nothing had been shown: nothing to end
+    streamer.put(torch.tensor([1]))
+    Canvas(streamer, "abcdef").step(0, 1, 4)
+    streamer.abort()
+    assert terminal.shown() == "ab\n"
+
+
 def test_second_generation_starts_afresh(terminal: Terminal, streamer: TextDiffusionStreamer) -> None:
     for prompt in (None, torch.tensor([7, 8])):
         if prompt is not None:
@@ -356,6 +363,8 @@ def test_pipe_gets_plain_final_text(
     written: list[str] = []
     pipe.write = lambda text: written.append(text) or len(text)  # type: ignore[method-assign]
     streamer = TextDiffusionStreamer(tiny_tokenizer, skip_prompt=True, file=pipe)
+    streamer.put(torch.tensor([[1, 5, 6]]))
+    streamer.abort()
     streamer.put(torch.tensor([[1, 5, 6]]))
     canvas = Canvas(streamer, "one two\nthree<|end|><|endoftext|>")
     canvas.step(2, 3, 4)

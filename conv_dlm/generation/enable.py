@@ -1,0 +1,40 @@
+"""`enable_diffusion`: `generate` by denoising for a model that is already loaded."""
+
+from typing import Any
+
+from conv_dlm.generation.configuration import DiffusionGenerationConfig
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
+
+
+def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits: bool = False) -> Any:
+    """Give `generate` by denoising to a model that is already loaded, and return it.
+
+    For remote code and for autoregressive models adapted to masked diffusion; `forward` must map ids to logits with
+    bidirectional attention, and take `logits_to_keep` as Transformers' own models do, if at all. The instance's class
+    changes, its weights and its saved `architectures` don't.
+
+    model (`PreTrainedModel`): the model.
+    mask_token_id (`int`, *optional*): id of the mask token; read from the config where it has one.
+    shift_logits (`bool`, defaults to `False`): whether the logits at a position predict the token at its right, as in
+        Dream and other models adapted from autoregressive ones.
+
+    Raises ValueError if no mask token is known, or if its id is outside the vocabulary.
+    """
+    mask_token_id = mask_token_id if mask_token_id is not None else getattr(model.config, "mask_token_id", None)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
+        raise ValueError(
+            f"`mask_token_id`={mask_token_id} is not an id of this model's {vocabulary} tokens; pass the mask's, or "
+            "add one first (`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)."
+        )
+    cls = type(model)
+    if not issubclass(cls, DiffusionGenerationMixin):
+        namespace = {"__module__": cls.__module__, "can_generate": classmethod(lambda _: True)}
+        model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)
+    config = getattr(model, "generation_config", None) or DiffusionGenerationConfig.from_model_config(model.config)
+    config = DiffusionGenerationConfig.from_any(config)
+    config.mask_token_id = mask_token_id
+    config.use_cache = None  # autoregressive models ask for one
+    model.generation_config = config
+    model.shift_logits = shift_logits
+    return model

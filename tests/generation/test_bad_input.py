@@ -1,0 +1,95 @@
+"""Bad input is refused at the door, by name and with a way out."""
+
+import copy
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers.generation.streamers import BaseStreamer
+
+from conv_dlm import DiffusionGenerationConfig
+
+PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
+BATCH = torch.tensor([[0, 1, 40], [1, 50, 60]])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (dict(decode_type="convv"), "did you mean 'conv'"),
+        (dict(decode_type="llada-conv"), "did you mean 'llada_conv'"),
+        (dict(kernel_size=0), "`kernel_size`=0"),
+        (dict(decode_type="conv", kernel_size=2.5), "`kernel_size`=2.5"),
+        (dict(steps=0), "`steps`=0"),
+        (dict(decode_type="llada", block_length=4, steps=3, max_new_tokens=20), "5 blocks"),
+        (dict(decode_type="conv", block_length=4), "`block_length`=4 has no effect"),
+        (dict(decode_type="topk", kernel_size=4), "`kernel_size`=4 has no effect"),
+        (dict(decode_type="topk", eta=0.1), "one of \\['remdm', 'remdm_conv'\\]"),
+        (dict(decode_type="llada", remasking="lowest"), "`remasking`='lowest'"),
+        (dict(decode_type="remdm", t_on=0.1, t_off=0.9), "`t_off`=0.9 must be below"),
+        (dict(decode_type="remdm", eta=0.5), "`eta`=0.5 must be at most"),
+        (dict(temprature=0.7), "temprature"),
+        (dict(temperature=-1.0), "`temperature`=-1.0"),
+        (dict(do_sample=True, temperature=0.0), "contradicts"),
+        (dict(top_k=-3), "`top_k`=-3"),
+        (dict(max_new_tokens=-1), "`max_new_tokens`=-1"),
+        (dict(max_length=3), "`max_length`=3 is shorter than the prompt"),
+        (dict(max_new_tokens=300), "need a context of 305"),
+        (dict(num_beams=4), "generation mode"),
+        (dict(num_return_sequences=2, decode_type="llada"), "`num_return_sequences`=2"),
+        (dict(no_repeat_ngram_size=3), "`no_repeat_ngram_size`"),
+        (dict(min_new_tokens=3), "min_new_tokens`"),
+        (dict(bad_words_ids=[[5, 6]]), "`bad_words_ids`"),
+        (dict(forced_eos_token_id=2), "`forced_eos_token_id`"),
+        (dict(logits_processor=LogitsProcessorList([NoRepeatNGramLogitsProcessor(2)])), "`no_repeat_ngram_size`"),
+        (dict(use_cache=True), "`use_cache`"),
+        (dict(generator=[torch.Generator()] * 2), "2 generators for 1 rows"),
+        (dict(attention_mask=torch.tensor([[0, 1, 1, 1]])), "`attention_mask` has shape"),
+        (dict(attention_mask=torch.tensor([[1, 1, 1, 0, 0]])), "pad at the left"),
+        (dict(synced_gpus=True), "`synced_gpus=True`"),
+    ],
+)
+def test_refused(tiny_llada, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_llada.generate(PROMPT, **(dict(attention_mask=torch.ones_like(PROMPT)) | keywords))
+
+
+def test_empty_batch(tiny_llada):
+    with pytest.raises(ValueError, match="empty batch"):
+        tiny_llada.generate(PROMPT[:0], attention_mask=PROMPT[:0])
+
+
+def test_streamer_of_a_batch(tiny_llada):
+    class Silent(BaseStreamer):
+        def put(self, value): ...
+        def end(self): ...
+
+    with pytest.raises(ValueError, match="2 rows"):
+        tiny_llada.generate(BATCH[:, 1:], attention_mask=torch.ones(2, 2), streamer=Silent())
+
+
+def test_nothing_known_to_begin_with(tiny_llada):
+    masks = torch.full((1, 4), 3)
+    with pytest.raises(ValueError, match="near known text"):
+        tiny_llada.generate(masks, attention_mask=torch.ones_like(masks), decode_type="conv")
+    tiny_llada.generate(masks, attention_mask=torch.ones_like(masks), decode_type="topk", max_new_tokens=4, steps=4)
+
+
+def test_model_without_mask_token(tiny_llada):
+    model = copy.deepcopy(tiny_llada)
+    model.config.mask_token_id = None
+    model.generation_config.mask_token_id = None
+    with pytest.raises(ValueError, match="`mask_token_id` is not known"):
+        model.generate(PROMPT, attention_mask=torch.ones_like(PROMPT))
+
+
+@pytest.mark.parametrize("meaning", ["eos_token_id", "mask_token_id", "bos_token_id"])
+def test_padding_that_cannot_be_told(tiny_llada, meaning):
+    with pytest.raises(ValueError, match="`attention_mask` is missing"):
+        tiny_llada.generate(BATCH, pad_token_id=0, **{meaning: 0})
+
+
+@pytest.mark.parametrize("values", [dict(steps=-1), dict(decode_type="nothing"), dict(conv_mult=0.0), dict(t_on=2.0)])
+def test_configuration_refuses(values):
+    with pytest.raises(ValueError):
+        DiffusionGenerationConfig(**values)

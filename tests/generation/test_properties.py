@@ -1,0 +1,215 @@
+"""What holds for every decode type, over random shapes, kernels and seeds."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conv_dlm.generation import DECODE_TYPES, noise
+from conv_dlm.generation.candidates import draw_candidates
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.position_weights import convolution_weights
+from conv_dlm.generation.unmasking_rules import decide_probability, global_norm
+
+MASK, EOS, PAD = 3, 2, 0
+QUICK = settings(
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@st.composite
+def runs(draw):
+    """Prompts of different lengths (some with masks inside) and settings of any decode type."""
+    decode_type = draw(st.sampled_from(sorted(DECODE_TYPES)))
+    text = st.integers(4, 259)
+    prompts = draw(
+        st.lists(st.lists(st.one_of(text, text, st.just(MASK)), min_size=1, max_size=9), min_size=1, max_size=3)
+    )
+    prompts = [[*prompt, draw(text)] for prompt in prompts]
+    new_tokens = draw(st.integers(1, 24))
+    fields = DECODE_TYPES[decode_type].fields
+    keywords = dict(
+        decode_type=decode_type, max_new_tokens=new_tokens, steps=draw(st.integers(4, 12)), eos_fill=draw(st.booleans())
+    )
+    if "kernel_size" in fields:
+        keywords["kernel_size"] = draw(st.integers(1, 40))
+    if "block_length" in fields:
+        keywords["block_length"] = draw(st.integers(12, 30))
+    if draw(st.booleans()):
+        keywords["top_k"] = draw(st.integers(0, 6))
+    if draw(st.booleans()):
+        keywords["temperature"] = draw(st.sampled_from([0.0, 0.5, 1.0, 1.7]))
+    if draw(st.booleans()):
+        keywords["guidance_scale"] = draw(st.sampled_from([0.5, 2.0]))
+    return prompts, keywords, draw(st.integers(0, 2**31))
+
+
+def batch(prompts):
+    width = max(map(len, prompts))
+    ids = torch.tensor([[PAD] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, mask
+
+
+def generate(model, prompts, keywords, seeds):
+    ids, mask = batch(prompts)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    with torch.no_grad():
+        return model.generate(
+            ids,
+            attention_mask=mask,
+            generator=generators,
+            return_dict_in_generate=True,
+            output_history=True,
+            **keywords,
+        )
+
+
+@QUICK
+@given(runs())
+def test_prompt_is_untouched_and_no_mask_is_left(tiny_llada, run):
+    prompts, keywords, seed = run
+    out = generate(tiny_llada, prompts, keywords, range(seed, seed + len(prompts)))
+    ids, mask = batch(prompts)
+    given_text = (ids != MASK) & mask.bool()
+    assert torch.equal(out.sequences[:, : ids.shape[1]][given_text], ids[given_text])
+    assert not (out.sequences == MASK).any()
+    assert (out.decided_at[:, : ids.shape[1]][given_text] == -1).all()
+    assert (out.history[:, :, : ids.shape[1]][:, given_text] == ids[given_text]).all()
+    ends = (out.sequences[:, ids.shape[1] :] == EOS).int().cumsum(1)
+    assert (out.sequences[:, ids.shape[1] :][(ends > 0) & (out.sequences[:, ids.shape[1] :] != EOS)] == PAD).all()
+    assert (ends[:, -1:] <= 1).all()
+
+
+@QUICK
+@given(runs())
+def test_rows_do_not_influence_each_other(tiny_llada, run):
+    prompts, keywords, seed = run
+    together = generate(tiny_llada, prompts, keywords, range(seed, seed + len(prompts)))
+    width = max(map(len, prompts))
+    for row, prompt in enumerate(prompts):
+        alone = generate(tiny_llada, [prompt], keywords, [seed + row])
+        start = width - len(prompt)
+        assert torch.equal(alone.sequences[0], together.sequences[row, start:])
+        assert torch.equal(alone.decided_at[0], together.decided_at[row, start:])
+        assert alone.forwards[0] == together.forwards[row]
+
+
+@QUICK
+@given(runs())
+def test_same_generator_same_text(tiny_llada, run):
+    prompts, keywords, seed = run
+    ids, mask = batch(prompts)
+
+    def text():
+        return tiny_llada.generate(ids, attention_mask=mask, generator=torch.Generator().manual_seed(seed), **keywords)
+
+    assert torch.equal(text(), text())
+
+
+@st.composite
+def states(draw):
+    """Scores and a canvas with at least one known and one masked position in each row."""
+    rows, length, vocabulary = draw(st.integers(1, 3)), draw(st.integers(2, 60)), draw(st.integers(5, 40))
+    random = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    undecided = torch.rand(rows, length, generator=random) < draw(st.floats(0.1, 0.95))
+    undecided[:, 0], undecided[:, -1] = False, True
+    scores = torch.randn(rows * length, vocabulary, generator=random) * draw(st.floats(0.1, 5))
+    scores[:, 3] = -torch.inf
+    return scores, undecided, draw(st.integers(1, vocabulary - 1)), draw(st.integers(2, 80))
+
+
+@QUICK
+@given(states(), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_token_weight_of_a_step_is_conserved(state, t, share):
+    """The total token weight is |U| (t - s), for conv as for top-k."""
+    scores, undecided, top_k, kernel = state
+    s = t * (1 - share)
+    mass = draw_candidates(scores, top_k, 1.0, torch.zeros(len(scores))).tempered_mass.view(undecided.shape)
+    for weights in (torch.ones_like(mass), convolution_weights(~undecided, kernel)):
+        reachable = (undecided & (weights > 0)).any(1)
+        token_weight = mass * weights * (global_norm(mass, weights, undecided) * (t - s))[:, None]
+        total = (token_weight * undecided).sum(1)
+        torch.testing.assert_close(total[reachable], (undecided.sum(1) * (t - s))[reachable], rtol=1e-4, atol=1e-6)
+
+
+@QUICK
+@given(states())
+def test_expected_commits_of_conv_are_close_to_topk_and_not_more(state):
+    """w / (w + s) is concave in w, so the same total weight on fewer positions decides fewer of them."""
+    scores, undecided, _, kernel = state
+    mass = draw_candidates(scores, 0, 1.0, torch.zeros(len(scores))).tempered_mass.view(undecided.shape)
+    t, s = 0.6, 0.5
+
+    def expected(weights):
+        token_weight = mass * weights * (global_norm(mass, weights, undecided) * (t - s))[:, None]
+        return (decide_probability(token_weight, torch.tensor(s), 1.0) * undecided).sum(1)
+
+    everywhere, near = expected(torch.ones_like(mass)), expected(convolution_weights(~undecided, kernel))
+    torch.testing.assert_close(everywhere, undecided.sum(1) * (t - s) / t)
+    assert (near <= everywhere * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kernel_with_much_known_text_in_reach_reduces_conv_to_topk(tiny_llada, seed):
+    prompt = torch.randint(4, 260, (2, 16), generator=torch.Generator().manual_seed(seed))
+    common = dict(attention_mask=torch.ones_like(prompt), steps=8, max_new_tokens=24, top_k=3)
+
+    def text(**keywords):
+        return tiny_llada.generate(prompt, generator=torch.Generator().manual_seed(seed), **common, **keywords)
+
+    assert torch.equal(text(decode_type="conv", kernel_size=80), text(decode_type="topk"))
+    assert not torch.equal(text(decode_type="conv", kernel_size=3), text(decode_type="topk"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_block_reduces_semi_ar_to_full_diffusion(tiny_llada, seed):
+    prompt = torch.randint(4, 260, (2, 6), generator=torch.Generator().manual_seed(seed))
+
+    def text(**keywords):
+        return tiny_llada.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generator=torch.Generator().manual_seed(seed),
+            steps=8,
+            max_new_tokens=24,
+            **keywords,
+        )
+
+    assert torch.equal(text(decode_type="semi_ar", block_length=24), text(decode_type="topk"))
+    assert not torch.equal(text(decode_type="semi_ar", block_length=6), text(decode_type="topk"))
+
+
+def test_drawn_tokens_follow_the_tempered_probabilities():
+    scores = torch.tensor([0.0, 1.0, -torch.inf, 2.0, 0.5])
+    noise_grid = (torch.arange(4000) + 0.5) / 4000
+    for top_k, temperature in ((0, 1.0), (0, 0.5), (2, 1.0), (3, 2.0)):
+        drawn = draw_candidates(scores.expand(4000, 5), top_k, temperature, noise_grid)
+        kept = torch.zeros(5).index_fill(0, scores.topk(top_k or 5).indices, 1.0)
+        expected = (scores.softmax(0) * kept) ** (1 / temperature)
+        frequency = torch.bincount(drawn.token, minlength=5) / 4000
+        torch.testing.assert_close(frequency, expected / expected.sum(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(drawn.confidence, scores.softmax(0)[drawn.token])
+
+
+def test_noise_is_uniform_and_belongs_to_seed_step_slot_and_purpose():
+    seeds = noise.row_seeds(torch.Generator().manual_seed(0), 64, torch.device("cpu"))
+    slots = torch.arange(512).expand(64, -1)
+    draws = torch.stack([noise.uniform(seeds, step, slots, purpose) for step in range(4) for purpose in range(3)])
+    assert draws.min() >= 0 and draws.max() < 1
+    counts = torch.histc(draws, bins=100, min=0, max=1)
+    chi_square = float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
+    assert chi_square < 99 + 4 * (2 * 99) ** 0.5
+    flat = draws.flatten(1)
+    correlation = torch.corrcoef(flat)
+    assert float((correlation - torch.eye(len(flat))).abs().max()) < 5 / flat.shape[1] ** 0.5
+    assert float(torch.corrcoef(draws[0]).fill_diagonal_(0).abs().max()) < 6 / 512**0.5
+    assert torch.equal(noise.uniform(seeds[5:6], 2, slots[:1, 100:], 1), noise.uniform(seeds, 2, slots, 1)[5:6, 100:])
+
+
+def test_slots_do_not_depend_on_padding():
+    alone = Canvas.from_prompt(torch.tensor([[9, MASK, 8]]), 4, MASK)
+    padded = Canvas.from_prompt(
+        torch.tensor([[PAD, PAD, 9, MASK, 8]]), 4, MASK, torch.tensor([[True, True, False, False, False]])
+    )
+    assert torch.equal(alone.slot, padded.slot[:, 2:]) and alone.slot.tolist() == [[-1, 0, -1, 1, 2, 3, 4]]
