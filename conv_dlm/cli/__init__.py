@@ -5,14 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from conv_dlm.cli import chat, generate
+from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 from conv_dlm.cli.parser import Parser
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.
 COMMANDS = {"generate": generate, "chat": chat}
-
-INTERRUPTED = 130  # what shells report for a program that Ctrl-C ended
-PIPE_CLOSED = 141  # likewise for one whose reader went away
 
 
 def build_parser() -> Parser:
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except (ValueError, OSError) as error:
         print(f"conv-dlm {args.command}: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return MISTAKE
 
 
 def _one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 Ctrl-C stops an answer, at the prompt it leaves; so does Ctrl-D. Commands at the prompt:
   /set OPTIONS   change how it denoises, e.g. /set --decode-type topk --steps 32
+  /reset         denoise as at the start again
   /clear         forget what was said
   /exit          leave
 """
@@ -12,6 +13,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from conv_dlm.cli.exit_codes import INTERRUPTED
+from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
 from conv_dlm.cli.parser import Parser
 
@@ -50,10 +53,13 @@ def run(args: argparse.Namespace) -> int:
     session = Session(args, options)
     memory = args.memory if args.memory is not None else args.model is not None
     chat = Chat(session, args, memory and session.templated)
-    _note(f"{session.name}; /help for commands, Ctrl-D to leave")
-    while (line := _read_line()) is not None:
-        if not chat.take(line.strip()):
-            break
+    note(f"{session.name}; /help for commands, Ctrl-D to leave")
+    try:
+        while (line := _read_line()) is not None and chat.take(line.strip()):
+            pass
+    except KeyboardInterrupt:
+        print()
+        return INTERRUPTED
     return 0
 
 
@@ -68,6 +74,7 @@ class Chat:
 
     def __init__(self, session: "Session", args: argparse.Namespace, memory: bool) -> None:
         self.session, self.args, self.memory = session, args, memory
+        self.first_args = args
         self.history: list[Message] = []
         self.turns = 0
 
@@ -79,25 +86,29 @@ class Chat:
         if command == "/clear":
             self.history.clear()
         elif command == "/set":
-            self._set(rest)
+            self._set(rest, self.args)
+        elif command == "/reset":
+            self._set("", self.first_args)
         elif command.startswith("/"):
-            _note(str(__doc__).partition("\n\n")[2].rstrip())
+            note(str(__doc__).partition("\n\n")[2].rstrip())
         elif line:
             self._answer(line)
         return True
 
-    def _set(self, words: str) -> None:
+    def _set(self, words: str, base: argparse.Namespace) -> None:
+        """Denoise as `base` and the options in `words` say; after a mistake as before."""
         parser = Parser(prog="/set", add_help=False)
         add_generation_options(parser)
-        args = argparse.Namespace(**vars(self.args))
         try:
-            parser.parse_args(shlex.split(words), args)
-            self.session.configure(generation_options(args))
+            args = parser.parse_args(shlex.split(words), argparse.Namespace(**vars(base)))
+            options = generation_options(args)
+            self.session.configure(options)
             self.args = args
+            note(", ".join(f"{name}={value}" for name, value in options.items()) or "the model's own settings")
         except SystemExit:  # the parser has said what is wrong
             pass
         except ValueError as error:
-            _note(f"/set: error: {error}")
+            note(f"/set: error: {error}")
 
     def _answer(self, text: str) -> None:
         from conv_dlm.cli.session import summary
@@ -105,14 +116,14 @@ class Chat:
         try:
             answer = self._generate(text)
         except KeyboardInterrupt:
-            _note("stopped")
+            note("stopped")
             return
         except ValueError as error:
-            _note(f"error: {error}")
+            note(f"error: {error}")
             return
         if self.memory:
             self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
-        _note(summary([answer]))
+        note(summary([answer]))
 
     def _generate(self, text: str) -> "Answer":
         """Answer with as much of the history as the model's context holds."""
@@ -125,7 +136,7 @@ class Chat:
                 if not self.history:
                     raise
                 del self.history[:2]
-                _note("the context is full: the oldest turn is forgotten")
+                note("the context is full: the oldest turn is forgotten")
 
 
 def _read_line() -> str | None:
@@ -137,10 +148,3 @@ def _read_line() -> str | None:
             print()
         return None
 
-
-def _note(text: str) -> None:
-    """Say something that is not part of an answer."""
-    from conv_dlm.generation.terminal import is_terminal, wants_style
-
-    styled = is_terminal(sys.stderr) and wants_style()
-    print(f"\x1b[2m{text}\x1b[0m" if styled else text, file=sys.stderr, flush=True)

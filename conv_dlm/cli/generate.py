@@ -10,6 +10,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import (
     GENERATION_OPTIONS,
     add_generation_options,
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     session = Session(args, options)
     if args.input is None and args.output is None:
         answers = session.answer([session.prompt(prompts[0])], [0], session.streamer())
-        print(summary(answers), file=sys.stderr)
+        note(summary(answers))
         return 0
     with Results(args.output, prompts, session.settings(GENERATION_OPTIONS)) as results:
         return _run_many(session, results, args.batch_size)
@@ -91,9 +92,9 @@ def _run_many(session: "Session", results: Results, batch_size: int) -> int:
             f"interrupted: {done} of {total} rows are in {results.path}; the same command goes on from there"
         ) from None
     if answers:
-        print(f"{len(answers)} prompts: {summary(answers)}", file=sys.stderr)
+        note(f"{len(answers)} prompts: {summary(answers)}")
     else:
-        print(f"all {total} prompts are answered in {results.path} already", file=sys.stderr)
+        note(f"all {total} prompts are answered in {results.path} already")
     return 0
 
 

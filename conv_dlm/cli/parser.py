@@ -3,6 +3,8 @@
 import argparse
 from typing import Any, NoReturn
 
+from conv_dlm.cli.exit_codes import MISTAKE
+
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` without abbreviations, whose texts are printed as they are laid out."""
@@ -12,4 +14,5 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        hint = f" (see {self.prog} --help)" if self.add_help else ""
+        self.exit(MISTAKE, f"{self.prog}: error: {message}{hint}\n")

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from conv_dlm.cli.keyboard import silent_keyboard
 from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.generation.streaming import TextDiffusionStreamer
@@ -97,14 +98,15 @@ class Session:
         inputs = self._encode(prompts)
         generators = [_generator(self.seed, index) for index in indices]
         started = time.perf_counter()
-        try:
-            output = self.model.generate(
-                **inputs, **self.options, generator=generators, streamer=streamer, return_dict_in_generate=True
-            )
-        except BaseException:
-            if streamer is not None:
-                streamer.end()  # keeps what was decided, drops the draft, leaves the terminal in order
-            raise
+        with silent_keyboard():
+            try:
+                output = self.model.generate(
+                    **inputs, **self.options, generator=generators, streamer=streamer, return_dict_in_generate=True
+                )
+            except BaseException:
+                if streamer is not None:
+                    streamer.abort()
+                raise
         seconds = (time.perf_counter() - started) / len(prompts)
         tokens = (output.tokens_per_forward * output.forwards).round().long().tolist()
         texts = self._texts(inputs, output.sequences)

@@ -1,0 +1,43 @@
+"""Running commands in this process, on the tiny random model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from conv_dlm.cli import main
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("generate", "prompt", ...)`: exit code, standard output and standard error."""
+
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as exit:
+            code = int(exit.code or 0)
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def generate(run: Run, tiny_checkpoint: Path) -> Run:
+    """`run`, with the tiny model and few steps."""
+
+    def generate(*words: object) -> Outcome:
+        return run("generate", "--model", tiny_checkpoint, "--steps", 4, "--max-new-tokens", 12, *words)
+
+    return generate
