@@ -16,13 +16,12 @@ import conv_dlm
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def describe_run(module: str, device: torch.device | str, hidden: dict[str, str] | None = None) -> dict[str, Any]:
-    """The circumstances of this run, for a result file.
+def describe_run(module: str, device: torch.device | str) -> dict[str, Any]:
+    """The circumstances of this run, for a result file; of absolute paths, only the last part.
 
     module: the benchmark's name, as in `python -m <module>`.
-    hidden: parts of the command line to show as something else, paths of this machine for instance.
     """
-    arguments = [(hidden or {}).get(argument, argument) for argument in sys.argv[1:]]
+    arguments = [Path(argument).name if Path(argument).is_absolute() else argument for argument in sys.argv[1:]]
     return {
         "command": shlex.join(["python", "-m", module, *arguments]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

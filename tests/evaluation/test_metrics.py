@@ -13,6 +13,10 @@ from conv_dlm.evaluation import (
     repeated_ngrams,
 )
 
+WRONG_ANNOTATIONS = (
+    *("16-3-4=8", "10/3=3", "10/3=3.34", "1/0=0", "2**3=8", "x*2=4", "4=", "=4", "(2+3=5", "9", "2+3=5=5"),
+    *("1_0+1=11", "1e3+1=1001", "0x10+1=17", "True+1=2", "9**9**9=1", "__import__('os')=1"),
+)
 ANSWER = "She has 16 - 3 = <<16-3=13>>13 eggs.\nShe gets 13 * $2 = $<<13*2=26>>26.\n#### 26"
 
 
@@ -66,8 +70,7 @@ def test_right_annotations(annotation: str) -> None:
 
 @pytest.mark.parametrize(
     "annotation",
-    "16-3-4=8 10/3=3 10/3=3.34 1/0=0 2**3=8 x*2=4 4= =4 (2+3=5 9 2+3=5=5 1_0+1=11 1e3+1=1001 0x10+1=17 True+1=2 "
-    "9**9**9=1 __import__('os')=1".split(),
+    WRONG_ANNOTATIONS,
 )
 def test_wrong_annotations(annotation: str) -> None:
     assert count_annotations(f"so <<{annotation}>>.") == (0, 1)

@@ -1,0 +1,87 @@
+"""GSM8K for the benchmarks: questions, prompts, and the loss on the reference answers.
+
+Suffixes: B rows, L positions, M masked positions.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DATASET = "openai/gsm8k"
+MIN_NOISE = 1e-3  # the trainer's default
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question by its number in the test split, with its prompt in the model's chat format."""
+
+    index: int
+    prompt: str
+    answer: str
+
+
+def load_questions(tokenizer: Any, count: int, path: Path | None = None) -> list[Question]:
+    """The first `count` questions of GSM8K's test split, from the Hub or from a JSONL file with its two columns."""
+    if path is None:
+        from datasets import load_dataset
+
+        rows = list(load_dataset(DATASET, "main", split=f"test[:{count}]"))
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines()[:count]
+        rows = [json.loads(line) for line in lines]
+    if len(rows) < count:
+        raise ValueError(f"`questions`={count}, but there are only {len(rows)}; lower it.")
+    return [Question(i, _prompt(tokenizer, row["question"]), row["answer"]) for i, row in enumerate(rows)]
+
+
+def _prompt(tokenizer: Any, question: str) -> str:
+    turns = [{"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+
+
+@torch.no_grad()
+def answer_losses(
+    model: Any, tokenizer: Any, questions: list[Question], seed: int, batch_size: int
+) -> list[tuple[float, int]]:
+    """Of each question, in order: the masked-diffusion bound on its answer in nats, and the answer's tokens.
+
+    One noise level for each question, stratified over all of them; EOS counts as a token of the answer. The same
+    loss as in training, whose functions it calls.
+    """
+    from trainers.losses import draw_masks, noise_levels, token_losses
+
+    generator = torch.Generator().manual_seed(seed)
+    noise = noise_levels(len(questions), MIN_NOISE, generator=generator)
+    rows = []
+    for question, level in zip(questions, noise, strict=True):
+        prompt = tokenizer(question.prompt, add_special_tokens=False).input_ids
+        answer = [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        ids = torch.tensor(prompt + answer)
+        maskable = torch.arange(len(ids)) >= len(prompt)
+        masked, weight = draw_masks(maskable[None], level[None], generator=generator)
+        rows.append((ids, masked[0], weight.item(), len(answer)))
+
+    mask_token_id = model.config.mask_token_id
+    losses = [(0.0, 0)] * len(rows)
+    by_length = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
+    for start in range(0, len(rows), batch_size):
+        numbers = by_length[start : start + batch_size]
+        ids_BL, masked_BL, text_BL = (
+            torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(model.device)
+            for tensors in (
+                [rows[number][0] for number in numbers],
+                [rows[number][1] for number in numbers],
+                [torch.ones_like(rows[number][0]) for number in numbers],
+            )
+        )
+        noisy_BL = ids_BL.masked_fill(masked_BL, mask_token_id)
+        logits = model(input_ids=noisy_BL, attention_mask=text_BL, logits_to_keep=masked_BL).logits
+        losses_M = token_losses(logits, ids_BL[masked_BL], mask_token_id).double()
+        sums_B = torch.zeros(len(numbers), dtype=torch.float64, device=model.device)
+        sums_B.index_add_(0, masked_BL.nonzero()[:, 0], losses_M)
+        for number, total in zip(numbers, sums_B.tolist(), strict=True):
+            losses[number] = (total * rows[number][2], rows[number][3])
+    return losses

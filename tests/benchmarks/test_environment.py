@@ -1,0 +1,14 @@
+import sys
+
+import pytest
+
+from benchmarks.environment import describe_run, device_name
+
+
+def test_a_run_can_be_repeated_from_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["ignored.py", "--model", "/somebody/model", "--steps", "8", "two words"])
+    run = describe_run("benchmarks.some", "cpu")
+    assert run["command"] == "python -m benchmarks.some --model model --steps 8 'two words'"
+    assert {"conv_dlm", "python", "torch", "transformers"} == set(run["versions"])
+    assert run["threads"] >= 1
+    assert run["device"] == device_name("cpu") != ""
