@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
+from conv_dlm.models import compact as compact  # registers its way of storing weights
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
 from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
