@@ -1,0 +1,182 @@
+"""Round a trained LLaDA to 4 bits and write it as the checkpoint that the package carries.
+
+    python hub_cards/build_embedded.py outputs/embedded hub_cards/conv-dlm-gsm8k --data train.jsonl
+
+Matrices are rounded with GPTQ (arXiv 2210.17323): column by column, each column's rounding error made good in those
+still to come, as far as the inputs seen on calibration data allow. Inputs are those of the model as it is trained:
+questions with answers, masked at stratified noise levels. What the rounding costs is measured on held-out rows, before
+and after on the same noise, and printed as JSON.
+Shapes: R rows, C columns of a matrix; B, L as in `trainers.losses`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+import conv_dlm  # noqa: F401  registers LLaDA
+from conv_dlm.models.compact import dequantize, quantize, save_compact
+from trainers.losses import draw_masks, noise_levels, token_losses
+
+Batch = dict[str, torch.Tensor]
+
+
+def batches(path: str, rows: slice, tokenizer: PreTrainedTokenizerBase, size: int = 8) -> list[Batch]:
+    """Rows of a GSM8K file as padded batches of similar length: `ids`, `maskable` and `attention_mask`, each [B, L]."""
+    examples = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines()[rows]:
+        row = json.loads(line)
+        turn = [{"role": "user", "content": row["question"]}]
+        prompt = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
+        answer_ids = tokenizer(row["answer"], add_special_tokens=False).input_ids
+        examples.append((prompt_ids, [*answer_ids, tokenizer.eos_token_id]))
+    examples.sort(key=lambda example: len(example[0]) + len(example[1]))
+    result = []
+    for start in range(0, len(examples), size):
+        group = examples[start : start + size]
+        length = max(len(prompt) + len(answer) for prompt, answer in group)
+        ids = torch.full((len(group), length), tokenizer.pad_token_id)
+        maskable = torch.zeros(len(group), length, dtype=torch.bool)
+        attention_mask = torch.zeros(len(group), length, dtype=torch.long)
+        for i, (prompt, answer) in enumerate(group):
+            end = len(prompt) + len(answer)
+            ids[i, :end] = torch.tensor(prompt + answer)
+            maskable[i, len(prompt) : end] = True
+            attention_mask[i, :end] = 1
+        result.append({"ids": ids, "maskable": maskable, "attention_mask": attention_mask})
+    return result
+
+
+def noisy_inputs(batch: Batch, mask_token_id: int, generator: torch.Generator) -> tuple[Batch, torch.Tensor]:
+    """The model's inputs at stratified noise levels, and the weights [M] of its masked tokens."""
+    noise_B = noise_levels(len(batch["ids"]), 1e-3, generator=generator)
+    masked_BL, weight_B = draw_masks(batch["maskable"], noise_B, generator=generator)
+    inputs = {
+        "input_ids": batch["ids"].masked_fill(masked_BL, mask_token_id),
+        "attention_mask": batch["attention_mask"],
+        "logits_to_keep": masked_BL,
+    }
+    return inputs, weight_B[:, None].expand_as(masked_BL)[masked_BL]
+
+
+@torch.no_grad()
+def nelbo(model: PreTrainedModel, data: list[Batch]) -> float:
+    """Upper bound of the negative log-likelihood in nats a response token, always on the same noise."""
+    generator = torch.Generator().manual_seed(0)
+    total, tokens = 0.0, 0
+    for batch in data:
+        inputs, weight_M = noisy_inputs(batch, model.config.mask_token_id, generator)
+        targets_M = batch["ids"][inputs["logits_to_keep"]]
+        losses_M = token_losses(model(**inputs).logits, targets_M, model.config.mask_token_id)
+        total += float((losses_M * weight_M).sum())
+        tokens += int(batch["maskable"].sum())
+    return total / tokens
+
+
+def gptq(weight_RC: torch.Tensor, hessian_CC: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round a matrix to 4 bits so that its outputs change least: integers [R, C] and scales [R, groups].
+
+    Args:
+        weight_RC (`FloatTensor` [R, C]): the matrix.
+        hessian_CC (`FloatTensor` [C, C]): sum of the outer products of its inputs.
+        group_size (`int`): columns that share a scale.
+    """
+    weight = weight_RC.detach().float().clone()
+    damping = 0.01 * hessian_CC.diagonal().mean() * torch.eye(len(hessian_CC))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky((hessian_CC + damping).double()))
+    factor = torch.linalg.cholesky(inverse, upper=True).float()  # eq. 3 and step 3 of the paper
+    integers, scales = torch.empty_like(weight, dtype=torch.int8), []
+    for start in range(0, weight.shape[1], group_size):
+        stop = start + group_size
+        group, errors = weight[:, start:stop], torch.empty(len(weight), group_size)
+        _, scale = quantize(group, 4, group_size)
+        scales.append(scale)
+        for i in range(group_size):
+            step = factor[start + i, start:stop]
+            rounded = (group[:, i] / scale[:, 0].float()).round().clamp(-8, 7)
+            integers[:, start + i] = rounded.to(torch.int8)
+            errors[:, i] = (group[:, i] - rounded * scale[:, 0].float()) / step[i]
+            group[:, i:] -= errors[:, i, None] * step[i:]
+        weight[:, stop:] -= errors @ factor[start:stop, stop:]
+    return integers, torch.cat(scales, 1)
+
+
+@torch.no_grad()
+def round_layers(model: PreTrainedModel, data: list[Batch], group_size: int) -> dict[str, Any]:
+    """Round the matrices of all blocks, each on the outputs of the rounded blocks before it; changes the model too.
+
+    Returns:
+        Integers and scales by parameter name, as [`conv_dlm.models.compact.save_compact`] takes them.
+    """
+    generator = torch.Generator().manual_seed(1)
+    calls: list[tuple[torch.Tensor, dict[str, Any]]] = []
+    first = model.model.layers[0]
+    hook = first.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args[0], kwargs)), with_kwargs=True)
+    for batch in data:
+        model(**noisy_inputs(batch, model.config.mask_token_id, generator)[0])
+    hook.remove()
+
+    rounded: dict[str, Any] = {}
+    for index, layer in enumerate(model.model.layers):
+        linears = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
+        hessians = input_products(layer, linears, calls, [batch["attention_mask"].bool() for batch in data])
+        for name, module in linears.items():
+            integers, scale = gptq(module.weight, hessians[name], group_size)
+            rounded[f"model.layers.{index}.{name}.weight"] = integers, scale
+            module.weight.copy_(dequantize(integers, scale))
+        calls = [(layer(hidden, **kwargs), kwargs) for hidden, kwargs in calls]
+    return rounded
+
+
+def input_products(
+    layer: nn.Module,
+    linears: dict[str, nn.Module],
+    calls: list[tuple[torch.Tensor, dict[str, Any]]],
+    valid: list[torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """Sums of outer products [C, C] of what each linear of a block is given, over positions that are no padding."""
+    products: dict[str, torch.Tensor] = {}
+
+    def add(name: str, inputs: torch.Tensor) -> None:
+        products[name] = products.get(name, 0) + inputs.T @ inputs
+
+    for (hidden, kwargs), keep in zip(calls, valid, strict=True):
+        hooks = [
+            module.register_forward_pre_hook(lambda _, args, name=name, keep=keep: add(name, args[0][keep]))
+            for name, module in linears.items()
+        ]
+        layer(hidden, **kwargs)
+        for hook in hooks:
+            hook.remove()
+    return products
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="folder of the trained model, dense")
+    parser.add_argument("target", help="folder to write")
+    parser.add_argument("--data", required=True, help="GSM8K's training split as JSON lines")
+    parser.add_argument("--calibration-rows", type=int, default=64, help="first rows of the data (default: 64)")
+    parser.add_argument("--held-out-rows", type=int, default=64, help="last rows of the data, to measure (default: 64)")
+    parser.add_argument("--group-size", type=int, default=48, help="columns that share a scale (default: 48)")
+    args = parser.parse_args()
+
+    tokenizer = AutoTokenizer.from_pretrained(args.source)
+    model = AutoModelForCausalLM.from_pretrained(args.source, dtype=torch.float32).eval()
+    held_out = batches(args.data, slice(-args.held_out_rows, None), tokenizer)
+    before = nelbo(model, held_out)
+    rounded = round_layers(model, batches(args.data, slice(args.calibration_rows), tokenizer), args.group_size)
+    save_compact(model, args.target, bits=4, group_size=args.group_size, rounded=rounded)
+    tokenizer.save_pretrained(args.target)
+    after = nelbo(AutoModelForCausalLM.from_pretrained(args.target, dtype=torch.float32).eval(), held_out)
+    size = sum(file.stat().st_size for file in Path(args.target).iterdir())
+    print(json.dumps({"nelbo_before": round(before, 4), "nelbo_after": round(after, 4), "bytes": size}))
+
+
+if __name__ == "__main__":
+    main()
