@@ -180,9 +180,8 @@ def _peak_memory(case: str, side: int, batch: int, args: argparse.Namespace) -> 
     model, prompt = make_model("small", args), make_prompt(batch, args)
     with torch.no_grad():
         model(input_ids=prompt[:1, :2])  # what libraries take at their first call
-    few = argparse.Namespace(**vars(args) | {"steps": max(1, args.new_tokens // BLOCK)})
     peak = PeakMemory(torch.device(args.device))
-    CASES[case][side](model, prompt, few)
+    CASES[case][side](model, prompt, args)
     return peak.in_mb()
 
 
@@ -228,7 +227,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--batch-sizes", nargs="+", type=int, default=[1, 4])
     add("--prompt", type=int, default=64)
     add("--new-tokens", type=int, default=192)
-    add("--steps", type=int, default=48)
+    add("--steps", type=int, default=12)
     add("--repeats", type=int, default=3)
     add("--vocabulary", type=int, default=VOCABULARY)
     add("--width", type=int, default=512, help="of the small LLaDA")
@@ -237,28 +236,35 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_memory(row: dict[str, Any], args: argparse.Namespace) -> None:
+    """Put the peaks of both sides into a row of `measure_time`."""
+    for side, name in enumerate(("ours", "textbook")):
+        row[name]["peak_mb"] = measure_memory(row["case"], side, row["batch"], args)
+    row["memory_factor"] = row["textbook"]["peak_mb"] / row["ours"]["peak_mb"]
+    peaks = f"{row['ours']['peak_mb']:.0f} MB, textbook {row['textbook']['peak_mb']:.0f} MB"
+    print(f"{row['case']} batch {row['batch']}: peak {peaks} ({row['memory_factor']:.1f}x)", flush=True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     torch.set_num_threads(args.threads)
-    rows = [row for batch in args.batch_sizes for kind in args.models for row in measure_time(kind, batch, args)]
-    if not args.no_memory:
-        for row in rows:
-            if row["model"] == "small":
-                for side, name in enumerate(("ours", "textbook")):
-                    row[name]["peak_mb"] = measure_memory(row["case"], side, row["batch"], args)
-                row["memory_factor"] = row["textbook"]["peak_mb"] / row["ours"]["peak_mb"]
-                print(f"{row['case']:<20} batch {row['batch']}: peak {row['ours']['peak_mb']:.0f} MB, textbook "
-                      f"{row['textbook']['peak_mb']:.0f} MB", flush=True)  # fmt: skip
-    run = describe_run("benchmarks.step_overhead", args.device)
     settings = {name: value for name, value in vars(args).items() if name != "results"}
     settings |= {
         "kernel_size": KERNEL,
         "block_length": BLOCK,
         "clock": "wall" if torch.device(args.device).type == "cuda" else "CPU time of the process",
     }
+    run = describe_run("benchmarks.step_overhead", args.device) | {"settings": settings}
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(run | {"settings": settings, "cases": rows}, indent=1)
-    args.results.write_text(text + "\n", encoding="utf-8")
+    cases: list[dict[str, Any]] = []
+    for batch in args.batch_sizes:
+        for kind in args.models:
+            rows = measure_time(kind, batch, args)
+            if kind == "small" and not args.no_memory:
+                for row in rows:
+                    add_memory(row, args)
+            cases += rows
+            args.results.write_text(json.dumps(run | {"cases": cases}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
