@@ -1,6 +1,6 @@
 """Round a trained LLaDA to 4 bits and write it as the checkpoint that the package carries.
 
-    python hub_cards/build_embedded.py outputs/embedded hub_cards/conv-dlm-gsm8k --data train.jsonl
+    python -m hub_cards.build_embedded outputs/embedded hub_cards/conv-dlm-gsm8k --data train.jsonl
 
 Matrices are rounded with GPTQ (arXiv 2210.17323): column by column, each column's rounding error made good in those
 still to come, as far as the inputs seen on calibration data allow. Inputs are those of the model as it is trained:
