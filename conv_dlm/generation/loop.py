@@ -53,9 +53,9 @@ class Denoising:
         self.candidates = Candidates(no_token, nothing, nothing, nothing)
         self.forwards = torch.zeros(shape[0], dtype=torch.long, device=device)
         self.schedule = Schedule(self.config.steps, self.weights.blocks(self.canvas))
-        # rows whose candidates are out of date, and the positions that they were last asked for
-        self.stale = torch.ones(shape[0], dtype=torch.bool, device=device)
-        self.seen = torch.zeros(shape, dtype=torch.bool, device=device)
+        # canvas and window of each row at its last forward
+        self.seen_ids = torch.full_like(self.canvas.ids, -1)
+        self.seen_window = torch.zeros(shape, dtype=torch.bool, device=device)
         # a revocable rule's last step is the final fill, so that no token is masked again after it
         self.last = self.config.steps - self.rule.revocable
 
@@ -74,21 +74,20 @@ class Denoising:
         canvas, step = self.canvas, self.schedule[index]
         weights = self.weights.weights(canvas, step)
         eligible = canvas.undecided & (weights > 0)
-        self.stale |= (eligible != self.seen).any(1)
+        stale = ((canvas.ids != self.seen_ids) | (eligible != self.seen_window)).any(1) & eligible.any(1)
         # the step's one synchronisation with the device
-        window_sizes, undecided = torch.stack([eligible.sum(1) * self.stale, canvas.undecided.sum(1)]).tolist()
+        window_sizes, undecided = torch.stack([eligible.sum(1) * stale, canvas.undecided.sum(1)]).tolist()
         if not (any(undecided) or self.rule.revocable):
             return True
         self.predict(eligible, window_sizes, index, self.config.top_k, self.config.temperature)
-        self.stale, self.seen = self.stale & ~eligible.any(1), eligible
-        before = canvas.ids
+        self.seen_ids = torch.where(stale[:, None], canvas.ids, self.seen_ids)
+        self.seen_window = torch.where(stale[:, None], eligible, self.seen_window)
         scope = self.weights.scope(canvas, step)
         decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
         canvas.commit(decision.commit, self.candidates.token, index)
         if decision.remask is not None:
             canvas.remask(decision.remask)
         self.end_rows(index)
-        self.stale |= (canvas.ids != before).any(1)
         return False
 
     def predict(self, eligible: Tensor, window_sizes: list[int], step: int, top_k: int, temperature: float) -> None:

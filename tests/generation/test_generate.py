@@ -372,6 +372,22 @@ def test_weights_in_a_loop_of_ones_own():
     assert known(SlideWeights(MASK, 2)(ids, scores))[0, :, 0].tolist() == [True] * 4 + [False] * 4
 
 
+def test_a_row_needs_a_forward_when_its_canvas_or_its_window_changed(tiny_llada):
+    from tests.generation.test_parity import denoising
+
+    steps = denoising(tiny_llada, PROMPT, dict(steps=10**6, gen_length=8), decode_type="topk", mask_token_id=MASK)
+    for index in range(3):  # a millionth of the way: nothing is decided yet
+        steps.step(index)
+    assert steps.forwards.tolist() == [1]
+    steps.canvas.ids[0, 2] += 1
+    steps.step(3)
+    assert steps.forwards.tolist() == [2]
+    steps.weights.weights = lambda canvas, step: (canvas.slot < 4).float()
+    steps.step(4)
+    steps.step(5)
+    assert steps.forwards.tolist() == [3]
+
+
 def test_loop_is_quick(tiny_llada):
     """A guard against a Python loop over positions: 512 positions, 64 steps, in far less than a second a step."""
     start = time.perf_counter()

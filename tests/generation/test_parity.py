@@ -230,7 +230,6 @@ def test_confidences(run):
         put(steps, golden[index])
         weights = steps.weights.weights(steps.canvas, steps.schedule[index])
         eligible = steps.canvas.undecided & (weights > 0)
-        steps.stale[:] = True
         steps.step(index)
         ours = (steps.candidates.confidence * weights)[eligible]
         torch.testing.assert_close(ours, confidence[index][eligible], atol=1e-6, rtol=1e-5)
@@ -252,7 +251,6 @@ def test_slide(run):
     recorded = {(w["step_index"], w["part"]): w for w in run["weights"]}
     for index in range(run["steps"]):
         put(steps, golden[index])
-        steps.stale[:] = True
         steps.step(index)
         front = (
             run["prompt_length"] + run["tokens_per_step"] * index,

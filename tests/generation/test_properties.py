@@ -29,12 +29,13 @@ def runs(draw):
     new_tokens = draw(st.integers(1, 24))
     fields = DECODE_TYPES[decode_type].fields
     keywords = dict(
-        decode_type=decode_type, max_new_tokens=new_tokens, steps=draw(st.integers(4, 12)), eos_fill=draw(st.booleans())
+        decode_type=decode_type, max_new_tokens=new_tokens, steps=draw(st.integers(4, 40)), eos_fill=draw(st.booleans())
     )
     if "kernel_size" in fields:
         keywords["kernel_size"] = draw(st.integers(1, 40))
     if "block_length" in fields:
-        keywords["block_length"] = draw(st.integers(12, 30))
+        least = 1 if decode_type == "slide" else -(-(new_tokens + 9) // keywords["steps"])  # a step for each block
+        keywords["block_length"] = draw(st.integers(least, 30))
     if draw(st.booleans()):
         keywords["top_k"] = draw(st.integers(0, 6))
     if draw(st.booleans()):
@@ -190,6 +191,25 @@ def test_drawn_tokens_follow_the_tempered_probabilities():
         frequency = torch.bincount(drawn.token, minlength=5) / 4000
         torch.testing.assert_close(frequency, expected / expected.sum(), atol=1e-3, rtol=0)
         torch.testing.assert_close(drawn.confidence, scores.softmax(0)[drawn.token])
+
+
+def test_tempered_mass():
+    scores = torch.tensor([[0.0, 1.0, -torch.inf, 2.0, 0.5]])
+    probs = scores.softmax(-1)[0].sort(descending=True).values
+    for top_k, temperature in ((0, 0.5), (2, 1.0), (3, 2.0), (3, 0.01), (3, 0.0)):
+        kept = probs[: top_k or 5]
+        found = draw_candidates(scores, top_k, temperature, torch.zeros(1))
+        expected = (kept ** (1 / temperature)).sum() ** temperature if temperature >= 0.5 else probs[0]
+        torch.testing.assert_close(found.tempered_mass[0], expected, rtol=2e-2 if temperature == 0.01 else 1e-5, atol=0)
+        torch.testing.assert_close(found.mass[0], kept.sum())
+
+
+@pytest.mark.parametrize("decode_type", ["topk", "semi_ar", "slide", "categorical"])
+def test_the_last_step_of_a_process_leaves_nothing_within_reach(tiny_llada, decode_type):
+    """A high temperature gives the mask's last weight of 1e-5 a fair chance."""
+    keywords = dict(decode_type=decode_type, steps=2, max_new_tokens=200, eos_token_id=None, temperature=4.0)
+    out = generate(tiny_llada, [[5, 6, 7]], keywords, [0])
+    assert out.decided_at.max() == 1 and int(out.forwards) == 2
 
 
 def test_noise_is_uniform_and_belongs_to_seed_step_slot_and_purpose():
