@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   conv-dlm generate "A box holds 12 pencils. How many do 3 boxes hold?"
   conv-dlm generate "..." --decode-type llada --block-length 32 --steps 64
   conv-dlm generate "..." --model GSAI-ML/LLaDA-8B-Instruct --max-new-tokens 512
+  conv-dlm generate --raw --max-new-tokens 0 "The box holds<|mask|><|mask|><|mask|> pencils."
   conv-dlm generate --input questions.txt --output answers.jsonl --batch-size 8
   cat prompts.jsonl | conv-dlm generate --input - > answers.jsonl
 """
@@ -83,7 +84,7 @@ def _run_many(session: "Session", results: Results, batch_size: int) -> int:
                 for index, answer in zip(batch, _answer(session, results.prompts, batch), strict=True):
                     results.write(index, asdict(answer))
                     answers.append(answer)
-                    bar.update()
+                bar.update(len(batch))
     except KeyboardInterrupt:
         if results.path is None:
             raise

@@ -27,14 +27,14 @@ class Answer:
 
     Attributes:
         text (`str`): the response without special tokens; of a prompt with masks the whole text.
-        tokens (`int`): decided tokens before the end of text.
         forwards (`int`): calls of the model.
+        tokens (`int`): decided tokens before the end of text.
         seconds (`float`): the row's share of the time that its batch took.
     """
 
     text: str
-    tokens: int
     forwards: int
+    tokens: int
     seconds: float
 
 
@@ -110,7 +110,7 @@ class Session:
         seconds = (time.perf_counter() - started) / len(prompts)
         tokens = (output.tokens_per_forward * output.forwards).round().long().tolist()
         texts = self._texts(inputs, output.sequences)
-        return [Answer(*row, seconds) for row in zip(texts, tokens, output.forwards.tolist(), strict=True)]
+        return [Answer(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
 
     def _encode(self, prompts: Sequence[str]) -> BatchEncoding:
         encoded = self.tokenizer(

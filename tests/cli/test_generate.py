@@ -1,9 +1,13 @@
 """`conv-dlm generate`: text for one prompt, JSON lines for many, gone on with after an interruption."""
 
+import copy
 import io
 import json
+import os
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +53,7 @@ def test_rows(generate, prompts: Path, tmp_path: Path, tiny_checkpoint: Path) ->
     assert outcome.code == 0 and outcome.out == ""
     assert outcome.err.startswith("5 prompts: ")
     for index, row in enumerate(rows(output)):
-        assert list(row) == ["index", "prompt", "text", "tokens", "forwards", "seconds", "settings"]
+        assert list(row) == ["index", "prompt", "text", "forwards", "tokens", "seconds", "settings"]
         assert (row["index"], row["prompt"]) == (index, PROMPTS[index])
         assert 0 <= row["tokens"] <= 12 and 1 <= row["forwards"] <= 5 and row["seconds"] > 0
         settings = row["settings"]
@@ -77,6 +81,52 @@ def test_text_depends_neither_on_batch_size_nor_on_where_a_run_began(
 def test_seed_changes_the_text(generate) -> None:
     first, again, other = (generate("hello", "--seed", seed).out for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_equal_prompts_have_seeds_of_their_own(generate, prompts: Path, tmp_path: Path) -> None:
+    prompts.write_text("same\nsame\n")
+    generate("--input", prompts, "--output", tmp_path / "out.jsonl")
+    first, second = rows(tmp_path / "out.jsonl")
+    assert first["text"] != second["text"]
+
+
+def test_a_batch_shares_its_time(generate, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((100.0, 110.0))
+    monkeypatch.setattr(session_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    outcome = generate("--input", prompts, "--output", tmp_path / "out.jsonl", "--batch-size", 5)
+    assert [row["seconds"] for row in rows(tmp_path / "out.jsonl")] == [2.0] * 5
+    assert " tokens in 10.0 s " in outcome.err
+
+
+def test_special_tokens_are_not_added_to_a_template_that_has_them(
+    generate, tiny_checkpoint: Path, tmp_path: Path, tiny_tokenizer
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<|start|> $A", special_tokens=[("<|start|>", 1)])
+    tokenizer.save_pretrained(tmp_path / "model")
+    models = (tmp_path / "model", tiny_checkpoint)
+    with_bos, without = (generate("x", "--model", model).out for model in models)
+    assert with_bos == without
+    with_bos, without = (generate("x", "--raw", "--model", model).out for model in models)
+    assert with_bos != without
+
+
+def test_a_reader_that_goes_away(generate, prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return descriptor
+
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    monkeypatch.setattr("sys.stdout", Closed())
+    outcome = generate("--input", prompts)
+    os.close(descriptor)
+    assert (outcome.code, outcome.err) == (141, "")
 
 
 def test_chat_template_unless_raw(generate, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,8 +318,6 @@ def test_a_model_that_does_not_denoise(run, tmp_path: Path, tiny_tokenizer) -> N
 
 
 def test_what_is_not_given_is_left_to_the_model(run, generate, tiny_llada, tiny_tokenizer, tmp_path: Path) -> None:
-    import copy
-
     model = copy.deepcopy(tiny_llada)
     model.generation_config.update(steps=3, max_new_tokens=7, decode_type="llada")
     model.save_pretrained(tmp_path)
