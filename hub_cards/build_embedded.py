@@ -172,6 +172,8 @@ def main() -> None:
     before = nelbo(model, held_out)
     rounded = round_layers(model, batches(args.data, slice(args.calibration_rows), tokenizer), args.group_size)
     save_compact(model, args.target, bits=4, group_size=args.group_size, rounded=rounded)
+    for key in ("is_local", "local_files_only"):  # where it was loaded from is nobody's business
+        tokenizer.init_kwargs.pop(key, None)
     tokenizer.save_pretrained(args.target)
     after = nelbo(AutoModelForCausalLM.from_pretrained(args.target, dtype=torch.float32).eval(), held_out)
     size = sum(file.stat().st_size for file in Path(args.target).iterdir())

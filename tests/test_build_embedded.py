@@ -1,17 +1,14 @@
 """Rounding the embedded checkpoint: GPTQ loses less than rounding to nearest, and the folder it writes is complete."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conv_dlm.models.compact import dequantize, quantize
-from hub_cards.build_embedded import gptq
-
-ROOT = Path(__file__).parents[1]
+from hub_cards.build_embedded import gptq, main
 
 
 def test_gptq_changes_the_outputs_less_than_rounding_to_nearest():
@@ -30,14 +27,16 @@ def test_gptq_changes_the_outputs_less_than_rounding_to_nearest():
     assert error(integers, scale) < 0.6 * error(*quantize(weight, 4, 16))
 
 
-def test_the_folder_loads_and_speaks_the_same_tokens(tiny_checkpoint: Path, tmp_path: Path):
+def test_the_folder_loads_and_speaks_the_same_tokens(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps({"question": f"{i} + 1?", "answer": f"#### {i + 1}"}) + "\n" for i in range(12)))
-    command = [sys.executable, "-m", "hub_cards.build_embedded", str(tiny_checkpoint), str(tmp_path / "out")]
+    folders = [str(tiny_checkpoint), str(tmp_path / "out")]
     options = ["--data", str(data), "--calibration-rows", "8", "--held-out-rows", "4", "--group-size", "16"]
-    process = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert process.returncode == 0, process.stderr[-2000:]
-    report = json.loads(process.stdout.splitlines()[-1])
+    monkeypatch.setattr("sys.argv", ["build_embedded.py", *folders, *options])
+    main()
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
     assert 0 < report["nelbo_after"] < 2 * report["nelbo_before"]
 
