@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from conv_dlm.generation.terminal import LiveText, is_terminal, wants_style
 
 _UNDECIDED = "·"  # a position without a readable draft
-_FRAME = 1 / 30  # seconds between two drawings; more often nobody sees, and drawing would slow a fast model
+_FRAME = 1 / 20  # seconds between two drawings; more would slow a fast model, and nobody would see it
 
 
 class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
