@@ -142,9 +142,7 @@ def test_checkpointing_gives_the_same_gradients(golden, model):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     block = next(m for m in model.modules() if type(m).__name__ in model._no_split_modules)
-    next(m for m in block.modules() if isinstance(m, torch.nn.Linear)).register_forward_hook(
-        lambda *_: calls.append(1)
-    )
+    next(m for m in block.modules() if isinstance(m, torch.nn.Linear)).register_forward_hook(lambda *_: calls.append(1))
     checkpointed = gradients()
     assert len(calls) == 2  # once, and once more in the backward pass
     for name, gradient in plain.items():

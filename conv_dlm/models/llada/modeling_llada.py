@@ -150,9 +150,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
             seen = past_key_values.get_seq_length() if past_key_values is not None else 0
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen)[None]
 
-        mask = create_bidirectional_mask(
-            self.config, inputs_embeds, attention_mask, past_key_values=past_key_values
-        )
+        mask = create_bidirectional_mask(self.config, inputs_embeds, attention_mask, past_key_values=past_key_values)
         position_embeddings = self.rotary_emb(position_ids)
 
         hidden_states = inputs_embeds
@@ -166,9 +164,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
                 position_embeddings=position_embeddings,
                 **kwargs,
             )
-        return BaseModelOutputWithPast(
-            last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values
-        )
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
 
 class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]

@@ -69,6 +69,4 @@ class MDLMConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         if self.hidden_dim % (2 * self.n_heads):
-            raise ValueError(
-                f"`hidden_dim={self.hidden_dim}` must be an even multiple of `n_heads={self.n_heads}`."
-            )
+            raise ValueError(f"`hidden_dim={self.hidden_dim}` must be an even multiple of `n_heads={self.n_heads}`.")
