@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
 
 def demo(words: list[str]) -> int:
     set_up("demo")
-    options = ["--decode-type", "conv", *words]
+    options = ["--decode-type", "conv", "--steps", "32", "--max-new-tokens", "96", *words]
     print(f'$ conv-dlm generate "{QUESTION}" {" ".join(options)}\n', flush=True)
     return run(BIN / "conv-dlm", "generate", QUESTION, *options)
 
