@@ -5,7 +5,9 @@ import random
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
 from trainers.losses import draw_masks, noise_levels, token_losses
@@ -41,21 +43,28 @@ class MDLMTrainer(SFTTrainer):
     _tag_names = ["trl", "conv-dlm", "masked-diffusion"]
     _name = "MDLM"
 
+    args: MDLMConfig
+    model: PreTrainedModel | PeftModel
+
     def __init__(self, model: "str | PreTrainedModel", args: MDLMConfig | None = None, **kwargs: Any):
         self._noise_clock = (-1, 0)  # (global step, forwards in it): seeds the noise
         self._eval_sums: list[tuple[float, int]] = []
         super().__init__(model=model, args=args or MDLMConfig("MDLM"), **kwargs)
         mask = self._tokenizer.mask_token_id
-        self.mask_token_id: int | None = self.model.config.mask_token_id if mask is None else mask
-        if self.mask_token_id is None:
+        if mask is None:
+            mask = getattr(self.model.config, "mask_token_id", None)
+        if mask is None:
             raise ValueError("Neither tokenizer nor model names a mask token: set `model.config.mask_token_id`.")
+        self.mask_token_id = int(mask)
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: MDLMConfig, *rest: Any) -> Any:
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
+    ) -> Any:
         """SFT's preparation; then responses end in EOS, and those of the training set in some more (see the config)."""
-        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest)
+        dataset = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
         if self._tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has no EOS token, so responses could not end: set `tokenizer.eos_token`.")
-        training = rest[-1] == "train"
+        training = dataset_name == "train"
         return dataset.map(
             _end_with_eos,
             with_indices=True,
@@ -120,7 +129,7 @@ class MDLMTrainer(SFTTrainer):
 
         correct = (outputs.logits.argmax(-1) == targets_M).sum()
         tokens = inputs["attention_mask"].sum()
-        self._count(mode, torch.stack([weighted.detach().double(), maskable, correct, masked_BL.sum(), tokens]))
+        self._count(mode, torch.stack([weighted.detach().float(), maskable, correct, masked_BL.sum(), tokens]))
         return (loss, outputs) if return_outputs else loss
 
     def _count(self, mode: str, totals: torch.Tensor) -> None:
@@ -128,36 +137,39 @@ class MDLMTrainer(SFTTrainer):
         weighted, maskable, correct, masked, tokens = self.accelerator.reduce(totals, "sum").tolist()
         self._metrics[mode]["masked_token_accuracy"].append(correct / masked)
         if mode == "train":
+            if not self._total_train_tokens:  # of a resumed run, the log knows how far it had come
+                logged = [entry["num_tokens"] for entry in self.state.log_history if "num_tokens" in entry]
+                self._total_train_tokens = int(logged[-1]) if logged else 0
             self._total_train_tokens += int(tokens)
         else:
             self._eval_sums.append((weighted, int(maskable)))
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """The usual loop, on noise that starts anew, and the bound over all its tokens."""
         self._noise_clock, self._eval_sums = (-1, -1), []
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
-        weighted, maskable = (sum(column) for column in zip(*self._eval_sums, strict=True))
-        output.metrics[f"{metric_key_prefix}_nelbo"] = weighted / maskable
-        return output
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        bound = sum(weighted for weighted, _ in self._eval_sums) / sum(tokens for _, tokens in self._eval_sums)
+        return output._replace(metrics=(output.metrics or {}) | {f"{prefix}_nelbo": bound})
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load weights to resume with. Trainer's own way knows no checkpoint with other tensor names than the model.
 
         Adapters, FSDP and DeepSpeed name their tensors as the model does, and stay with Trainer.
         """
         model = self.model if model is None else model
-        if not isinstance(model, PreTrainedModel) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint, dtype="auto").state_dict())
+        else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype="auto")
-        model.load_state_dict(saved.state_dict())
 
     def _load_best_model(self) -> None:
-        if not isinstance(self.model, PreTrainedModel) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_best_model()
+        """Load the best checkpoint as one to resume with is loaded."""
+        if isinstance(self.model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
         else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)
+            super()._load_best_model()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and end the run on a loss that is not finite: it never recovers, and hides in averages."""

@@ -143,6 +143,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(make_trainer, tmp_path: Path)
     resumed.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-2"))
     for name, value in parameters(whole).items():
         assert torch.equal(value, parameters(resumed)[name]), name
+    tokens = [[entry.get("num_tokens") for entry in run.state.log_history] for run in (whole, resumed)]
+    assert tokens[0] == tokens[1]
 
 
 def test_the_best_checkpoint_is_loaded_at_the_end(make_trainer, chats):
