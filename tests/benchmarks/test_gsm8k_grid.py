@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from benchmarks import gsm8k_grid
 from benchmarks.grid_report import GridReport, to_markdown
-from benchmarks.gsm8k import answer_losses, load_questions
+from benchmarks.gsm8k import Question, answer_losses, load_questions
 from benchmarks.samples import SampleFile
 
 
@@ -80,6 +81,30 @@ def test_a_sample_depends_on_its_question_and_seed_alone(run: Any) -> None:
     )
     assert one == four
     assert one != other
+
+
+def test_a_block_goes_through_all_settings_before_the_next() -> None:
+    arguments = "--steps 8 4 --decode-types conv llada --block 4 --batch-size 2"
+    args = gsm8k_grid.make_parser().parse_args(arguments.split())
+    questions = [Question(i, "?" * (9 - i), "") for i in range(6)]
+    order = [(kind, steps, [q.index for q in batch]) for kind, steps, batch in gsm8k_grid.schedule(args, questions)]
+    settings = [(kind, steps) for steps in (4, 8) for kind in ("conv", "llada")]
+    first = [(*setting, batch) for setting in settings for batch in ([3, 2], [1, 0])]
+    assert order == first + [(*setting, [5, 4]) for setting in settings]
+
+
+def test_an_answer_ends_before_its_eos(tiny_tokenizer: Any) -> None:
+    class Speaker:
+        device = torch.device("cpu")
+
+        def generate(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            responses = torch.tensor([[5, 6, 2, 0, 0], [7, 8, 9, 10, 11]])
+            return SimpleNamespace(sequences=torch.cat([input_ids, responses], 1), forwards=torch.tensor([3, 4]))
+
+    args = gsm8k_grid.make_parser().parse_args([])
+    batch = [Question(0, "a", ""), Question(7, "bc", "")]
+    samples = gsm8k_grid.answer(Speaker(), tiny_tokenizer, batch, args, "conv", 8)
+    assert [(s["index"], s["ids"], s["forwards"]) for s in samples] == [(0, [5, 6], 3), (7, [7, 8, 9, 10, 11], 4)]
 
 
 def test_no_time_writes_the_results_of_what_is_there(run: Any) -> None:
