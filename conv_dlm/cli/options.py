@@ -49,6 +49,7 @@ def add_model_options(parser: Parser) -> None:
         choices=("auto", "float32", "bfloat16", "float16"),
         help="default: the checkpoint's; float32 on a CPU, where it is faster",
     )
+    group.add_argument("--quantize", choices=("8bit", "4bit"), help="by bitsandbytes: less memory, a bit slower")
     group.add_argument("--system", metavar="TEXT", help="system message")
     group.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
     group.add_argument(

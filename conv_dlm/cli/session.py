@@ -7,10 +7,17 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BatchEncoding,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from conv_dlm.cli.keyboard import silent_keyboard
@@ -52,7 +59,7 @@ class Session:
 
     def __init__(self, args: argparse.Namespace, options: dict[str, Any]) -> None:
         self.name = args.model or EMBEDDED_NAME
-        self.system, self.raw, self.seed = args.system, args.raw, args.seed
+        self.system, self.raw, self.seed, self.quantize = args.system, args.raw, args.seed, args.quantize
         self.model, self.tokenizer = _load(args)
         self.templated = not self.raw and self.tokenizer.chat_template is not None
         if self.system is not None and not self.templated:
@@ -67,8 +74,8 @@ class Session:
 
     def settings(self, names: Iterable[str]) -> dict[str, Any]:
         """What the text depends on, in JSON's types: the model, and the values of `names` in effect."""
-        settings = {"model": self.name, "dtype": str(self.model.dtype).removeprefix("torch."), "seed": self.seed}
-        settings |= {"system": self.system, "raw": self.raw}
+        settings: dict[str, Any] = {"model": self.name, "dtype": str(self.model.dtype).removeprefix("torch.")}
+        settings |= {"quantize": self.quantize, "seed": self.seed, "system": self.system, "raw": self.raw}
         settings |= {name: getattr(self._config, name) for name in names}
         return dict(json.loads(json.dumps(settings)))
 
@@ -143,22 +150,44 @@ def _generator(seed: int, index: int) -> torch.Generator:
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
-    path = args.model or embedded_checkpoint()
+    """Model and tokenizer, ready to generate."""
+    path = embedded_checkpoint() if args.model is None else _locate(args.model)
     logging.set_verbosity_error()
-    if args.model is None or not sys.stderr.isatty():  # loading bars are for models that take long
+    if args.model is None or not sys.stderr.isatty():  # progress bars are for models that take long
         logging.disable_progress_bar()
     device = _device(args.device)
     dtype = args.dtype or ("float32" if device == "cpu" else "auto")
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device).eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **_quantization(args))
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
     if not isinstance(model, DiffusionGenerationMixin):
         raise ValueError(
             f"{path} is a {model.config.model_type!r} model, which does not denoise; give a masked diffusion model, "
             "or adapt it in Python with conv_dlm.enable_diffusion."
         )
-    return model, tokenizer
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model.eval(), tokenizer
+
+
+def _locate(name: str) -> str:
+    """A folder, or a name on the Hub, where a typing mistake can be told from it."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError(f"`--model {name}` is a folder without a model: it has no config.json.")
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ValueError(f"`--model {name}`: there is no such folder.")
+    return name
+
+
+def _quantization(args: argparse.Namespace) -> dict[str, Any]:
+    if args.quantize is None:
+        return {}
+    return {"quantization_config": BitsAndBytesConfig(**{f"load_in_{args.quantize}": True})}
 
 
 def _device(name: str | None) -> str:

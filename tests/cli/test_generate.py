@@ -261,7 +261,9 @@ def test_another_runs_file_is_refused_and_kept(
         (("x", "--input", "file.txt"), "not both"),
         (("--input", "no/such/file.txt"), "No such file or directory: 'no/such/file.txt'"),
         (("x", "--batch-size", "0"), "`--batch-size`=0"),
-        (("x", "--model", "no/such/model"), "no/such/model"),
+        (("x", "--model", "no/such/model"), "`--model no/such/model`: there is no such folder"),
+        (("x", "--model", "tests"), "is a folder without a model"),
+        (("x", "--model", "no-such/model"), "no-such/model cannot be loaded"),
         (("x", "--device", "toaster"), "`--device toaster` cannot be used here"),
         (("x", "--raw", "--system", "be brief"), "`--raw` was given"),
         (("", "--raw"), "A prompt is empty"),
@@ -306,6 +308,13 @@ def test_empty_and_binary_input(generate, tmp_path: Path) -> None:
         (tmp_path / "in.txt").write_bytes(content)
         outcome = generate("--input", tmp_path / "in.txt")
         assert outcome.code == 2 and message in outcome.err
+
+
+def test_quantized(generate, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    generate("x", "--output", tmp_path / "out.jsonl", "--quantize", "8bit")
+    (row,) = rows(tmp_path / "out.jsonl")
+    assert row["settings"]["quantize"] == "8bit" and row["text"]
 
 
 def test_a_model_that_does_not_denoise(run, tmp_path: Path, tiny_tokenizer) -> None:
