@@ -87,6 +87,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         for together in SAID_TOGETHER:
             if any(getattr(config, name) is not None for name in together):
                 inherited |= dict.fromkeys(together)
+        inherited |= dict.fromkeys(kwargs)  # `eos_token_id=None` in a call means none, whatever the checkpoint says
         for values in (inherited, DiffusionGenerationConfig._get_default_generation_params()):
             for name, value in values.items():
                 if getattr(config, name, None) is None:
@@ -229,6 +230,9 @@ class DiffusionGenerationMixin(GenerationMixin):
                 "`mask_token_id` is not known: this model's config names no mask token. Pass `mask_token_id=`, or set "
                 "it in `model.generation_config`."
             )
+        for name in ("eos_fill", "confidence_eos_eot_inf"):
+            if getattr(config, name) and config.eos_token_id is None:
+                raise ValueError(f"`{name}=True` needs to know the end token; pass `eos_token_id=`, or drop it.")
         if input_ids.shape[0] == 0:
             raise ValueError("`input_ids` is an empty batch; give at least one row.")
         if getattr(self.config, "time_conditioning", False):
@@ -260,7 +264,8 @@ def _check_fields_matter(config: DiffusionGenerationConfig, given: set[str]) -> 
             f"`{name}`={getattr(config, name)!r} has no effect with `decode_type={config.decode_type!r}`; drop it, or "
             f"use one of {users}."
         )
-    if config.num_return_sequences > 1 and config.temperature == 0:
+    draws = config.temperature > 0 or config.remasking == "random"
+    if config.num_return_sequences > 1 and not draws:
         raise ValueError(
             f"`num_return_sequences`={config.num_return_sequences} would return the same text each time, since nothing "
             "is drawn at random; set `do_sample=True`."

@@ -47,6 +47,9 @@ BATCH = torch.tensor([[0, 1, 40], [1, 50, 60]])
         (dict(attention_mask=torch.tensor([[0, 1, 1, 1]])), "`attention_mask` has shape"),
         (dict(attention_mask=torch.tensor([[1, 1, 1, 0, 0]])), "pad at the left"),
         (dict(synced_gpus=True), "`synced_gpus=True`"),
+        (dict(eos_token_id=None, eos_fill=True), "`eos_fill=True` needs to know"),
+        (dict(output_scores=True), "`output_scores`=True has no effect"),
+        (dict(negative_prompt_ids=PROMPT, guidance_scale=2.0), "`negative_prompt_ids` is not supported"),
     ],
 )
 def test_refused(tiny_llada, keywords, message):
