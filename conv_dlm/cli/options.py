@@ -43,6 +43,7 @@ def add_model_options(parser: Parser) -> None:
     """Which model, where, and how prompts reach it."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="NAME", help="name on the Hub or folder (default: the embedded model)")
+    group.add_argument("--tokenizer", metavar="NAME", help="where the model's folder has none, as MDLM's: gpt2")
     group.add_argument("--device", help="cpu, cuda, cuda:1, mps, or auto: spread over all (default: the first found)")
     group.add_argument(
         "--dtype",

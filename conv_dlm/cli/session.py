@@ -59,7 +59,8 @@ class Session:
 
     def __init__(self, args: argparse.Namespace, options: dict[str, Any]) -> None:
         self.name = args.model or EMBEDDED_NAME
-        self.system, self.raw, self.seed, self.quantize = args.system, args.raw, args.seed, args.quantize
+        self.system, self.raw = args.system, args.raw
+        self.tokenizer_name, self.quantize, self.seed = args.tokenizer, args.quantize, args.seed
         self.model, self.tokenizer = _load(args)
         self.templated = not self.raw and self.tokenizer.chat_template is not None
         if self.system is not None and not self.templated:
@@ -75,7 +76,8 @@ class Session:
     def settings(self, names: Iterable[str]) -> dict[str, Any]:
         """What the text depends on, in JSON's types: the model, and the values of `names` in effect."""
         settings: dict[str, Any] = {"model": self.name, "dtype": str(self.model.dtype).removeprefix("torch.")}
-        settings |= {"quantize": self.quantize, "seed": self.seed, "system": self.system, "raw": self.raw}
+        settings |= {"tokenizer": self.tokenizer_name, "quantize": self.quantize, "seed": self.seed}
+        settings |= {"system": self.system, "raw": self.raw}
         settings |= {name: getattr(self._config, name) for name in names}
         return dict(json.loads(json.dumps(settings)))
 
@@ -158,10 +160,11 @@ def _load(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
     device = _device(args.device)
     dtype = args.dtype or ("float32" if device == "cpu" else "auto")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **_quantization(args))
+        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or path, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **_quantization(args))
     except (OSError, ValueError, ImportError) as error:
         raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
+    model = model.eval()
     if not isinstance(model, DiffusionGenerationMixin):
         raise ValueError(
             f"{path} is a {model.config.model_type!r} model, which does not denoise; give a masked diffusion model, "
@@ -169,7 +172,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def _locate(name: str) -> str:
@@ -192,7 +195,7 @@ def _quantization(args: argparse.Namespace) -> dict[str, Any]:
 
 def _device(name: str | None) -> str:
     if name is None:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return "cpu" if accelerator is None else accelerator.type
     if name == "auto":
         return name

@@ -317,6 +317,14 @@ def test_quantized(generate, tmp_path: Path) -> None:
     assert row["settings"]["quantize"] == "8bit" and row["text"]
 
 
+def test_tokenizer_from_elsewhere(run, tiny_llada, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    tiny_llada.save_pretrained(tmp_path / "model")
+    common = ("--steps", 2, "--max-new-tokens", 8)
+    outcome = run("generate", "x", "--model", tmp_path / "model", "--tokenizer", tiny_checkpoint, *common)
+    assert outcome.out == run("generate", "x", "--model", tiny_checkpoint, *common).out
+    assert "cannot be loaded" in run("generate", "x", "--model", tmp_path / "model", *common).err
+
+
 def test_a_model_that_does_not_denoise(run, tmp_path: Path, tiny_tokenizer) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
