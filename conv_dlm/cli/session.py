@@ -116,16 +116,17 @@ class Session:
                 if streamer is not None:
                     streamer.abort()
                 raise
+        sequences = output.sequences.cpu()  # an accelerator has finished only now
         seconds = (time.perf_counter() - started) / len(prompts)
         tokens = (output.tokens_per_forward * output.forwards).round().long().tolist()
-        texts = self._texts(inputs, output.sequences)
+        texts = self._texts(inputs.to("cpu"), sequences)
         return [Answer(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
 
     def _encode(self, prompts: Sequence[str]) -> BatchEncoding:
         encoded = self.tokenizer(
             list(prompts), padding=len(prompts) > 1, add_special_tokens=not self.templated, return_token_type_ids=False
         )
-        if not all(encoded["input_ids"]):
+        if not all(any(mask) for mask in encoded["attention_mask"]):
             raise ValueError("A prompt is empty; without a chat template give at least one token.")
         return encoded.convert_to_tensors("pt").to(self.model.device)
 

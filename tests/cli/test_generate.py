@@ -303,6 +303,12 @@ def test_malformed_line_is_named(generate, tmp_path: Path, line: str, message: s
     assert outcome.code == 2 and message in outcome.err and str(source) in outcome.err
 
 
+def test_an_empty_prompt_in_a_batch_is_refused(generate, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "one"}\n{"prompt": ""}\n')
+    outcome = generate("--input", tmp_path / "in.jsonl", "--raw", "--batch-size", 2)
+    assert outcome.code == 2 and "A prompt is empty" in outcome.err
+
+
 def test_empty_and_binary_input(generate, tmp_path: Path) -> None:
     for content, message in ((b"\n \n", "holds no prompts"), (b"\xff\xfe", "is not UTF-8 text")):
         (tmp_path / "in.txt").write_bytes(content)
