@@ -156,6 +156,15 @@ def test_temperature_is_honoured(tiny_llada):
         assert len(texts) > 1
 
 
+@pytest.mark.parametrize("decode_type", ["remdm", "remdm_conv"])
+def test_remdm_masks_some_tokens_again(tiny_llada, decode_type):
+    out = run(tiny_llada, decode_type=decode_type, steps=40, max_new_tokens=60, eta=0.1, output_history=True)
+    decided = out.history[:, 0] != MASK
+    again = decided[:-1] & ~decided[1:]
+    assert 5 < int(again.sum()) < 200 and not again[:, :5].any()
+    assert (out.decided_at[0, 5:] >= 0).all()
+
+
 def test_num_return_sequences(tiny_llada):
     out = run(tiny_llada, decode_type="conv", num_return_sequences=3)
     assert out.sequences.shape[0] == 3 and len(out.sequences.unique(dim=0)) > 1
