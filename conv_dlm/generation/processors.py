@@ -36,6 +36,6 @@ def check_processors(processors: LogitsProcessorList) -> None:
         if argument is not None:
             raise ValueError(
                 f"`{argument}` ({type(processor).__name__}) needs the tokens before a position, which denoising "
-                "decides in any order. Drop it; `suppress_tokens`, `repetition_penalty` and `bad_words_ids` of one token "
-                "each work."
+                "decides in any order. Drop it; `suppress_tokens`, `repetition_penalty` and `bad_words_ids` of one "
+                "token each work."
             )
