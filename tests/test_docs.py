@@ -63,7 +63,8 @@ def tiny_published_llada(
 ) -> Path:
     """A tiny checkpoint as the published ones are: their context, no mask token in the tokenizer, pad = EOS."""
     folder = tmp_path_factory.mktemp("published-llada")
-    make_llada(max_sequence_length=4096, pad_token_id=2).save_pretrained(folder)
+    # bitsandbytes packs 64 columns at a time
+    make_llada(max_sequence_length=4096, pad_token_id=2, d_model=64, mlp_hidden_size=128).save_pretrained(folder)
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.mask_token, tokenizer.pad_token = None, tokenizer.eos_token
     tokenizer.save_pretrained(folder)
