@@ -81,11 +81,12 @@ class MDLMTrainer(SFTTrainer):
     def _noise_generator(self) -> torch.Generator:
         """A generator for the coming forward that depends on nothing but seed, step, micro-step and rank.
 
-        So a resumed run draws what the uninterrupted one would have, ranks differ, and evaluations compare.
+        So a resumed run draws what the uninterrupted one would have, ranks differ, and evaluations compare: those do
+        not even depend on the seed.
         """
-        step = self.state.global_step if self.model.training else -1
+        seed, step = (self.args.seed, self.state.global_step) if self.model.training else (0, -1)
         self._noise_clock = (step, self._noise_clock[1] + 1 if self._noise_clock[0] == step else 0)
-        source = random.Random(f"{self.args.seed} {self._noise_clock} {self.accelerator.process_index}")
+        source = random.Random(f"{seed} {self._noise_clock} {self.accelerator.process_index}")
         return torch.Generator().manual_seed(source.getrandbits(63))
 
     def compute_loss(

@@ -184,6 +184,7 @@ def test_evaluations_use_the_same_noise(make_trainer, chats):
     trainer = make_trainer(eval_dataset=chats)
     first, second = trainer.evaluate()["eval_nelbo"], trainer.evaluate()["eval_nelbo"]
     assert first == second
+    assert make_trainer(eval_dataset=chats, seed=7).evaluate()["eval_nelbo"] == first
     trainer.train()
     assert trainer.evaluate()["eval_nelbo"] < first
 
