@@ -24,6 +24,9 @@ from trainers.losses import draw_masks, noise_levels, token_losses
 
 Batch = dict[str, torch.Tensor]
 
+# the checkpoint's own defaults: the canvas that it was trained on, and a kernel as wide as its short lines
+DECODING = {"decode_type": "conv", "kernel_size": 32, "steps": 64, "max_new_tokens": 192}
+
 
 def batches(path: str, rows: slice, tokenizer: PreTrainedTokenizerBase, size: int = 8) -> list[Batch]:
     """Rows of a GSM8K file as padded batches of similar length: `ids`, `maskable` and `attention_mask`, each [B, L]."""
@@ -171,6 +174,7 @@ def main() -> None:
     held_out = batches(args.data, slice(-args.held_out_rows, None), tokenizer)
     before = nelbo(model, held_out)
     rounded = round_layers(model, batches(args.data, slice(args.calibration_rows), tokenizer), args.group_size)
+    model.generation_config.update(**DECODING)
     save_compact(model, args.target, bits=4, group_size=args.group_size, rounded=rounded)
     for key in ("is_local", "local_files_only"):  # where it was loaded from is nobody's business
         tokenizer.init_kwargs.pop(key, None)
