@@ -27,7 +27,8 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 EXTRAS = {"demo": "", "dev": "[train,quant,dev]"}
 
-QUESTION = "Tom has 3 boxes with 12 pencils each. He gives 7 pencils to his sister. How many are left?"
+QUESTION = "Anna reads 10 pages a day. How many pages does she read in 2 weeks?"
+OPTIONS = ["--decode-type", "conv", "--kernel-size", "32", "--steps", "40", "--max-new-tokens", "64"]
 
 
 def main(words: list[str]) -> int:
@@ -42,7 +43,7 @@ def main(words: list[str]) -> int:
 
 def demo(words: list[str]) -> int:
     set_up("demo")
-    options = ["--decode-type", "conv", "--steps", "32", "--max-new-tokens", "96", *words]
+    options = [*OPTIONS, *words]
     print(f'$ conv-dlm generate "{QUESTION}" {" ".join(options)}\n', flush=True)
     return run(BIN / "conv-dlm", "generate", QUESTION, *options)
 

@@ -225,6 +225,16 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "```bash\nmake test" in readme()
 
 
+def test_shown_output_is_the_demos() -> None:
+    """The README shows what `make demo` says: the same command, an answer, the speed line."""
+    shown = next(block.text for block in BLOCKS if block.document.name == "README.md" and block.language == "text")
+    command, *answer = [line for line in shown.splitlines() if line]
+    assert command == f'$ conv-dlm generate "{dev.QUESTION}" {" ".join(dev.OPTIONS)}'
+    assert len(answer) > 1
+    speed = re.fullmatch(r"\d+ tokens in ([\d.]+) s \(.* tokens/s\), \d+ forwards, .* tokens per forward", answer[-1])
+    assert speed is not None and float(speed[1]) < 10
+
+
 def test_first_screen() -> None:
     """What a newcomer sees first: what it is, real output, how to run it, how to test it."""
     screen = "\n".join(readme().splitlines()[:60])
