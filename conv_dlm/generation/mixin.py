@@ -197,6 +197,8 @@ class DiffusionGenerationMixin(GenerationMixin):
             not rule.revocable,
             eos_token_ids,
         )
+        if watcher.criteria and config._pad_token_tensor is None:
+            raise ValueError("Stopping criteria end rows early, and something must follow there; pass `pad_token_id=`.")
         guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
         forwards = Denoising(
             canvas=canvas,

@@ -62,6 +62,17 @@ def test_empty_batch(tiny_llada):
         tiny_llada.generate(PROMPT[:0], attention_mask=PROMPT[:0])
 
 
+def test_criteria_without_a_pad_token(tiny_llada):
+    with pytest.raises(ValueError, match="`pad_token_id=`"):
+        tiny_llada.generate(
+            PROMPT,
+            attention_mask=torch.ones_like(PROMPT),
+            stopping_criteria=[lambda ids, scores: torch.tensor([True])],
+            eos_token_id=None,
+            pad_token_id=None,
+        )
+
+
 def test_streamer_of_a_batch(tiny_llada):
     class Silent(BaseStreamer):
         def put(self, value): ...
