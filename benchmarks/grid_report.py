@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conv_dlm import DECODE_TYPES
 from conv_dlm.evaluation import (
     count_annotations,
     gsm8k_correct,
@@ -57,14 +58,15 @@ class GridReport:
         return {"n": len(losses), "nelbo": _figure(parts, wholes)}
 
     def grid(self) -> list[dict[str, Any]]:
-        """One record for each setting, in the order in which they first occur."""
+        """One record for each setting, ordered by steps, then as in the table of decode types."""
         groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
         for sample in self.samples:
             if "decode_type" in sample:
                 groups.setdefault((sample["decode_type"], sample["steps"]), []).append(sample)
+        order = list(DECODE_TYPES)
         return [
             {"decode_type": decode_type, "steps": steps, "n": len(group)} | self.figures(group)
-            for (decode_type, steps), group in groups.items()
+            for (decode_type, steps), group in sorted(groups.items(), key=lambda s: (s[0][1], order.index(s[0][0])))
         ]
 
     def figures(self, group: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -96,14 +98,14 @@ def _figure(parts: Sequence[float], wholes: Sequence[float] | None = None) -> li
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """The table of a result file, ordered by steps."""
+    """The table of a result file."""
     lines = []
     if result["held_out_loss"]:
         nelbo = " ± ".join(f"{number:.3f}" for number in result["held_out_loss"]["nelbo"] if number is not None)
         lines += [f"Held-out loss: {nelbo} nats a token ({result['held_out_loss']['n']} answers).", ""]
     headings = ["decode type", "steps", "n", *(heading for heading, _, _ in COLUMNS.values())]
     lines += ["| " + " | ".join(headings) + " |", "|-|" + "-:|" * (len(headings) - 1)]
-    for row in sorted(result["grid"], key=lambda row: row["steps"]):
+    for row in result["grid"]:
         cells = [f"`{row['decode_type']}`", str(row["steps"]), str(row["n"])]
         for name, (_, factor, form) in COLUMNS.items():
             numbers = [number for number in row[name] or () if number is not None]
