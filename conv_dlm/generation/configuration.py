@@ -162,8 +162,10 @@ class DiffusionGenerationConfig(GenerationConfig):
         return 1.0 if self.do_sample or self.resolved_decode_type.do_sample else 0.0
 
     def resolve(self) -> None:
-        """Fill what the decode type decides: `do_sample`, `temperature`, `top_k`, `repetition_penalty`."""
+        """Fill what the decode type decides (`do_sample`, `temperature`, `top_k`, `repetition_penalty`)."""
         decode_type = self.resolved_decode_type
+        if isinstance(self.eos_token_id, list) and not self.eos_token_id:
+            self.eos_token_id = None  # no end tokens
         self.temperature = self.resolved_temperature
         self.do_sample = self.temperature > 0
         self.top_k = decode_type.top_k if self.top_k is None else self.top_k

@@ -122,6 +122,16 @@ def test_right_context_survives_an_end_token(tiny_llada):
     assert out.sequences[0, 6] == EOS and (out.sequences[0, 7:] == PAD).all()
 
 
+def test_no_end_tokens_and_several(tiny_llada):
+    keywords = dict(decode_type="llada")
+    none = run(tiny_llada, eos_token_id=None, **keywords).sequences
+    assert torch.equal(run(tiny_llada, eos_token_id=[], **keywords).sequences, none)
+    first, second = none[0, 9].item(), none[0, 14].item()
+    text = run(tiny_llada, eos_token_id=[second, first], **keywords).sequences[0].tolist()
+    end = min(i for i, token in enumerate(none[0].tolist()) if i >= 5 and token in (first, second))
+    assert text[: end + 1] == none[0, : end + 1].tolist() and set(text[end + 1 :]) <= {PAD}
+
+
 def test_eos_fill_saves_forwards(tiny_llada):
     bias = torch.zeros(260)
     bias[EOS] = 3.0
