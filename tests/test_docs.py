@@ -21,8 +21,8 @@ import dev
 from conv_dlm.generation import DECODE_TYPES
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_OURS = {".venv", ".git", "tests", "dist", "outputs"}
-FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_OURS]
+NOT_OURS = {"tests", "dist", "outputs"}  # nor are hidden folders: pytest writes a README into its cache
+FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_OURS and path.name[0] != "."]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
