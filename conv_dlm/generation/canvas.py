@@ -84,7 +84,7 @@ class Canvas:
         """End tokens at the right of a row's first end token.
 
         With `only_finished`, only in rows whose text before it is all decided: their sequence can't change any more.
-        Otherwise at once (EOS-fill, arXiv 2509.15188 section 4.3), overwriting what was decided there.
+        Otherwise at once (EOS-fill, arXiv 2509.15188), overwriting what was decided there.
         """
         end = self.end_of_text(eos_token_ids)
         behind = (end.cumsum(1) > 0) & ~end

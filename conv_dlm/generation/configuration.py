@@ -58,18 +58,18 @@ class DiffusionGenerationConfig(GenerationConfig):
             Positions in a block (`semi_ar`, `llada`) or in the window (`slide`). Default: one block. The last block
             is shorter where the length is no multiple.
         kernel_size (`int`, defaults to `128`):
-            Width of the convolution in positions; even values grow by one. arXiv 2509.15188, section 4.
+            Width of the convolution in positions; even values grow by one. arXiv 2509.15188.
         conv_mult (`float`, defaults to `1.0`):
             Factor on the number of known neighbours inside tanh: s_i = tanh(conv_mult * u_i).
         remasking (`str`, defaults to `"low_confidence"`):
             What the confidence quota ranks by: `"low_confidence"` (keep the most probable) or `"random"`.
-            arXiv 2502.09992, section 2.4.
+            arXiv 2502.09992.
         confidence_eos_eot_inf (`bool`, defaults to `False`):
             End tokens get no confidence, so that a quota decides them last; the others' confidence is taken among
             tokens that don't end the text. The name is LLaDA's.
         eos_fill (`bool`, defaults to `False`):
             As soon as an end token is decided, every response position at its right becomes one too
-            (arXiv 2509.15188, section 4.3): fewer forwards, and a length that is fixed early.
+            (arXiv 2509.15188): fewer forwards, and a length that is fixed early.
         alpha_on, t_on, t_off, eta (`float`, default to `0.9`, `0.55`, `0.05`, `0.04`):
             ReMDM's loop (arXiv 2503.00307): between the times `t_on` and `t_off` the share `alpha_on` of tokens is kept
             decided, and each is masked again with probability `eta` a step.

@@ -2,7 +2,7 @@
 
 Each step asks the position weights where it may decide, the denoiser what it would put there, and the unmasking rule
 what is decided. A row whose canvas and window are as they were at its last forward needs none (the ancestral cache,
-arXiv 2406.07524 section 3.5). Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
+arXiv 2406.07524). Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -151,7 +151,7 @@ class Denoising:
 
     def fill(self) -> None:
         """Decide what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
-        left = self.canvas.undecided.clone()
+        left = self.canvas.undecided
         self.predict(left, left.sum(1).tolist(), self.last, top_k=1, temperature=0.0)
         self.canvas.commit(left, self.candidates.token, self.last)
         self.end_rows(self.last)

@@ -30,7 +30,7 @@ def count_known(known: Tensor, kernel_size: int) -> Tensor:
 
 
 def convolution_weights(known: Tensor, kernel_size: int, conv_mult: float = 1.0) -> Tensor:
-    """s_i = tanh(conv_mult * u_i), arXiv 2509.15188 section 4.1: FloatTensor [B, L] for `known` [B, L]."""
+    """s_i = tanh(conv_mult * u_i), arXiv 2509.15188: FloatTensor [B, L] for `known` [B, L]."""
     return torch.tanh(conv_mult * count_known(known, kernel_size).float())
 
 
@@ -73,7 +73,7 @@ class UniformWeights(PositionWeights):
 
 
 class ConvolutionWeights(PositionWeights):
-    """s_i = tanh(conv_mult * u_i), u_i known positions in reach in both directions. arXiv 2509.15188, section 4.1."""
+    """s_i = tanh(conv_mult * u_i), u_i known positions in reach in both directions. arXiv 2509.15188."""
 
     fields = ("kernel_size", "conv_mult")
 

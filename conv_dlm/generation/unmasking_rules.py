@@ -1,7 +1,7 @@
 """Unmasking rules: which candidates are committed in a step, and which positions are masked again.
 
 The mathematics are functions of tensors; a rule reads its settings and puts them together. Suffixes: B rows, L canvas
-positions. A position weighs its tokens p(v) s_i N gain against the mask's weight; arXiv 2509.15188, section 4.
+positions. A position weighs its tokens p(v) s_i N gain against the mask's weight; arXiv 2509.15188.
 """
 
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -41,7 +41,7 @@ def decide_probability(token_weight: Tensor, mask_weight: Tensor, temperature: f
 
 
 def quota(masks: Tensor, rounds_left: Tensor) -> Tensor:
-    """ceil(masks / steps left): LLaDA's equal shares, the larger ones first (arXiv 2502.09992, algorithm 5), without a
+    """ceil(masks / steps left): LLaDA's equal shares, the larger ones first (arXiv 2502.09992), without a
     plan made beforehand, so that a step which could decide too few is made up for. LongTensors [B]."""
     return -(-masks // rounds_left)
 
@@ -58,7 +58,7 @@ def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
 def remdm_weights(
     t: Tensor, s: Tensor, alpha_on: float, t_on: float, t_off: float, eta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """ReMDM's loop (arXiv 2503.00307, section 4.3): (gain of tokens, weight of the mask, probability of masking again).
+    """ReMDM's loop (arXiv 2503.00307): (gain of tokens, weight of the mask, probability of masking again).
 
     Before the loop (t > t_on) the share of decided tokens grows to alpha_on; in it, tokens are masked again with
     probability eta and others decided in their stead; after it (t <= t_off) the rest is decided. t, s: FloatTensor
@@ -125,7 +125,7 @@ class AncestralRule:
 
 
 class ConfidenceRule:
-    """LLaDA's rule (arXiv 2502.09992, section 2.4): a quota of the block's masks, those with the highest confidence
+    """LLaDA's rule (arXiv 2502.09992): a quota of the block's masks, those with the highest confidence
     times s_i."""
 
     fields = ("remasking", "confidence_eos_eot_inf")
