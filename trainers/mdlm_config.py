@@ -1,6 +1,8 @@
 """Arguments of [`MDLMTrainer`]."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from trl import SFTConfig
 
@@ -12,7 +14,20 @@ _REFUSED = (
     ("loss_type", "nll", "the loss is the masked-diffusion bound"),
     ("use_liger_kernel", False, "Liger's fused losses are causal"),
     ("label_smoothing_factor", 0.0, "smoothed targets would no longer bound the likelihood"),
+    ("average_tokens_across_devices", True, "the loss is a mean over the global batch, however many devices share it"),
+    ("include_num_input_tokens_seen", "no", "tokens are counted anyway, and logged as `num_tokens`"),
 )
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Values from YAML are not checked by the parser.
+
+    Raises:
+        ValueError: `value` is none of `choices`.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"`{name}={value!r}` is unknown; choose one of {', '.join(map(repr, choices))}.")
 
 
 @dataclass
@@ -20,10 +35,20 @@ class MDLMConfig(SFTConfig):
     """Configuration of [`MDLMTrainer`]: TRL's `SFTConfig` and the noise of masked diffusion.
 
     Args:
-        > Noise
+        > Noise and loss
 
         min_noise (`float`, *optional*, defaults to `1e-3`):
             Lowest noise level t; the highest is 1. As in the code of arXiv 2406.07524 and 2502.09992.
+        loss_cover (`str`, *optional*, defaults to `"response_and_eos"`):
+            Which masked tokens have a loss: `"response_and_eos"`, the response and all EOS that pad it, for models
+            that are used as they are; or `"response"`, the response and its first EOS, for models that go on to R2FT
+            (arXiv 2509.15188). Padding EOS are masked in the input either way. The two differ only where
+            `canvas_length` or `max_extra_eos` pads.
+        loss_norm (`str`, *optional*, defaults to `"token"`):
+            What the summed loss of a step is divided by: `"token"`, the number of covered tokens in the global batch,
+            so that every token weighs the same and long responses more than short ones, as in the code of arXiv
+            2509.15188; or `"sequence"`, each row's own number of covered tokens and then the number of rows, so that
+            every response weighs the same, as arXiv 2502.09992 trains.
 
         > Response length
 
@@ -35,6 +60,14 @@ class MDLMConfig(SFTConfig):
         canvas_share (`float`, *optional*, defaults to `1.0`):
             Share of training rows that is padded to `canvas_length`.
 
+        > Samples
+
+        eval_samples (`int`, *optional*, defaults to `0`):
+            After each evaluation, decode the first so many prompts of the evaluation set, the same way each time; to
+            `samples.jsonl` in `output_dir`, to the screen, and to TensorBoard, W&B and Trackio as `report_to` says.
+        eval_sample_kwargs (`dict`, *optional*):
+            Keywords of `generate` for these, added to `decode_type="conv"` and `max_new_tokens=canvas_length`.
+
         > Parameters of SFTConfig with other defaults
 
         logging_nan_inf_filter (`bool`, *optional*, defaults to `False`):
@@ -44,10 +77,23 @@ class MDLMConfig(SFTConfig):
         `ValueError`: an option of SFT that does not apply to denoisers, or a value out of range.
     """
 
+    _VALID_DICT_FIELDS = [*SFTConfig._VALID_DICT_FIELDS, "eval_sample_kwargs"]
+
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Kept off: a loss that is not finite ends the run."}
     )
     min_noise: float = field(default=1e-3, metadata={"help": "Lowest noise level t; the highest is 1."})
+    loss_cover: str = field(
+        default="response_and_eos",
+        metadata={
+            "help": "Tokens with a loss: the response with its first EOS, or also the EOS that pad it.",
+            "choices": ["response_and_eos", "response"],
+        },
+    )
+    loss_norm: str = field(
+        default="token",
+        metadata={"help": "Every token weighs the same, or every response.", "choices": ["token", "sequence"]},
+    )
     max_extra_eos: int = field(
         default=0, metadata={"help": "Training responses end in their EOS and up to this many more."}
     )
@@ -57,13 +103,19 @@ class MDLMConfig(SFTConfig):
     canvas_share: float = field(
         default=1.0, metadata={"help": "Share of training rows that is padded to `canvas_length`."}
     )
+    eval_samples: int = field(default=0, metadata={"help": "Prompts that are decoded after each evaluation."})
+    eval_sample_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keywords of `generate` for `eval_samples`, as JSON."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, only, reason in _REFUSED:
             value = getattr(self, name)
-            if value != only and value:
+            if value != only and (value or only):
                 raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
+        check_choice("loss_cover", self.loss_cover, ("response_and_eos", "response"))
+        check_choice("loss_norm", self.loss_norm, ("token", "sequence"))
         if not 0 < self.min_noise < 1:
             raise ValueError(f"`min_noise={self.min_noise}` must lie between 0 and 1, both excluded.")
         if self.max_extra_eos < 0:
@@ -72,3 +124,7 @@ class MDLMConfig(SFTConfig):
             raise ValueError(f"`canvas_share={self.canvas_share}` must be a share, from 0 to 1.")
         if self.canvas_length is not None and self.canvas_length < 1:
             raise ValueError(f"`canvas_length={self.canvas_length}` must be 1 or more; leave it unset for no padding.")
+        if self.eval_samples < 0:
+            raise ValueError(f"`eval_samples={self.eval_samples}` must be 0 or more.")
+        if self.eval_sample_kwargs and not self.eval_samples:
+            raise ValueError("`eval_sample_kwargs` has no effect without `eval_samples`; set that, or drop it.")

@@ -1,33 +1,59 @@
 """Supervised fine-tuning of masked diffusion LMs: TRL's SFTTrainer with the masked-diffusion objective."""
 
+import copy
 import math
-import random
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import EvalLoopOutput
-from trl import SFTTrainer
+from peft import PeftConfig, PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
-from trainers.losses import draw_masks, noise_levels, token_losses
+from trainers import adapters
+from trainers.checkpoints import WholeCheckpoints
+from trainers.losses import are_top, row_sums, token_log_probs
+from trainers.masking import mask_rows
 from trainers.mdlm_config import MDLMConfig
+from trainers.metrics import Ratio, Ratios, StepClock
+from trainers.model_card import MDLM_PAPER, ModelCards
+from trainers.noise import Rows
+from trainers.rows import check_columns, end_with_eos
+from trainers.samples import SampleCallback, sample_options
+
+NOISE_BINS = 4  # of the loss by noise level
 
 
-class MDLMTrainer(SFTTrainer):
-    """Trainer of masked diffusion LMs (arXiv 2406.07524; on responses to prompts as in 2502.09992, section 2.3).
+@dataclass(frozen=True)
+class BatchLoss:
+    """The loss of a micro-batch, summed over what `count_items` counts, and ratios for the log."""
 
-    Data, PEFT, quantisation, distribution and checkpoints are those of [`trl.SFTTrainer`]; an example's maskable
-    region is where its `labels` are not -100: the response and its EOS for prompt-completion data, everything for
-    plain text. The loss is the sum of `-log p / t` over masked tokens, divided by the number of maskable tokens in
-    the whole batch (all ranks, all accumulation steps): an upper bound of the negative log-likelihood, in nats a token.
+    total: Tensor
+    outputs: Any
+    ratios: Mapping[str, Ratio]
 
-    Logged besides SFT's `loss`, `grad_norm`, `num_tokens`:
+
+class MDLMTrainer(WholeCheckpoints, ModelCards):
+    """Trainer of masked diffusion LMs (arXiv 2406.07524; on responses to prompts as in arXiv 2502.09992).
+
+    Data, PEFT, quantisation and distribution are those of [`trl.SFTTrainer`]; the response is where an example's
+    `labels` are not -100: the response and its EOS for prompt-completion data, everything for plain text. The loss is
+    the sum of `-log p / t` over masked tokens, divided by the number of covered tokens in the whole batch (all ranks,
+    all accumulation steps): an upper bound of the negative log-likelihood, in nats a token. Noise is drawn for each row
+    of the global batch, so that neither accumulation nor the number of processes changes the result.
+
+    Logged besides SFT's `loss`, `grad_norm`, `num_tokens`; with the prefix `eval_` at evaluation, where the noise is
+    the same each time:
+        - `nelbo`: the bound, in nats a covered token (at evaluation only)
         - `masked_token_accuracy`: share of masked tokens whose most probable token is the right one
-        - `eval_nelbo`: the bound over the whole evaluation set, in nats a maskable token, on the same noise each time
+        - `loss/t_0.00-0.25` and so on: mean `-log p` of masked tokens, by the noise level of their row
+        - `tokens_per_second`: tokens trained on, padding of batches excluded, by the time spent in steps
 
     Args:
-        model (`str` or [`~transformers.PreTrainedModel`]):
+        model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
             A model whose `forward` takes a boolean `logits_to_keep` [B, L] and gives the logits [M, V] of those
             positions, unshifted: LLaDA and MDLM of `conv_dlm`, and bare or with adapters.
         args ([`MDLMConfig`], *optional*):
@@ -36,20 +62,39 @@ class MDLMTrainer(SFTTrainer):
             As for [`trl.SFTTrainer`].
 
     Raises:
-        `ValueError`: a tokenizer and model without mask token, or without EOS.
+        `ValueError`: a tokenizer and model without mask token, or without EOS; data without response column, or a row
+            without response.
         `FloatingPointError`: a loss or gradient norm that is not finite, found when it is logged.
     """
 
     _tag_names = ["trl", "conv-dlm", "masked-diffusion"]
     _name = "MDLM"
+    _paper = MDLM_PAPER
+    loss_is_scaled_for_ga = True  # type: ignore[assignment]  # `compute_loss` divides by the items of the whole step
+    _pads_evaluation = False
 
     args: MDLMConfig
     model: PreTrainedModel | PeftModel
 
-    def __init__(self, model: "str | PreTrainedModel", args: MDLMConfig | None = None, **kwargs: Any):
-        self._noise_clock = (-1, 0)  # (global step, forwards in it): seeds the noise
-        self._eval_sums: list[tuple[float, int]] = []
-        super().__init__(model=model, args=args or MDLMConfig("MDLM"), **kwargs)
+    def __init__(self, model: "str | PreTrainedModel | PeftModel", args: MDLMConfig | None = None, **kwargs: Any):
+        self._noise_clock = (-1, -1)  # (global step, last forward in it)
+        self._evaluated_rows: int | None = None
+        self._ratios = {"train": Ratios(), "eval": Ratios()}
+        self._step_clock = StepClock()
+        args = args or MDLMConfig("MDLM")
+        if isinstance(kwargs.get("peft_config"), PeftConfig):
+            options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+            loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)
+            kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
+        super().__init__(model=model, args=args, **kwargs)
+        adapters.keep_trainable(self.model)
+        if args.eval_samples:
+            self._add_samples()
+        self.add_callback(self._step_clock)  # after the samples, whose time it leaves out
+        self._find_mask_token()
+
+    def _find_mask_token(self) -> None:
+        """Set `mask_token_id`: the tokenizer's, or else the model's."""
         mask = self._tokenizer.mask_token_id
         if mask is None:
             mask = getattr(self.model.config, "mask_token_id", None)
@@ -57,159 +102,171 @@ class MDLMTrainer(SFTTrainer):
             raise ValueError("Neither tokenizer nor model names a mask token: set `model.config.mask_token_id`.")
         self.mask_token_id = int(mask)
 
+    def _add_samples(self) -> None:
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
+            raise ValueError("`eval_samples` does not work with FSDP 1: set `fsdp_version: 2`, or drop it.")
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        options = sample_options(self.args, model, self.eval_dataset)
+        sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        self.add_callback(SampleCallback(self, options, sharded))
+
+    # Data
+
     def _prepare_dataset(
         self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
     ) -> Any:
-        """SFT's preparation; then responses end in EOS, and those of the training set in some more (see the config)."""
-        dataset = super()._prepare_dataset(dataset, processing_class, args, packing, formatting_func, dataset_name)
+        """SFT's preparation; then responses end in EOS, and those of the training set in some more (see the config).
+
+        What SFT does last, to drop rows that `max_length` leaves without response and to shuffle, is done here, since a
+        row without response is an error that names it.
+        """
         if self._tokenizer.eos_token_id is None:
             raise ValueError("The tokenizer has no EOS token, so responses could not end: set `tokenizer.eos_token`.")
-        training = dataset_name == "train"
-        return dataset.map(
-            _end_with_eos,
+        if formatting_func is None:
+            check_columns(dataset, args.dataset_text_field, dataset_name)
+        whole = copy.copy(args)
+        whole.max_length, whole.shuffle_dataset = None, False
+        dataset = super()._prepare_dataset(dataset, processing_class, whole, packing, formatting_func, dataset_name)
+        pads = dataset_name == "train" or self._pads_evaluation
+        dataset = dataset.map(
+            end_with_eos,
             with_indices=True,
             fn_kwargs=dict(
                 tokenizer=self._tokenizer,
                 seed=args.seed,
-                max_extra=args.max_extra_eos if training else 0,
-                canvas=args.canvas_length if training else None,
+                max_extra=args.max_extra_eos if pads else 0,
+                canvas=args.canvas_length if pads else None,
                 canvas_share=args.canvas_share,
                 max_length=args.max_length,
+                keep_end=args.truncation_mode == "keep_end",
+                covered=args.loss_cover == "response_and_eos",
+                name=dataset_name,
             ),
         )
+        return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
 
-    def _noise_generator(self) -> torch.Generator:
-        """A generator for the coming forward that depends on nothing but seed, step, micro-step and rank.
+    def _get_eval_sampler(self, eval_dataset: Any) -> None:
+        """Evaluate in the order of the data, whatever that of training: a row's noise goes by its place."""
 
-        So a resumed run draws what the uninterrupted one would have, ranks differ, and evaluations compare: those do
-        not even depend on the seed.
+    # Noise
+
+    def _next_rows(self, ids_BL: Tensor) -> Rows:
+        """The rows of the coming forward: which of the global batch, or of the evaluation set, this rank holds.
+
+        Accelerate deals batches to the ranks in turn, so that the batches of a step, ordered by micro-step and rank,
+        are those that one process would have seen.
         """
-        seed, step = (self.args.seed, self.state.global_step) if self.model.training else (0, -1)
-        self._noise_clock = (step, self._noise_clock[1] + 1 if self._noise_clock[0] == step else 0)
-        source = random.Random(f"{seed} {self._noise_clock} {self.accelerator.process_index}")
-        return torch.Generator().manual_seed(source.getrandbits(63))
+        training = self.model.training
+        seed, step = (self.args.seed, self.state.global_step) if training else (0, -1)
+        forward = self._noise_clock[1] + 1 if self._noise_clock[0] == step else 0
+        self._noise_clock = (step, forward)
+        tensor_parallel = self.get_tp_size()  # ranks that share their rows
+        rank, ranks = (n // tensor_parallel for n in (self.accelerator.process_index, self.accelerator.num_processes))
+        size = self._train_batch_size if training else self.args.per_device_eval_batch_size
+        index_B = torch.arange(len(ids_BL), device=ids_BL.device) + (forward * ranks + rank) * size
+        total = size * ranks * self.args.gradient_accumulation_steps
+        weight_B = torch.ones(len(ids_BL), device=ids_BL.device)
+        if not training and self._evaluated_rows is not None:
+            total = self._evaluated_rows
+            weight_B = (index_B < total).float()
+        return Rows(seed, step, index_B, total, weight_B)
+
+    # Loss
+
+    def count_items(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the loss of a step is a mean over: the tokens of the batch that have a loss, or its rows."""
+        covered_BL = batch["labels"] != -100
+        return covered_BL.sum() if self.args.loss_norm == "token" else covered_BL.any(1).sum()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Any:
+        """`count_items` over the micro-batches of a step, and over all ranks."""
+        if not batch_samples:
+            return None
+        items = torch.stack([self.count_items(batch) for batch in batch_samples]).sum().to(device)
+        if self.args.world_size > 1:
+            items = self.accelerator.gather(items).sum() // self.get_tp_size()
+        return items
 
     def compute_loss(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: dict[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The bound of one batch; `inputs` hold `input_ids`, `labels` and `attention_mask`, each [B, L]."""
+        """The loss of one batch; `inputs` hold `input_ids`, `labels` and `attention_mask`, each [B, L]."""
+        if "attention_mask" not in inputs:
+            raise ValueError(
+                "The data collator gives no `attention_mask`, so padding can't be told from text; use another."
+            )
         mode = "train" if self.model.training else "eval"
-        ids_BL, labels_BL, device = inputs["input_ids"], inputs["labels"], inputs["input_ids"].device
-        generator = self._noise_generator()
-        noise_B = noise_levels(
-            len(ids_BL),
-            self.args.min_noise,
-            rank=self.accelerator.process_index,
-            ranks=self.accelerator.num_processes,
-            generator=generator,
-        )
-        # Drawn on the CPU, which gives the same noise on every device.
-        masked_BL, weight_B = draw_masks((labels_BL != -100).cpu(), noise_B, generator=generator)
-        masked_BL, weight_B = masked_BL.to(device), weight_B.to(device)
+        batch = self.batch_loss(model, inputs, self._next_rows(inputs["input_ids"]))
+        loss = batch.total / (self.count_items(inputs) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None:
+            # Gradients are averaged over ranks afterwards.
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        self._ratios[mode].add(batch.ratios, inputs["input_ids"].device)
+        if mode == "train":
+            self._count_tokens(inputs["attention_mask"])
+        return (loss, batch.outputs) if return_outputs else loss
 
-        noisy_BL = ids_BL.masked_fill(masked_BL, self.mask_token_id)
+    def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], rows: Rows) -> BatchLoss:
+        """The bound of one batch, summed over covered tokens (or, by row, averaged over them)."""
+        ids_BL, covered_BL = inputs["input_ids"], inputs["labels"] != -100
+        masking = mask_rows(rows, covered_BL, inputs["attention_mask"], self.args.min_noise)
+        masked_BL = masking.masked_BL
+
         # Projecting masked positions alone saves the [B, L, V] tensor: its memory, and half its time.
         outputs = model(
-            input_ids=noisy_BL,
+            input_ids=ids_BL.masked_fill(masking.hidden_BL, self.mask_token_id),
             attention_mask=inputs["attention_mask"],
             logits_to_keep=masked_BL,
             use_cache=False,
         )
-        targets_M = labels_BL[masked_BL]
-        losses_M = token_losses(outputs.logits, targets_M, self.mask_token_id)
-        weighted = (losses_M * weight_B[:, None].expand_as(masked_BL)[masked_BL]).sum()
+        targets_M = ids_BL[masked_BL]
+        log_p_M = token_log_probs(outputs.logits, targets_M[:, None], self.mask_token_id).squeeze(1)
+        loss_B, count_B = -row_sums(log_p_M, masked_BL) * rows.weight_B, masked_BL.sum(1) * rows.weight_B
+        bound_B, covered_B = loss_B * masking.weight_B, covered_BL.sum(1) * rows.weight_B
+        by_token = self.args.loss_norm == "token"
+        total = bound_B.sum() if by_token else (bound_B / covered_BL.sum(1)).sum()
 
-        maskable = (labels_BL != -100).sum()
-        loss = weighted / (maskable if num_items_in_batch is None else num_items_in_batch)
-        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # the gradients are averaged over ranks afterwards
+        right_B = row_sums(are_top(outputs.logits, targets_M).float(), masked_BL) * rows.weight_B
+        ratios: dict[str, Ratio] = {"masked_token_accuracy": (right_B.sum(), count_B.sum())}
+        if not self.model.training:
+            ratios["loss"] = total, (covered_B if by_token else rows.weight_B).sum()
+            ratios["nelbo"] = bound_B.sum(), covered_B.sum()
+        for low in range(NOISE_BINS):
+            in_bin_B = (masking.noise_B * NOISE_BINS).long().clamp(max=NOISE_BINS - 1) == low
+            name = f"loss/t_{low / NOISE_BINS:.2f}-{(low + 1) / NOISE_BINS:.2f}"
+            ratios[name] = (loss_B * in_bin_B).sum(), (count_B * in_bin_B).sum()
+        return BatchLoss(total, outputs, ratios)
 
-        correct = (outputs.logits.argmax(-1) == targets_M).sum()
-        tokens = inputs["attention_mask"].sum()
-        self._count(mode, torch.stack([weighted.detach().float(), maskable, correct, masked_BL.sum(), tokens]))
-        return (loss, outputs) if return_outputs else loss
+    # Log
 
-    def _count(self, mode: str, totals: torch.Tensor) -> None:
-        """Add one batch to the metrics; `totals`: weighted loss, maskable, correct, masked and all tokens."""
-        weighted, maskable, correct, masked, tokens = self.accelerator.reduce(totals, "sum").tolist()
-        self._metrics[mode]["masked_token_accuracy"].append(correct / masked)
-        if mode == "train":
-            if not self._total_train_tokens:  # of a resumed run, the log knows how far it had come
-                logged = [entry["num_tokens"] for entry in self.state.log_history if "num_tokens" in entry]
-                self._total_train_tokens = int(logged[-1]) if logged else 0
-            self._total_train_tokens += int(tokens)
-        else:
-            self._eval_sums.append((weighted, int(maskable)))
-        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+    def _count_tokens(self, attention_mask_BL: Tensor) -> None:
+        # The state is saved with every checkpoint, so that a resumed run counts on.
+        tokens = int(self.accelerator.reduce(attention_mask_BL.sum(), "sum"))
+        self.state.num_input_tokens_seen += tokens // self.get_tp_size()
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """The usual loop, on noise that starts anew, and the bound over all its tokens."""
-        self._noise_clock, self._eval_sums = (-1, -1), []
-        output = super().evaluation_loop(*args, **kwargs)
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """The usual loop, on noise that starts anew, with metrics over all its rows, whatever their batches."""
+        self._noise_clock = (-1, -1)
+        self._evaluated_rows = len(dataloader.dataset) if has_length(dataloader.dataset) else None
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        bound = sum(weighted for weighted, _ in self._eval_sums) / sum(tokens for _, tokens in self._eval_sums)
-        return output._replace(metrics=(output.metrics or {}) | {f"{prefix}_nelbo": bound})
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load weights to resume with. Trainer's own way knows no checkpoint with other tensor names than the model.
-
-        Adapters, FSDP and DeepSpeed name their tensors as the model does, and stay with Trainer.
-        """
-        model = self.model if model is None else model
-        if isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            model.load_state_dict(type(model).from_pretrained(resume_from_checkpoint, dtype="auto").state_dict())
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        """Load the best checkpoint as one to resume with is loaded."""
-        if isinstance(self.model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            self._load_from_checkpoint(str(self.state.best_model_checkpoint))
-        else:
-            super()._load_best_model()
+        metrics = {f"{prefix}_{key}": value for key, value in self._ratios["eval"].read(self.accelerator).items()}
+        return output._replace(metrics=(output.metrics or {}) | metrics)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, and end the run on a loss that is not finite: it never recovers, and hides in averages."""
+        if "loss" in logs:
+            logs |= self._ratios["train"].read(self.accelerator)
+            logs["num_tokens"] = self.state.num_input_tokens_seen
+            logs |= self._step_clock.throughput(self.state.num_input_tokens_seen)
         super().log(logs, start_time)
-        for key in ("loss", "grad_norm", "eval_nelbo"):
+        for key in ("loss", "grad_norm", "eval_loss", "eval_nelbo"):
             if not math.isfinite(logs.get(key, 0.0)):
                 raise FloatingPointError(
                     f"`{key}` is {logs[key]} at step {self.state.global_step}. The last checkpoint is in order; lower "
                     "`learning_rate` or `max_grad_norm`, or train in float32."
                 )
-
-
-def _end_with_eos(
-    row: dict[str, Any],
-    index: int,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    max_extra: int,
-    canvas: int | None,
-    canvas_share: float,
-    max_length: int | None,
-) -> dict[str, Any]:
-    """Cut the white space that chat templates write after a closing EOS, and pad the response with EOS if asked.
-
-    The number of further EOS depends on `seed` and `index` alone. A response cut off by `max_length` gets none.
-    """
-    ids, labels, eos = row["input_ids"], row["labels"], tokenizer.eos_token_id
-    if eos in labels:
-        end = len(labels) - labels[::-1].index(eos)
-        if not str(tokenizer.decode(ids[end:])).strip():
-            ids, labels = ids[:end], labels[:end]
-    if not labels or labels[-1] != eos:
-        return {"input_ids": ids, "labels": labels}
-
-    draw = random.Random(f"{seed} {index}")
-    extra = draw.randint(0, max_extra)
-    if canvas is not None and draw.random() < canvas_share:
-        extra = max(0, canvas - sum(label != -100 for label in labels))
-    if max_length is not None:
-        extra = min(extra, max_length - len(ids))
-    return {"input_ids": ids + [eos] * extra, "labels": labels + [eos] * extra}

@@ -37,9 +37,18 @@ def questions_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_trainer(tmp_path: Path, tiny_llada: Any, tiny_tokenizer: Any, chats: Dataset) -> Callable[..., MDLMTrainer]:
-    """Builds a trainer of a copy of the tiny LLaDA; keywords go to `MDLMConfig`, some to the trainer."""
+    """Builds a trainer of a copy of the tiny LLaDA; keywords go to its config, some to the trainer."""
 
-    def make(model: Any = None, train_dataset: Any = None, eval_dataset: Any = None, **settings: Any) -> MDLMTrainer:
+    def make(
+        model: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        trainer: type[MDLMTrainer] = MDLMTrainer,
+        config: type[MDLMConfig] = MDLMConfig,
+        peft_config: Any = None,
+        quantization_config: Any = None,
+        **settings: Any,
+    ) -> MDLMTrainer:
         defaults: dict[str, Any] = dict(
             output_dir=str(tmp_path / "out"),
             per_device_train_batch_size=4,
@@ -53,12 +62,14 @@ def make_trainer(tmp_path: Path, tiny_llada: Any, tiny_tokenizer: Any, chats: Da
             disable_tqdm=True,
             logging_steps=1,
         )
-        return MDLMTrainer(
+        return trainer(
             model=copy.deepcopy(tiny_llada) if model is None else model,
-            args=MDLMConfig(**(defaults | settings)),
+            args=config(**(defaults | settings)),
             train_dataset=chats if train_dataset is None else train_dataset,
             eval_dataset=eval_dataset,
             processing_class=copy.deepcopy(tiny_tokenizer),
+            peft_config=copy.deepcopy(peft_config),
+            quantization_config=quantization_config,
         )
 
     return make

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
-from trainers import MDLMConfig, MDLMTrainer
+from trainers import MDLMConfig, MDLMTrainer, noise
 from trainers.losses import draw_masks, noise_levels
 
 EOS, MASK = 2, 3
@@ -68,13 +68,13 @@ def test_loss_equals_a_naive_reference(make_trainer, tiny_llada):
     trainer = make_trainer()
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.eval()
-    trainer._noise_clock = (-1, -1)
     loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(77))
 
     trainer._noise_clock = (-1, -1)
-    generator = trainer._noise_generator()
-    noise = noise_levels(4, 1e-3, generator=generator)
-    masked, weight = draw_masks(batch["labels"] != -100, noise, generator=generator)
+    rows = trainer._next_rows(batch["input_ids"])
+    levels = noise_levels(rows.uniform(noise.LEVEL, 1).squeeze(1), rows.strata(), rows.total, 1e-3)
+    draws = rows.uniform(noise.MASK, batch["input_ids"].shape[1])
+    masked, weight = draw_masks(batch["labels"] != -100, levels, draws)
     total = 0.0
     for ids, attention, mask, row_weight in zip(
         batch["input_ids"], batch["attention_mask"], masked, weight.tolist(), strict=True
@@ -87,17 +87,19 @@ def test_loss_equals_a_naive_reference(make_trainer, tiny_llada):
     assert loss.item() == pytest.approx(total / 77, rel=1e-5)
 
 
-def test_accumulation_does_not_change_the_loss(make_trainer, monkeypatch):
-    """With the same noise, 8 rows at once, or 2 at a time, are the same step."""
-
-    def one_level(rows, min_noise, **kwargs):
-        return torch.full((rows,), 1.0)  # everything is masked: no draw is left that could differ
-
-    monkeypatch.setattr("trainers.mdlm_trainer.noise_levels", one_level)
+@pytest.mark.parametrize("loss_norm", ["token", "sequence"])
+def test_accumulation_changes_nothing(make_trainer, loss_norm):
+    """8 rows at once, or 2 at a time: the same noise, losses and weights, though rows are padded otherwise."""
     trained = []
     for size, accumulation in ((8, 1), (2, 4)):
         trainer = make_trainer(
-            per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, optim="sgd", max_grad_norm=0.0
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=accumulation,
+            optim="sgd",
+            max_grad_norm=0.0,
+            loss_norm=loss_norm,
+            canvas_length=40,
+            canvas_share=0.5,
         )
         trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -171,7 +173,7 @@ def test_noise_differs_between_steps_and_between_parts_of_one(make_trainer):
     draws = []
     for step in (0, 0, 1):
         trainer.state.global_step = step
-        draws.append(torch.rand(4, generator=trainer._noise_generator()))
+        draws.append(trainer._next_rows(torch.zeros(4, 1)).uniform(noise.MASK, 3))
     assert not torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[1], draws[2])

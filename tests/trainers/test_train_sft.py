@@ -1,124 +1,178 @@
-"""train_sft.py: its arguments, the columns of its data, and the whole script under its launchers."""
+"""train_sft.py: its arguments, where it writes, and the whole script under its launchers."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import AutoModelForCausalLM
-from trl import DatasetMixtureConfig
 
 import train_sft
-from train_sft import DataArguments, load_data, make_parser
+from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
+from tests.trainers.stand_ins import arguments, write_models, write_rows
+from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
 
-ROOT = Path(train_sft.__file__).parent
-COLUMNS = {"prompt_column": "question", "completion_column": "answer"}
-RECIPE = ROOT / "configs" / "sft" / "embedded.yaml"
+RECIPE = ROOT / "configs" / "sft" / "embedded_first_eos.yaml"
 
 
-def parse(*arguments: str):
-    return make_parser().parse_args_and_config([*arguments, "--output_dir", "out"])
+def parse(*words: str) -> Arguments:
+    return Arguments(*train_sft.make_parser().parse_args_and_config([*words, "--output_dir", "out"]))
 
 
 # Arguments
 
 
-def test_the_command_line_overrides_the_file():
-    data, training, model, _ = parse("--config", str(RECIPE), "--canvas_share", "0.5")
-    assert (data.dataset_name, data.prompt_column) == ("openai/gsm8k", "question")
+def test_the_command_line_overrides_the_file() -> None:
+    parsed = parse("--config", str(RECIPE), "--canvas_share", "0.5", "--data_files", "a.jsonl", "b.jsonl")
+    assert (parsed.data.dataset_name, parsed.data.prompt_column) == ("openai/gsm8k", "question")
+    assert parsed.data.data_files == ["a.jsonl", "b.jsonl"]
+    training = parsed.training
     assert (training.canvas_length, training.canvas_share, training.output_dir) == (192, 0.5, "out")
-    assert model.dtype == "float32"
+    assert parsed.model.dtype == "float32"
 
 
-def test_a_typing_error_in_a_file_is_an_error(tmp_path: Path):
-    path = tmp_path / "typo.yaml"
-    path.write_text(RECIPE.read_text() + "cavnas_length: 64\n")
-    with pytest.raises(ValueError, match="cavnas_length"):
-        parse("--config", str(path))
-
-
-def test_a_typing_error_on_the_command_line_is_an_error(capsys):
+def test_a_typing_error_on_the_command_line_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((SystemExit, ValueError)) as error:
         parse("--config", str(RECIPE), "--cavnas_length", "64")
     assert "cavnas_length" in str(error.value) + capsys.readouterr().err
 
 
-# Data
+def test_a_wrong_value_in_a_file_is_an_error(tmp_path: Path) -> None:
+    """The parser checks no values of files."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text(RECIPE.read_text().replace("loss_cover: response", "loss_cover: answer"))
+    with pytest.raises(ValueError, match="loss_cover='answer'"):
+        parse("--config", str(path))
 
 
-def test_columns_become_turns_and_the_last_rows_are_held_out(questions_file: Path):
-    arguments = DataArguments(
-        dataset_name="json", data_files=str(questions_file), held_out_rows=4, max_eval_rows=3, **COLUMNS
-    )
-    train, test = load_data(arguments, DatasetMixtureConfig(), evaluate=True)
-    assert (len(train), len(test)) == (12, 3)
-    assert train[0] == {
-        "prompt": [{"role": "user", "content": "What is 1 and 1?"}],
-        "completion": [{"role": "assistant", "content": "It is 2. #### 2"}],
-    }
-    assert test[2]["prompt"][0]["content"] == "What is 4 and 4?"
-    assert load_data(arguments, DatasetMixtureConfig(), evaluate=False)[1] is None
+def test_a_model_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="model_name_or_path"):
+        build_trainer(train_sft.MDLMTrainer, parse("--dataset_name", "json", "--use_cpu", "true", "--bf16", "false"))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"prompt_column": "question"}, "completion_column"),
-        ({"held_out_rows": -1}, "held_out_rows=-1"),
-        ({"max_eval_rows": 0}, "max_eval_rows=0"),
-    ],
-)
-def test_impossible_data_arguments_are_named(settings, message):
-    with pytest.raises(ValueError, match=message):
-        DataArguments(**settings)
+def test_an_adapter_is_not_adapted_again(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "data.jsonl").write_text('{"text": "One."}\n')
+    words = ["--model_name_or_path", str(tmp_path), "--use_peft", "--use_cpu", "true", "--bf16", "false"]
+    data = ["--dataset_name", "json", "--data_files", str(tmp_path / "data.jsonl")]
+    with pytest.raises(ValueError, match="leave out `use_peft`"):
+        build_trainer(train_sft.MDLMTrainer, parse(*words, *data))
 
 
-def test_missing_data_and_columns_are_named(questions_file: Path):
-    with pytest.raises(ValueError, match="dataset_name"):
-        load_data(DataArguments(), DatasetMixtureConfig(), evaluate=False)
-    everything = DataArguments(dataset_name="json", data_files=str(questions_file), held_out_rows=16)
-    with pytest.raises(ValueError, match="leaves nothing of 16"):
-        load_data(everything, DatasetMixtureConfig(), evaluate=False)
-    with pytest.raises(ValueError, match="no column `solution`; its columns are a, b"):
-        train_sft.to_turns(Dataset.from_dict({"a": ["x"], "b": ["y"]}), "a", "solution")
+def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = parse("--use_cpu", "true", "--bf16", "false").training
+    check_processes(training)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes were started.*use_cpu: true"):
+        check_processes(training)
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_sharding_that_would_not_happen_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = parse("--use_cpu", "true", "--bf16", "false").training
+    monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
+    with pytest.raises(ValueError, match=f"no {kind} for `use_cpu: true`"):
+        check_processes(training)
+
+
+# Where it writes
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert check_output_dir(str(out), None) is None
+    out.mkdir()
+    (out / "runs").mkdir()  # a logger's
+    assert check_output_dir(str(out), None) is None
+    (out / "checkpoint-20").mkdir()
+    assert check_output_dir(str(out), None) is None  # one that was not written to its end
+    (out / "checkpoint-20" / "trainer_state.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"up to checkpoint-20.*resume_from_checkpoint: true.*another `output_dir`"):
+        check_output_dir(str(out), None)
+    with pytest.raises(ValueError, match="checkpoint-20"):
+        check_output_dir(str(out), "false")
+    assert check_output_dir(str(out), True) is True
+    assert check_output_dir(str(out), "true") is True  # as the command line has it
+    assert check_output_dir(str(out), "elsewhere/checkpoint-3") == "elsewhere/checkpoint-3"
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
+def test_a_folder_with_a_model_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="holds a model"):
+        check_output_dir(str(tmp_path), None)
 
 
 # The script
 
 
-def launch(*command: str) -> None:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("stand-ins")
+    return write_models(folder), write_rows(folder)
 
 
-ACCELERATE = "accelerate.commands.launch --cpu --num_processes 1 --num_machines 1 --dynamo_backend no"
-TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2"
+def words_for(tiny: Any, output_dir: Path, rows: int, **more: object) -> list[str]:
+    """Two steps of four rows by the recipe, `rows` of them at a time in each process."""
+    more |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1, "learning_rate": 1e-3}
+    more |= {"train_sampling_strategy": "random"}  # the grouping by length depends on the batch size
+    options = [word for name, value in more.items() for word in (f"--{name}", str(value))]
+    return [*arguments(RECIPE, *tiny, output_dir), *options]
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [pytest.param(ACCELERATE, id="accelerate"), pytest.param(TORCHRUN, id="torchrun-2", marks=pytest.mark.slow)],
-)
-def test_the_script_trains_evaluates_and_saves(
-    launcher: str, tiny_checkpoint: Path, questions_file: Path, tmp_path: Path
-):
-    out = tmp_path / "out"
-    launch(
-        *(sys.executable, "-m", *launcher.split(), "train_sft.py", "--config", str(RECIPE)),
-        *("--model_name_or_path", str(tiny_checkpoint), "--output_dir", str(out)),
-        *("--dataset_name", "json", "--data_files", str(questions_file), "--held_out_rows", "4"),
-        *("--max_steps", "2", "--eval_steps", "1", "--save_steps", "2", "--logging_steps", "1", "--warmup_steps", "0"),
-        *("--per_device_train_batch_size", "2", "--learning_rate", "1e-2"),
-    )
-    before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    after = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    for one, other in zip(before.parameters(), after.parameters(), strict=True):
-        assert not torch.equal(one, other)
-    log = json.loads((out / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
+@pytest.fixture(scope="module")
+def alone(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of the script in one process."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    launch("cpu", 1, "train_sft.py", *words_for(tiny, out, 4))
+    return out
+
+
+def check_equal(one: Path, other: Path) -> None:
+    """Both runs took the same steps, up to the order of additions."""
+    assert losses_of(one / "checkpoint-2") == pytest.approx(losses_of(other / "checkpoint-2"), rel=1e-4)
+    weights, others = weights_of(one), weights_of(other)
+    assert weights.keys() == others.keys()
+    for name, value in weights.items():
+        torch.testing.assert_close(value, others[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
+
+
+def test_the_script_trains_evaluates_and_saves(tiny: Any, alone: Path) -> None:
+    before, after = weights_of(Path(tiny[0]["hub_cards/conv-dlm-gsm8k"])), weights_of(alone)
+    assert [name for name in before if torch.equal(before[name], after[name])] == []
+    log = log_of(alone / "checkpoint-2")
     assert [entry["step"] for entry in log if "eval_nelbo" in entry] == [0, 1, 2]
-    assert all(entry["loss"] > 0 for entry in log if "loss" in entry)
+    assert len(losses_of(alone / "checkpoint-2")) == 2
+
+
+def test_two_processes_are_one_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
+    """`accelerate launch` by configs/accelerate/cpu.yaml really starts two, and they do what one does."""
+    launch("cpu", 2, "train_sft.py", *words_for(tiny, tmp_path, 2))
+    assert {path.name for path in (tmp_path / "checkpoint-2").glob("rng_state_*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
+    check_equal(alone, tmp_path)
+
+
+def sharded(config: str, tiny: Any, out: Path) -> str:
+    driver = str(ROOT / "tests" / "trainers" / "sharded_on_cpu.py")
+    words = words_for(tiny, out, 2, use_cpu=False)
+    environment = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
+    return launch(config, 2, driver, "train_sft.py", *words, **environment)
+
+
+def test_fsdp2_is_the_same_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
+    """Two processes that shard the model with gloo on the CPU."""
+    assert "ran as FSDP" in sharded("fsdp2", tiny, tmp_path)
+    assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
+    check_equal(alone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_is_the_same_run(stage: int, tiny: Any, alone: Path, tmp_path: Path) -> None:
+    """The same with DeepSpeed, where it is installed; its checkpoints hold the states of two processes."""
+    pytest.importorskip("deepspeed")
+    assert "ran as DEEPSPEED" in sharded(f"zero{stage}", tiny, tmp_path)
+    assert len(list((tmp_path / "checkpoint-2").glob("global_step2/*optim_states.pt"))) == 2
+    check_equal(alone, tmp_path)

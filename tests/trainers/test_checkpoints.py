@@ -1,0 +1,243 @@
+"""Saving that fails halfway, runs that are killed, and how they go on."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import TrainerCallback, TrainerState
+
+from trainers import MDLMTrainer, R2FTConfig, R2FTTrainer
+from trainers.checkpoints import MARKER, choose_checkpoint, is_whole, last_checkpoint, read_resume, remove_unfinished
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mdlm": {},
+    "r2ft": dict(trainer=R2FTTrainer, config=R2FTConfig, canvas_length=40),
+    "lora": dict(peft_config=LoraConfig(r=2, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"])),
+}
+
+
+@pytest.fixture
+def make_run(make_trainer: Callable[..., MDLMTrainer], tmp_path: Path) -> Callable[..., MDLMTrainer]:
+    """A trainer that saves each second step; its log falls between the saves."""
+
+    def make(name: str, **settings: Any) -> MDLMTrainer:
+        steps = dict(max_steps=7, save_strategy="steps", save_steps=2, logging_steps=3, eval_strategy="no")
+        return make_trainer(output_dir=str(tmp_path / name), **(steps | settings))
+
+    return make
+
+
+End = tuple[dict[str, torch.Tensor], list[Any]]  # weights, and the tokens that the log counts
+
+
+def end_of(trainer: MDLMTrainer) -> End:
+    counts = [(entry["step"], entry.get("num_tokens")) for entry in trainer.state.log_history]
+    return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}, counts
+
+
+@pytest.fixture(scope="module")
+def ends() -> dict[str, End]:
+    """How uninterrupted runs of the variants ended, as far as they have been run."""
+    return {}
+
+
+@pytest.fixture
+def assert_same_end(make_run: Callable[..., MDLMTrainer], ends: dict[str, End]) -> Callable[..., None]:
+    """A trainer has ended as an uninterrupted run of its variant."""
+
+    def check(trainer: MDLMTrainer, variant: str = "mdlm") -> None:
+        if variant not in ends:
+            whole = make_run("whole", **VARIANTS[variant])
+            whole.train()
+            ends[variant] = end_of(whole)
+        (expected, expected_counts), (weights, counts) = ends[variant], end_of(trainer)
+        assert counts == expected_counts
+        for name, value in expected.items():
+            assert torch.equal(value, weights[name]), name
+
+    return check
+
+
+def fail_on_call(function: Callable[..., Any], number: int, error: BaseException) -> Callable[..., Any]:
+    """`function`, which writes half and raises when it is called for that time."""
+    calls = iter(range(1, 1000))
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            path = next((a for a in args if isinstance(a, str | Path)), None)
+            if path is not None:
+                Path(path).write_bytes(b"half")
+            raise error
+        return function(*args, **kwargs)
+
+    return failing
+
+
+DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+# A save that fails
+
+
+@pytest.mark.parametrize(
+    ("writer", "number", "error"),
+    # In the second save: arguments and tokenizer are written, then optimizer, scheduler, random state, the trainer's
+    # state; at last the system writes what it has held back.
+    [
+        ((torch, "save"), 6, DISK_FULL),
+        ((torch, "save"), 8, KeyboardInterrupt()),
+        ((TrainerState, "save_to_json"), 2, DISK_FULL),
+        ((os, "fsync"), 14, DISK_FULL),
+    ],
+    ids=["optimizer", "random state", "trainer state", "flush"],
+)
+def test_a_save_that_fails_leaves_the_last_checkpoint(make_run, assert_same_end, monkeypatch, writer, number, error):
+    broken = make_run("broken", save_total_limit=1)
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(*writer, fail_on_call(getattr(*writer), number, error))
+        broken.train()
+    out = Path(broken.args.output_dir)
+    assert (out / "checkpoint-4" / MARKER).is_file()
+    assert last_checkpoint(out) == str(out / "checkpoint-2")  # the limit of 1 has not deleted it
+
+    resumed = make_run("broken", save_total_limit=1)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_end(resumed)
+    assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-7"]
+    assert is_whole(out / "checkpoint-7")
+
+
+def test_older_checkpoints_are_deleted_as_asked(make_run):
+    trainer = make_run("out", save_total_limit=2)
+    trainer.train()
+    names = sorted(path.name for path in Path(trainer.args.output_dir).glob("checkpoint-*"))
+    assert names == ["checkpoint-6", "checkpoint-7"]
+    assert trainer.args.save_total_limit == 2
+
+
+def test_nothing_unfinished_is_pushed(make_run, monkeypatch):
+    trainer = make_run("out", max_steps=2)
+    trainer.train()
+    pushed = []
+    monkeypatch.setattr(MDLMTrainer, "_push_from_checkpoint", lambda self, folder: pushed.append(is_whole(folder)))
+    trainer.args.push_to_hub = True
+    trainer._save_checkpoint(trainer.model, None)
+    assert pushed == [True]
+    assert trainer.args.push_to_hub
+
+
+# What is resumed from
+
+
+def write_checkpoints(folder: Path) -> None:
+    for name, files in {
+        "checkpoint-2": ["trainer_state.json"],
+        "checkpoint-10": ["trainer_state.json"],
+        "checkpoint-12": ["trainer_state.json", MARKER],
+        "checkpoint-14": [],
+        "checkpoint-20-copy": ["trainer_state.json"],
+    }.items():
+        (folder / name).mkdir()
+        for file in files:
+            (folder / name / file).write_text("{}")
+
+
+def test_the_last_whole_checkpoint_is_chosen(tmp_path):
+    write_checkpoints(tmp_path)
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+    for resume in (True, "true", "True", str(tmp_path / "checkpoint-10")):
+        assert choose_checkpoint(resume, tmp_path) == str(tmp_path / "checkpoint-10")
+    for resume in (None, False, "false", "False"):
+        assert choose_checkpoint(resume, tmp_path) is None
+    assert read_resume("outputs/true") == "outputs/true"
+
+
+def test_what_can_not_be_resumed_from_is_named(tmp_path, make_run):
+    with pytest.raises(ValueError, match="holds no checkpoint"):
+        make_run("nothing").train(resume_from_checkpoint=True)
+    write_checkpoints(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"checkpoint-12` is no checkpoint that was written to its end.*checkpoint-10\."
+    ):
+        choose_checkpoint(str(tmp_path / "checkpoint-12"), tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint-99` is no checkpoint"):
+        choose_checkpoint(str(tmp_path / "checkpoint-99"), tmp_path)
+
+
+def test_only_what_was_marked_is_deleted(tmp_path):
+    write_checkpoints(tmp_path)
+    (tmp_path / "model.safetensors").write_text("")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-14",
+        "checkpoint-2",
+        "checkpoint-20-copy",
+        "model.safetensors",
+    ]
+
+
+# A run that is killed
+
+
+class Killed(TrainerCallback):
+    """The process ends without a word, as by the system, after a step or in the middle of a save."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until_killed(trainer: MDLMTrainer, step: int, in_save: bool) -> None:
+    if in_save:  # by the random state of the checkpoint of that step
+        save = trainer._save_rng_state
+
+        def kill(folder: str) -> None:
+            if folder.endswith(f"-{step}"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(folder)
+
+        trainer._save_rng_state = kill
+    else:
+        trainer.add_callback(Killed(step))
+    trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("variant", "in_save"), [("mdlm", False), ("mdlm", True), ("r2ft", False), ("lora", True)], ids=str
+)
+@pytest.mark.skipif(
+    not hasattr(os, "fork") or torch.accelerator.is_available(),
+    reason="kills a fork of the test, and autograd does not survive a fork where there are accelerators",
+)
+def test_a_killed_run_ends_as_an_uninterrupted_one(make_run, assert_same_end, variant, in_save):
+    settings = VARIANTS[variant]
+    step = random.choice([4, 6] if in_save else [3, 4, 5, 6])
+    killed = make_run("killed", **settings)
+    process = multiprocessing.get_context("fork").Process(target=train_until_killed, args=(killed, step, in_save))
+    process.start()
+    process.join(240)
+    assert process.exitcode == -signal.SIGKILL
+
+    resumed = make_run("killed", **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_end(resumed, variant)
+
+
+def test_the_count_of_tokens_is_in_the_checkpoint(make_run):
+    trainer = make_run("out", max_steps=2, logging_steps=100)
+    trainer.train()
+    state = json.loads((Path(trainer.args.output_dir) / "checkpoint-2" / "trainer_state.json").read_text())
+    assert state["num_input_tokens_seen"] == trainer.state.num_input_tokens_seen > 0

@@ -1,0 +1,200 @@
+"""The data of the training scripts: from a Hub name or files to rows that TRL understands, checked at the door."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from trl import DatasetMixtureConfig, get_dataset
+
+from trainers.rows import check_columns
+
+logger = logging.getLogger(__name__)
+
+PROMPT_TEMPLATES = ("alpaca",)
+ALPACA_COLUMNS = ("instruction", "input", "output")
+# One preamble for all rows, and an input without a headline: as in the data preparation of arXiv 2509.15188's code
+# (revision 2010fe3), which is simpler than Stanford Alpaca's two prompts.
+ALPACA_PREAMBLE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
+
+
+@dataclass
+class DataArguments:
+    """Which data, and how its columns become prompts and responses.
+
+    Rows may hold a `prompt` and a `completion` (strings or messages), `messages`, or a `text` for continued
+    pretraining; the options below make such columns from others.
+
+    Args:
+        > Where it is
+
+        dataset_name (`str`, *optional*):
+            Dataset on the Hub, or a loader of `data_files`: `json`, `csv`, `parquet`. A mixture of several datasets is
+            described by TRL's `datasets` instead.
+        dataset_config (`str`, *optional*):
+            Configuration of the dataset on the Hub.
+        data_files (`list[str]`, *optional*):
+            Local files or patterns; in a YAML file also a mapping of split names to them.
+        dataset_train_split, dataset_test_split (`str`, *optional*, default to `"train"`, `"test"`):
+            Splits to train and to evaluate on.
+
+        > How it is read
+
+        prompt_column, completion_column (`str`, *optional*):
+            Columns of strings that become the user's and the assistant's turn of a chat. Set both or neither.
+        prompt_template (`str`, *optional*):
+            `alpaca`: the columns `instruction`, `input` and `output` become prompt and completion as in the code of
+            arXiv 2509.15188, plain strings without a chat template; rows without output are left out.
+        tokenizer_name (`str`, *optional*):
+            Tokenizer of a model whose own folder has none.
+        add_bos_token (`bool`, *optional*, defaults to `False`):
+            Begin every text with BOS, for a model that was trained so and whose tokenizer doesn't do it by itself.
+            Saved with the tokenizer. Chat templates write their own.
+
+        > Evaluation
+
+        held_out_rows (`int`, *optional*, defaults to `0`):
+            Take the last rows of the training split out of it, as evaluation set in place of `dataset_test_split`.
+        max_eval_rows (`int`, *optional*):
+            Evaluate on no more than the last so many rows of the evaluation set; all of them when unset.
+
+    Raises:
+        `ValueError`: half a pair of columns, two ways to read the columns, an unknown template, a count out of range.
+    """
+
+    dataset_name: str | None = field(default=None, metadata={"help": "Dataset on the Hub, or json, csv, parquet."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    data_files: list[str] | None = field(default=None, metadata={"help": "Files for `dataset_name` json, csv, ..."})
+    dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    dataset_test_split: str = field(default="test", metadata={"help": "Split to evaluate on."})
+    prompt_column: str | None = field(default=None, metadata={"help": "Column with what the user says."})
+    completion_column: str | None = field(default=None, metadata={"help": "Column with what the assistant answers."})
+    prompt_template: str | None = field(
+        default=None, metadata={"help": "`alpaca`: prompts made of the columns instruction, input and output."}
+    )
+    tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer, if not in the model's folder."})
+    add_bos_token: bool = field(default=False, metadata={"help": "Begin every text with the tokenizer's BOS."})
+    held_out_rows: int = field(default=0, metadata={"help": "Last rows of the training split, kept for evaluation."})
+    max_eval_rows: int | None = field(default=None, metadata={"help": "Evaluate on the last so many rows at most."})
+
+    def __post_init__(self) -> None:
+        if (self.prompt_column is None) != (self.completion_column is None):
+            raise ValueError("Set both `prompt_column` and `completion_column`, or neither.")
+        if self.prompt_template is not None and self.prompt_template not in PROMPT_TEMPLATES:
+            raise ValueError(
+                f"`prompt_template={self.prompt_template!r}` is unknown; there is {', '.join(PROMPT_TEMPLATES)}. Name "
+                "other columns with `prompt_column` and `completion_column`."
+            )
+        if self.prompt_template is not None and self.prompt_column is not None:
+            raise ValueError("`prompt_template` names its own columns; leave out `prompt_column` or the template.")
+        if self.held_out_rows < 0:
+            raise ValueError(f"`held_out_rows={self.held_out_rows}` must be 0 or more.")
+        if self.max_eval_rows is not None and self.max_eval_rows < 1:
+            raise ValueError(f"`max_eval_rows={self.max_eval_rows}` must be 1 or more; leave it unset for all rows.")
+
+
+def load_data(
+    data_args: DataArguments,
+    mixture_args: DatasetMixtureConfig | None = None,
+    *,
+    evaluate: bool = False,
+    text_column: str = "text",
+) -> tuple[Dataset, Dataset | None]:
+    """Training and evaluation set (`None` if not asked for) as the arguments describe them.
+
+    Args:
+        data_args ([`DataArguments`]): where the data is and how it is read.
+        mixture_args ([`~trl.DatasetMixtureConfig`], *optional*): several datasets, in place of `dataset_name`.
+        evaluate (`bool`, *optional*, defaults to `False`): whether an evaluation set is wanted.
+        text_column (`str`, *optional*, defaults to `"text"`): column of full texts (`dataset_text_field`).
+
+    Raises:
+        `ValueError`: no data or twice, a split or column that it doesn't have, a row without a response.
+    """
+    splits = _load_splits(data_args, mixture_args or DatasetMixtureConfig())
+    train, test = _split(splits, data_args.dataset_train_split), None
+    if data_args.held_out_rows:
+        kept = len(train) - data_args.held_out_rows
+        if kept < 1:
+            raise ValueError(f"`held_out_rows={data_args.held_out_rows}` leaves nothing of {len(train)} training rows.")
+        train, test = train.select(range(kept)), train.select(range(kept, len(train)))
+    elif evaluate:
+        test = _split(splits, data_args.dataset_test_split)
+    train = _read(train, data_args, text_column, "train")
+    if not evaluate or test is None:
+        return train, None
+    if data_args.max_eval_rows is not None:
+        test = test.select(range(max(0, len(test) - data_args.max_eval_rows), len(test)))
+    return train, _read(test, data_args, text_column, "eval")
+
+
+def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -> Any:
+    if mixture_args.streaming:
+        raise ValueError("`streaming=True` is not supported: the rows are checked, and counted, before training.")
+    if bool(mixture_args.datasets) == bool(data_args.dataset_name):
+        raise ValueError("Name the data once: set either `dataset_name` or `datasets`.")
+    if mixture_args.datasets:
+        return get_dataset(mixture_args)
+    return load_dataset(data_args.dataset_name, data_args.dataset_config, data_files=data_args.data_files)
+
+
+def _split(splits: Any, name: str) -> Dataset:
+    if name not in splits:
+        raise ValueError(
+            f"The data has no split `{name}`, only {', '.join(splits)}: set `dataset_train_split` or "
+            "`dataset_test_split`, or `held_out_rows` to evaluate on rows of the training split."
+        )
+    return splits[name]
+
+
+def _read(dataset: Dataset, data_args: DataArguments, text_column: str, name: str) -> Dataset:
+    """The rows in one of TRL's formats, none of them empty."""
+    if data_args.prompt_template == "alpaca":
+        dataset = to_alpaca(dataset)
+    elif data_args.prompt_column is not None and data_args.completion_column is not None:
+        dataset = to_turns(dataset, data_args.prompt_column, data_args.completion_column)
+    if not len(dataset):
+        raise ValueError(f"The `{name}` data have no rows.")
+    check_columns(dataset, text_column, name)  # as the trainer will, when the model has been loaded
+    return dataset
+
+
+def to_turns(dataset: Dataset, prompt_column: str, completion_column: str) -> Dataset:
+    """Two columns of strings as one turn of a user and one of an assistant, in TRL's prompt-completion format."""
+    _need_columns(dataset, prompt_column, completion_column)
+    return dataset.map(
+        lambda row: {
+            "prompt": [{"role": "user", "content": row[prompt_column]}],
+            "completion": [{"role": "assistant", "content": row[completion_column]}],
+        },
+        remove_columns=dataset.column_names,
+    )
+
+
+def to_alpaca(dataset: Dataset) -> Dataset:
+    """Alpaca's three columns as prompt and completion, strings; rows without output are left out and counted."""
+    _need_columns(dataset, *ALPACA_COLUMNS)
+    answered = dataset.filter(lambda row: bool((row["output"] or "").strip()))
+    if len(answered) < len(dataset):
+        logger.warning("%d of %d rows have no `output` and are left out.", len(dataset) - len(answered), len(dataset))
+    return answered.map(
+        lambda row: {
+            "prompt": alpaca_prompt(row["instruction"], row["input"] or ""),
+            "completion": row["output"].strip(),
+        },
+        remove_columns=dataset.column_names,
+    )
+
+
+def alpaca_prompt(instruction: str, context: str = "") -> str:
+    """The prompt of the Alpaca rows, up to where the response begins; to ask a model that was trained on them."""
+    task = f"### Instruction:\n{instruction}"
+    return "\n\n".join([ALPACA_PREAMBLE, task, *([context] if context else []), "### Response:\n"])
+
+
+def _need_columns(dataset: Dataset, *wanted: str) -> None:
+    for column in wanted:
+        if column not in dataset.column_names:
+            raise ValueError(f"The data has no column `{column}`; its columns are {', '.join(dataset.column_names)}.")

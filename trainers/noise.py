@@ -1,0 +1,70 @@
+"""The random draws of training, each a hash of (seed, step, row of the global batch, slot) and of nothing else.
+
+So a resumed run draws what the uninterrupted one would have, and neither the number of processes nor how a global
+batch is cut into micro-batches changes a draw. The hash is that of `conv_dlm.generation.noise`.
+Shapes: B rows, N slots.
+"""
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from conv_dlm.generation import noise
+
+LEVEL, MASK, PADDING, CORRUPTION = range(4)  # what a draw decides
+
+
+def row_seeds(seed: int, step: int, rows_B: Tensor) -> Tensor:
+    """Seeds of the rows with the indices `rows_B` in the global batch of a step: `LongTensor` [B]."""
+    # Rows stand apart by more than the few draws that are taken from each.
+    return random.Random(f"{seed} {step}").getrandbits(61) + (rows_B.long() << 8)
+
+
+def uniform(seeds_B: Tensor, purpose: int, slots: int) -> Tensor:
+    """Uniform draws in [0, 1), one for each slot: `FloatTensor` [B, N]; the first do not depend on N."""
+    slots_BN = torch.arange(slots, device=seeds_B.device).expand(len(seeds_B), slots)
+    return noise.uniform(seeds_B, purpose, slots_BN, 0)
+
+
+def strata(seed: int, step: int, rows_B: Tensor, total: int) -> Tensor:
+    """Deals `total` strata to the rows of a step at random: `LongTensor` [B].
+
+    At random, because the rows of a batch may be ordered by length.
+    """
+    return _dealt_strata(seed, step, total).to(rows_B.device)[rows_B % total]
+
+
+@lru_cache(maxsize=2)  # a step, and the evaluation set, which may be long, come many times in a row
+def _dealt_strata(seed: int, step: int, total: int) -> Tensor:
+    dealt = list(range(total))
+    random.Random(f"{seed} {step} strata").shuffle(dealt)
+    return torch.tensor(dealt)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of the global batch a forward holds: the key of their noise.
+
+    Attributes:
+        seed, step: of the run, or fixed ones at evaluation.
+        index_B (`LongTensor` [B]): place in the global batch of the step, or in the evaluation set.
+        total: rows of that global batch, or of that set.
+        weight_B (`FloatTensor` [B]): 1, or 0 for rows that only fill the last batch of an evaluation.
+    """
+
+    seed: int
+    step: int
+    index_B: Tensor
+    total: int
+    weight_B: Tensor
+
+    def uniform(self, purpose: int, slots: int) -> Tensor:
+        """Draws in [0, 1) that belong to these rows: `FloatTensor` [B, slots]."""
+        return uniform(row_seeds(self.seed, self.step, self.index_B), purpose, slots)
+
+    def strata(self) -> Tensor:
+        """Each row's stratum among `total`: `LongTensor` [B]."""
+        return strata(self.seed, self.step, self.index_B, self.total)

@@ -1,0 +1,168 @@
+"""What `train_sft.py` and `train_r2ft.py` share: their arguments, and the run from these to a saved model."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.utils import find_adapter_config_file
+from trl import DatasetMixtureConfig, ModelConfig, TrlParser, get_peft_config, get_quantization_config
+from trl.trainer.utils import create_model_from_path
+
+from trainers.checkpoints import last_checkpoint, read_resume
+from trainers.data import DataArguments, load_data
+from trainers.mdlm_config import MDLMConfig
+from trainers.mdlm_trainer import MDLMTrainer
+
+
+@dataclass
+class Arguments:
+    """All that a script is told.
+
+    Args:
+        data ([`DataArguments`]): which data, and how it is read.
+        training ([`MDLMConfig`]): configuration of the trainer, or that of a trainer built on it.
+        model ([`~trl.ModelConfig`]): checkpoint, dtype, adapters and quantisation.
+        mixture ([`~trl.DatasetMixtureConfig`]): several datasets, in place of `data.dataset_name`.
+    """
+
+    data: DataArguments
+    training: MDLMConfig
+    model: ModelConfig
+    mixture: DatasetMixtureConfig
+
+
+def make_parser(config_class: type[MDLMConfig], description: str | None) -> TrlParser:
+    """Parser of a script's arguments: a YAML file after `--config` sets defaults, the command line overrides them."""
+    classes: Any = (DataArguments, config_class, ModelConfig, DatasetMixtureConfig)
+    return TrlParser(classes, description=description)
+
+
+def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
+    """Train, save into `output_dir`, and push if asked to."""
+    training = arguments.training
+    check_processes(training)
+    resume = check_output_dir(training.output_dir, training.resume_from_checkpoint)
+    trainer = build_trainer(trainer_class, arguments)
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model(training.output_dir)
+    trainer.accelerator.print(f"Trained model saved to {training.output_dir}.")
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=arguments.data.dataset_name)
+    trainer.end()
+
+
+def check_processes(training_args: MDLMConfig) -> None:
+    """Refuse what Accelerate would silently do otherwise on CPUs.
+
+    Raises:
+        `ValueError`: the launcher has started several processes, and each takes itself for the only one, which it does
+            without `use_cpu` and GPUs; or it was told to shard, and `use_cpu` makes it replicate.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and training_args.world_size == 1:
+        raise ValueError(
+            f"{started} processes were started, but found no GPUs to share out: set `use_cpu: true` in the recipe to "
+            "train on the CPU with all of them."
+        )
+    for name in ("FSDP", "DEEPSPEED"):
+        if training_args.use_cpu and os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise ValueError(f"Accelerate has no {name} for `use_cpu: true`: launch by configs/accelerate/cpu.yaml.")
+
+
+def check_output_dir(output_dir: str | None, resume: str | bool | None) -> str | bool | None:
+    """Refuse to train over another run.
+
+    Returns:
+        What to resume from, in the terms of [`~transformers.Trainer.train`]; "true" of a command line is `True`.
+
+    Raises:
+        `ValueError`: the folder holds checkpoints or a model, and nobody asked to resume.
+    """
+    resume = read_resume(resume)
+    folder = Path(str(output_dir))
+    if resume or not folder.is_dir():
+        return resume
+    if checkpoint := last_checkpoint(folder):
+        raise ValueError(
+            f"`output_dir={output_dir}` holds another run, up to {Path(checkpoint).name}. To go on with it set "
+            "`resume_from_checkpoint: true`; to start anew name another `output_dir`."
+        )
+    if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ValueError(f"`output_dir={output_dir}` holds a model, and no checkpoint to go on from: name another one.")
+    return resume
+
+
+def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDLMTrainer:
+    """Data, model and trainer, ready to train."""
+    import conv_dlm  # noqa: F401  registers LLaDA and MDLM
+
+    data, training, model = arguments.data, arguments.training, arguments.model
+    if not model.model_name_or_path:
+        raise ValueError("Name the model to start from: set `model_name_or_path`.")
+    given: Any = training.model_init_kwargs or {}
+    options = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        **given,
+    }
+    with training.main_process_first(desc="loading data"):  # the others find it in the cache
+        train, test = load_data(
+            data,
+            arguments.mixture,
+            evaluate=training.eval_strategy != "no",
+            text_column=training.dataset_text_field,
+        )
+    adapted = load_adapter(model, training, options)
+    training.model_init_kwargs = None if adapted else options  # used, or for the trainer to use
+    return trainer_class(
+        model=adapted or model.model_name_or_path,
+        args=training,
+        train_dataset=train,
+        eval_dataset=test,
+        processing_class=load_tokenizer(data, model),
+        quantization_config=None if adapted else get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+
+
+def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer that the arguments name, or the model's own."""
+    options = {"add_bos_token": True} if data_args.add_bos_token else {}
+    if data_args.tokenizer_name:
+        return AutoTokenizer.from_pretrained(data_args.tokenizer_name, **options)
+    return AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision, **options)
+
+
+def load_adapter(model_args: ModelConfig, training_args: MDLMConfig, options: dict[str, Any]) -> PeftModel | None:
+    """The adapter, on its base model, where `model_name_or_path` is one: it goes on training (SFT, then R2FT).
+
+    `options` are for the base model's `from_pretrained`, but the revision, which is the adapter's.
+
+    Raises:
+        `ValueError`: a new adapter is asked for on top of it.
+    """
+    name, options = str(model_args.model_name_or_path), dict(options)
+    revision = options.pop("revision")
+    if find_adapter_config_file(name, revision=revision) is None:
+        return None
+    if model_args.use_peft:
+        raise ValueError(
+            f"`model_name_or_path={name}` is an adapter already, which goes on training: leave out `use_peft`; or "
+            "merge it into its base model first, to begin a new one."
+        )
+    config = PeftConfig.from_pretrained(name, revision=revision)
+    # As SFTTrainer does for a name: more than one process places models by itself, each on its own device.
+    if training_args.distributed_state is not None and training_args.distributed_state.use_distributed:
+        options["device_map"] = None
+    if (quantization := get_quantization_config(model_args)) is not None:
+        options["quantization_config"] = quantization
+    base = create_model_from_path(str(config.base_model_name_or_path), revision=config.revision, **options)
+    # ZeRO-3 gathers adapter and base into one buffer, which has one dtype.
+    return PeftModel.from_pretrained(
+        base, name, revision=revision, is_trainable=True, autocast_adapter_dtype=not is_deepspeed_zero3_enabled()
+    )
