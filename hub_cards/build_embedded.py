@@ -4,8 +4,8 @@
 
 Matrices are rounded with GPTQ (arXiv 2210.17323): column by column, each column's rounding error made good in those
 still to come, as far as the inputs seen on calibration data allow. Inputs are those of the model as it is trained:
-questions with answers, masked at stratified noise levels. What the rounding costs is measured on held-out rows, before
-and after on the same noise, and printed as JSON.
+questions with answers on a canvas that EOS fill, masked at stratified noise levels. What the rounding costs is measured
+on held-out rows, before and after on the same noise, and printed as JSON.
 Shapes: R rows, C columns of a matrix; B, L as in `trainers.losses`.
 """
 
@@ -20,16 +20,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 import conv_dlm  # noqa: F401  registers LLaDA
 from conv_dlm.models.compact import dequantize, quantize, save_compact
-from trainers.losses import draw_masks, noise_levels, token_losses
+from trainers.losses import row_sums, token_log_probs
+from trainers.masking import mask_rows
+from trainers.noise import Rows
 
 Batch = dict[str, torch.Tensor]
 
 # the checkpoint's own defaults: the canvas that it was trained on, and a kernel as wide as its short lines
-DECODING = {"decode_type": "conv", "kernel_size": 32, "steps": 64, "max_new_tokens": 192}
+DECODING: dict[str, Any] = {"decode_type": "conv", "kernel_size": 32, "steps": 64, "max_new_tokens": 192}
 
 
 def batches(path: str, rows: slice, tokenizer: PreTrainedTokenizerBase, size: int = 8) -> list[Batch]:
-    """Rows of a GSM8K file as padded batches of similar length: `ids`, `maskable` and `attention_mask`, each [B, L]."""
+    """Rows of a GSM8K file as batches of similar length, answers filled with EOS up to the canvas that one decodes on.
+
+    Returns:
+        Dicts of `ids`, `covered` (the answer and its first EOS) and `attention_mask`, each [B, L], and `index` [B].
+    """
     examples = []
     for line in Path(path).read_text(encoding="utf-8").splitlines()[rows]:
         row = json.loads(line)
@@ -42,42 +48,45 @@ def batches(path: str, rows: slice, tokenizer: PreTrainedTokenizerBase, size: in
     result = []
     for start in range(0, len(examples), size):
         group = examples[start : start + size]
-        length = max(len(prompt) + len(answer) for prompt, answer in group)
+        ends = [len(prompt) + max(len(answer), DECODING["max_new_tokens"]) for prompt, answer in group]
+        length = max(ends)
         ids = torch.full((len(group), length), tokenizer.pad_token_id)
-        maskable = torch.zeros(len(group), length, dtype=torch.bool)
+        covered = torch.zeros(len(group), length, dtype=torch.bool)
         attention_mask = torch.zeros(len(group), length, dtype=torch.long)
         for i, (prompt, answer) in enumerate(group):
             end = len(prompt) + len(answer)
             ids[i, :end] = torch.tensor(prompt + answer)
-            maskable[i, len(prompt) : end] = True
-            attention_mask[i, :end] = 1
-        result.append({"ids": ids, "maskable": maskable, "attention_mask": attention_mask})
+            ids[i, end : ends[i]] = tokenizer.eos_token_id
+            covered[i, len(prompt) : end] = True
+            attention_mask[i, : ends[i]] = 1
+        index = torch.arange(start, start + len(group))
+        result.append({"ids": ids, "covered": covered, "attention_mask": attention_mask, "index": index})
     return result
 
 
-def noisy_inputs(batch: Batch, mask_token_id: int, generator: torch.Generator) -> tuple[Batch, torch.Tensor]:
-    """The model's inputs at stratified noise levels, and the weights [M] of its masked tokens."""
-    noise_B = noise_levels(len(batch["ids"]), 1e-3, generator=generator)
-    masked_BL, weight_B = draw_masks(batch["maskable"], noise_B, generator=generator)
+def noisy_inputs(batch: Batch, mask_token_id: int, rows: int, seed: int) -> tuple[Batch, torch.Tensor]:
+    """The model's inputs, their noise stratified over all `rows`, and the weights [B] of each row's masked tokens."""
+    key = Rows(seed, 0, batch["index"], rows, torch.ones(len(batch["ids"])))
+    drawn = mask_rows(key, batch["covered"], batch["attention_mask"], min_noise=1e-3)
     inputs = {
-        "input_ids": batch["ids"].masked_fill(masked_BL, mask_token_id),
+        "input_ids": batch["ids"].masked_fill(drawn.hidden_BL, mask_token_id),
         "attention_mask": batch["attention_mask"],
-        "logits_to_keep": masked_BL,
+        "logits_to_keep": drawn.masked_BL,
     }
-    return inputs, weight_B[:, None].expand_as(masked_BL)[masked_BL]
+    return inputs, drawn.weight_B
 
 
 @torch.no_grad()
 def nelbo(model: PreTrainedModel, data: list[Batch]) -> float:
-    """Upper bound of the negative log-likelihood in nats a response token, always on the same noise."""
-    generator = torch.Generator().manual_seed(0)
+    """Upper bound of the negative log-likelihood in nats a covered token, always on the same noise."""
+    rows, mask_token_id = sum(len(batch["ids"]) for batch in data), model.config.mask_token_id
     total, tokens = 0.0, 0
     for batch in data:
-        inputs, weight_M = noisy_inputs(batch, model.config.mask_token_id, generator)
-        targets_M = batch["ids"][inputs["logits_to_keep"]]
-        losses_M = token_losses(model(**inputs).logits, targets_M, model.config.mask_token_id)
-        total += float((losses_M * weight_M).sum())
-        tokens += int(batch["maskable"].sum())
+        inputs, weight_B = noisy_inputs(batch, mask_token_id, rows, seed=0)
+        kept_BL = inputs["logits_to_keep"]
+        log_p_M1 = token_log_probs(model(**inputs).logits, batch["ids"][kept_BL][:, None], mask_token_id)
+        total -= float((row_sums(log_p_M1[:, 0], kept_BL) * weight_B).sum())
+        tokens += int(batch["covered"].sum())
     return total / tokens
 
 
@@ -116,12 +125,12 @@ def round_layers(model: PreTrainedModel, data: list[Batch], group_size: int) -> 
     Returns:
         Integers and scales by parameter name, as [`conv_dlm.models.compact.save_compact`] takes them.
     """
-    generator = torch.Generator().manual_seed(1)
+    rows = sum(len(batch["ids"]) for batch in data)
     calls: list[tuple[torch.Tensor, dict[str, Any]]] = []
     first = model.model.layers[0]
     hook = first.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args[0], kwargs)), with_kwargs=True)
     for batch in data:
-        model(**noisy_inputs(batch, model.config.mask_token_id, generator)[0])
+        model(**noisy_inputs(batch, model.config.mask_token_id, rows, seed=1)[0])
     hook.remove()
 
     rounded: dict[str, Any] = {}
