@@ -21,9 +21,8 @@ def describe_run(module: str, device: torch.device | str) -> dict[str, Any]:
 
     module: the benchmark's name, as in `python -m <module>`.
     """
-    arguments = [Path(argument).name if Path(argument).is_absolute() else argument for argument in sys.argv[1:]]
     return {
-        "command": shlex.join(["python", "-m", module, *arguments]),
+        "command": shlex.join(["python", "-m", module, *map(_shown, sys.argv[1:])]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {
@@ -35,6 +34,12 @@ def describe_run(module: str, device: torch.device | str) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def _shown(argument: str) -> str:
+    """Of an absolute path, or of `name=path` with one, only the last part of the path."""
+    name, equals, path = argument.rpartition("=")
+    return name + equals + (Path(path).name if Path(path).is_absolute() else path)
 
 
 def device_name(device: torch.device | str) -> str:

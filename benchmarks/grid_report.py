@@ -55,7 +55,7 @@ class GridReport:
         if not losses:
             return None
         parts, wholes = [sample["loss"] for sample in losses], [sample["tokens"] for sample in losses]
-        return {"n": len(losses), "nelbo": _figure(parts, wholes)}
+        return {"n": len(losses), "nelbo": figure(parts, wholes)}
 
     def grid(self) -> list[dict[str, Any]]:
         """One record for each setting, ordered by steps, then as in the table of decode types."""
@@ -77,19 +77,19 @@ class GridReport:
         forwards = [sample["forwards"] for sample in group]
         annotations_right, annotations = zip(*map(count_annotations, texts), strict=True)
         return {
-            "well_formed": _figure([is_well_formed(text) for text in texts]),
-            "annotations_right": _figure(annotations_right, annotations),
+            "well_formed": figure([is_well_formed(text) for text in texts]),
+            "annotations_right": figure(annotations_right, annotations),
             "annotations": sum(annotations),
-            "repeated_4grams": _figure([repeated_ngrams(sample["ids"]) for sample in group]),
-            "accuracy": _figure([gsm8k_correct(*pair) for pair in zip(texts, references, strict=True)]),
-            "tokens": _figure(tokens),
-            "forwards": _figure(forwards),
-            "tokens_per_forward": _figure(tokens, forwards),
-            "tokens_per_second": _figure(tokens, [sample["seconds"] for sample in group]),
+            "repeated_4grams": figure([repeated_ngrams(sample["ids"]) for sample in group]),
+            "accuracy": figure([gsm8k_correct(*pair) for pair in zip(texts, references, strict=True)]),
+            "tokens": figure(tokens),
+            "forwards": figure(forwards),
+            "tokens_per_forward": figure(tokens, forwards),
+            "tokens_per_second": figure(tokens, [sample["seconds"] for sample in group]),
         }
 
 
-def _figure(parts: Sequence[float], wholes: Sequence[float] | None = None) -> list[float | None] | None:
+def figure(parts: Sequence[float], wholes: Sequence[float] | None = None) -> list[float | None] | None:
     """[mean or ratio, standard error]; JSON's null for an error that one sample can't give, and for 0 / 0."""
     wholes = [1] * len(parts) if wholes is None else wholes
     if not sum(wholes):

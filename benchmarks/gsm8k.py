@@ -16,25 +16,32 @@ MIN_NOISE = 1e-3  # the trainer's default
 
 @dataclass(frozen=True)
 class Question:
-    """A question by its number in the test split, with its prompt in the model's chat format."""
+    """A question by its number among those asked, with its prompt in the model's chat format."""
 
     index: int
     prompt: str
     answer: str
 
 
-def load_questions(tokenizer: Any, count: int, path: Path | None = None) -> list[Question]:
-    """The first `count` questions of GSM8K's test split, from the Hub or from a JSONL file with its two columns."""
+def load_rows(split: str, path: Path | None = None) -> list[dict[str, str]]:
+    """All rows of a split of GSM8K, from the Hub or from a JSONL file with its columns `question` and `answer`."""
     if path is None:
         from datasets import load_dataset
 
-        rows = list(load_dataset(DATASET, "main", split=f"test[:{count}]"))
-    else:
-        lines = path.read_text(encoding="utf-8").splitlines()[:count]
-        rows = [json.loads(line) for line in lines]
+        return list(load_dataset(DATASET, "main", split=split))
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def as_questions(tokenizer: Any, rows: list[dict[str, str]], count: int) -> list[Question]:
+    """The first `count` rows as questions, numbered from 0."""
     if len(rows) < count:
         raise ValueError(f"`questions`={count}, but there are only {len(rows)}; lower it.")
-    return [Question(i, _prompt(tokenizer, row["question"]), row["answer"]) for i, row in enumerate(rows)]
+    return [Question(i, _prompt(tokenizer, row["question"]), row["answer"]) for i, row in enumerate(rows[:count])]
+
+
+def load_questions(tokenizer: Any, count: int, path: Path | None = None) -> list[Question]:
+    """The first `count` questions of GSM8K's test split."""
+    return as_questions(tokenizer, load_rows("test", path), count)
 
 
 def _prompt(tokenizer: Any, question: str) -> str:
@@ -51,17 +58,19 @@ def answer_losses(
     One noise level for each question, stratified over all of them; EOS counts as a token of the answer. The same
     loss as in training, whose functions it calls.
     """
-    from trainers.losses import draw_masks, noise_levels, token_losses
+    from trainers.losses import draw_masks, noise_levels, row_sums, token_log_probs
 
     generator = torch.Generator().manual_seed(seed)
-    noise = noise_levels(len(questions), MIN_NOISE, generator=generator)
+    strata = torch.randperm(len(questions), generator=generator)
+    noise = noise_levels(torch.rand(len(questions), generator=generator), strata, len(questions), MIN_NOISE)
     rows = []
     for question, level in zip(questions, noise, strict=True):
         prompt = tokenizer(question.prompt, add_special_tokens=False).input_ids
         answer = [*tokenizer(question.answer, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         ids = torch.tensor(prompt + answer)
         maskable = torch.arange(len(ids)) >= len(prompt)
-        masked, weight = draw_masks(maskable[None], level[None], generator=generator)
+        uniform = torch.rand(1, len(ids), generator=generator, dtype=torch.float64)
+        masked, weight = draw_masks(maskable[None], level[None], uniform)
         rows.append((ids, masked[0], weight.item(), len(answer)))
 
     mask_token_id = model.config.mask_token_id
@@ -79,9 +88,8 @@ def answer_losses(
         )
         noisy_BL = ids_BL.masked_fill(masked_BL, mask_token_id)
         logits = model(input_ids=noisy_BL, attention_mask=text_BL, logits_to_keep=masked_BL).logits
-        losses_M = token_losses(logits, ids_BL[masked_BL], mask_token_id).double()
-        sums_B = torch.zeros(len(numbers), dtype=torch.float64, device=model.device)
-        sums_B.index_add_(0, masked_BL.nonzero()[:, 0], losses_M)
+        log_p_M = token_log_probs(logits, ids_BL[masked_BL][:, None], mask_token_id).squeeze(1).double()
+        sums_B = row_sums(-log_p_M, masked_BL)
         for number, total in zip(numbers, sums_B.tolist(), strict=True):
             losses[number] = (total * rows[number][2], rows[number][3])
     return losses

@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model", help="name or folder; the embedded checkpoint if not given")
     add("--data", type=Path, help="JSONL with question and answer in each line; GSM8K's test split if not given")
     add("--questions", type=int, default=200, help="number of questions, from the first on")
-    add("--decode-types", nargs="+", default=DECODE_TYPES, choices=sorted(conv_dlm.DECODE_TYPES), metavar="TYPE")
+    add_decoding_options(parser)
+    add("--samples", type=Path, default=Path("outputs/gsm8k_grid.jsonl"), help="every answer; resumed if it exists")
+    add("--results", type=Path, default=Path("outputs/gsm8k_grid.json"), help="the table, with a .md beside it")
+    return parser
+
+
+def add_decoding_options(parser: argparse.ArgumentParser, decode_types: Sequence[str] = DECODE_TYPES) -> None:
+    """The options that `schedule` and `answer` read, and those of loading a model."""
+    add = parser.add_argument
+    add("--decode-types", nargs="+", default=decode_types, choices=sorted(conv_dlm.DECODE_TYPES), metavar="TYPE")
     add("--steps", nargs="+", type=int, default=STEPS)
     add("--new-tokens", type=int, default=192)
     add("--kernel-size", type=int, default=32, help="of types with a convolution")
@@ -45,9 +54,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--minutes", type=float, help="start no new batch after so many minutes; 0 only writes the results")
     add("--device", default="cpu")
     add("--dtype", default="float32", help="of the weights; on CPUs without AMX float32 is faster than bfloat16")
-    add("--samples", type=Path, default=Path("outputs/gsm8k_grid.jsonl"), help="every answer; resumed if it exists")
-    add("--results", type=Path, default=Path("outputs/gsm8k_grid.json"), help="the table, with a .md beside it")
-    return parser
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,15 +136,20 @@ def answer(
 def _settings(args: argparse.Namespace, model: Any) -> dict[str, Any]:
     """What a sample depends on, and its speed; two runs may share a file if and only if these agree."""
     names = ("questions", "new_tokens", "kernel_size", "block_length", "seed", "batch_size", "dtype")
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return {name: getattr(args, name) for name in names} | {
         "model": Path(args.model).name if args.model else "embedded",
-        "weights": weights.hexdigest()[:16],
+        "weights": weights_digest(model),
         "device": torch.device(args.device).type,
         "threads": torch.get_num_threads(),
     }
+
+
+def weights_digest(model: Any) -> str:
+    """Sixteen digits that say which weights these are."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return weights.hexdigest()[:16]
 
 
 def _synchronize(device: torch.device) -> None:
