@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 import dev
 from conv_dlm.generation import DECODE_TYPES
@@ -115,14 +116,25 @@ def run_cli(words: list[str]) -> None:
 
 
 def check_script(words: list[str]) -> None:
-    """A script or module of this repository knows the options given to it, and finds its recipe."""
-    script, *options = words[words.index("launch") + 1 :] if "launch" in words else words[1:]
-    module = options.pop(0) if script == "-m" else script.removesuffix(".py").replace("/", ".")
+    """A script or module of this repository knows the options given to it, and finds its files; so does a launcher."""
+    script = next(index for index, word in enumerate(words) if word == "-m" or word.endswith(".py"))
+    check_launcher(words[:script])
+    options = words[script + 1 :]
+    module = options.pop(0) if words[script] == "-m" else words[script].removesuffix(".py").replace("/", ".")
     text = importlib.import_module(module).make_parser().format_help()
     given = [option.partition("=")[0] for option in options if option.startswith("--")]
     assert [option for option in given if not re.search(rf"{option}\b", text)] == []
     if "--config" in options:
         assert (ROOT / options[options.index("--config") + 1]).is_file()
+
+
+def check_launcher(words: list[str]) -> None:
+    """`accelerate launch` knows its options, and finds its file; `python` has none."""
+    if words[0] == "accelerate":
+        options = launch_command_parser().parse_args([*words[2:], "script.py"])
+        assert options.config_file is None or (ROOT / options.config_file).is_file()
+    else:
+        assert words == ["python"]
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -167,6 +179,29 @@ def test_shell(
         if "--model" not in words:
             words += ["--model", with_stand_ins("GSAI-ML/LLaDA-8B-Instruct")]
     runner(words)
+
+
+# --- commands in comments ---
+
+
+def commented(text: str) -> list[str]:
+    """The `accelerate launch` lines of a text, comment signs removed, continued lines joined."""
+    lines = re.sub(r"^# ?", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if line.lstrip().startswith("accelerate launch")]
+
+
+RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
+COMMENTED = [(path.name, command) for path in RECIPES for command in commented(path.read_text())]
+COMMENTED += [
+    (script, command)
+    for script in ("train_sft.py", "train_r2ft.py")
+    for command in commented(importlib.import_module(script.removesuffix(".py")).__doc__ or "")
+]
+
+
+@pytest.mark.parametrize(("place", "command"), COMMENTED, ids=[f"{p}: {c[-40:]}" for p, c in COMMENTED])
+def test_commands_in_recipes_and_scripts(place: str, command: str) -> None:
+    check_script(shlex.split(command))
 
 
 # --- Python ---

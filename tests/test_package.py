@@ -137,6 +137,7 @@ def test_sdist_can_build_the_wheel(distributions: tuple[Path, Path]) -> None:
     with tarfile.open(distributions[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"pyproject.toml", "LICENSE", "README.md", "conv_dlm/py.typed", "trainers/__init__.py"}
+    wanted |= {"train_sft.py", "train_r2ft.py", "configs/accelerate/fsdp2.yaml", "configs/r2ft/llada_8b_lora.yaml"}
     assert wanted <= names
     assert any(re.fullmatch(rf"hub_cards/{EMBEDDED_NAME}/.*\.safetensors", name) for name in names)
 
