@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.gsm8k import Question, answer_losses
-from conv_dlm.evaluation import high_prior_tokens, kind_masses, kinds_of_tokens, log_priors, token_counts, token_kinds
+from conv_dlm.evaluation import high_prior_tokens, kinds_of_tokens, log_priors, token_counts
+from conv_dlm.evaluation.window import prompt_kinds, window_masses
 from trainers import R2FTConfig, noise
 from trainers.corruption import CORRUPTIONS, Examples
 from trainers.r2ft_trainer import response_log_probs
@@ -44,6 +45,7 @@ class R2FTMeasures:
 
     def __post_init__(self) -> None:
         self._counts_V = token_counts(map(self.encode, self.training_answers), self.vocab_size)
+        self._high_prior_V = high_prior_tokens(self._counts_V, exclude=set(self.tokenizer.all_special_ids))
 
     @cached_property
     def log_priors(self) -> list[float]:
@@ -83,32 +85,21 @@ class R2FTMeasures:
         pairs = zip(chosen_B.tolist(), rejected_B.tolist(), strict=True)
         return [{"chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
 
-    @torch.no_grad()
     def masses(self, model: Any, questions: list[Question]) -> list[Record]:
         """Probability mass on each of the `KINDS` at each distance from the prompt, all behind it masked: [G, K]."""
-        prompts = [torch.tensor(self.encode(question.prompt)) for question in questions]
-        canvas_K = torch.full((self.canvas,), model.config.mask_token_id)
-        rows = [torch.cat([prompt, canvas_K]) for prompt in prompts]
-        ids_BL = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
-        text_BL = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        start_B1 = torch.tensor([[len(prompt)] for prompt in prompts])
-        logits_BKV = model(
-            input_ids=ids_BL.to(model.device),
-            attention_mask=text_BL.to(model.device),
-            logits_to_keep=(start_B1 + torch.arange(self.canvas)).to(model.device),
-        ).logits
-        kinds_BGV = self._kinds(prompts).to(logits_BKV.device)
-        return _as_records(kind_masses(logits_BKV, kinds_BGV, model.config.mask_token_id))
+        prompts = [self.encode(question.prompt) for question in questions]
+        return _as_records(window_masses(model, self.tokenizer, prompts, self.canvas, self._high_prior_V))
 
     def reference_masses(self) -> list[Record]:
         """The same of the reference answers: which kind of token stands at each distance, EOS behind the end."""
-        prompts = [torch.tensor(self.encode(question.prompt)) for question in self.questions]
+        prompts = [self.encode(question.prompt) for question in self.questions]
         eos = self.tokenizer.eos_token_id
         answers_BK = torch.full((len(prompts), self.canvas), eos)
         for row_K, question in zip(answers_BK, self.questions, strict=True):
             ids = self.encode(question.answer)[: self.canvas]
             row_K[: len(ids)] = torch.tensor(ids)
-        return _as_records(kinds_of_tokens(answers_BK, self._kinds(prompts)))
+        kinds_BGV = prompt_kinds(self.tokenizer, prompts, self._high_prior_V)
+        return _as_records(kinds_of_tokens(answers_BK, kinds_BGV))
 
     def examples(self, questions: list[Question]) -> Examples:
         """Prompt, answer and EOS up to the end of the canvas, as the corruption rules take them."""
@@ -124,12 +115,6 @@ class R2FTMeasures:
         positions_L = torch.arange(ids_BL.shape[1])
         response_BL = (positions_L >= start_B[:, None]) & (positions_L <= end_B[:, None])
         return Examples(ids_BL, response_BL, start_B, end_B, length_B)
-
-    def _kinds(self, prompts: list[Tensor]) -> Tensor:
-        not_text = set(self.tokenizer.all_special_ids)
-        high_prior_V = high_prior_tokens(self._counts_V, exclude=not_text)
-        prompt_BP = pad_sequence(prompts, batch_first=True, padding_value=self.tokenizer.pad_token_id)
-        return token_kinds(prompt_BP, high_prior_V, self.tokenizer.eos_token_id, not_text)
 
 
 MEASURES: dict[str, Callable[[R2FTMeasures, Any, list[Question]], list[Record]]] = {

@@ -2,8 +2,8 @@
 
     python -m benchmarks.r2ft_plots benchmarks/results/r2ft_study.json --page docs/r2ft.md
 
-The first model is dashed, the others solid; colours are those of Okabe and Ito, told apart by colour-blind readers, and
-each model has a marker of its own for black and white.
+The first model is dashed, the second solid; each has a colour that colour-blind readers tell apart, and a kind of line
+and a marker of its own for black and white.
 """
 
 import argparse
@@ -14,13 +14,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")  # files only: no display is needed
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,19 +24,9 @@ from benchmarks.r2ft_tables import (
     masses_table,
     to_markdown,
 )
+from conv_dlm.evaluation.plot_style import REFERENCE, add_legend, finish, log2_axis, new_figure, rendered, style
+from conv_dlm.evaluation.plots import mass_by_distance
 
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v")
-REFERENCE = dict(color="black", linestyle=":", linewidth=1.2)
-PANELS = (
-    ("all", "high_prior", "high-prior tokens"),
-    ("all", "repetition", "repetitions of the prompt"),
-    ("all", "eos", "EOS"),
-    ("text", "high_prior", "high-prior tokens, of what is not EOS"),
-    ("text", "repetition", "repetitions, of what is not EOS"),
-    ("text", "other", "neither, of what is not EOS"),
-)
-SMOOTHING = 9  # distances that the reference's running mean takes together: tokens are all or nothing
 ANSWERS = {"repeated_4grams": ("repeated 4-grams, %", None), "well_formed": ("ends in #### n, %", 100)}  # title, top
 SECTIONS = (  # heading, table, plots
     ("Log-probabilities", log_p_table, ("log_p", "training")),
@@ -98,18 +81,18 @@ def plot_log_p(result: dict[str, Any]) -> Figure | None:
     names = [name for name, model in result["models"].items() if model["log_p"]["n"]]
     if not names:
         return None
-    figure, axes = plt.subplots(figsize=(1.5 + 1.5 * len(names), 3.4), layout="constrained")
+    figure, (axes,) = new_figure(1, 1, (1.5 + 1.5 * len(names), 3.4))
     for place, key in enumerate(("chosen", "rejected")):
         means, errors = zip(*(_numbers(result["models"][name]["log_p"][key]) for name in names), strict=True)
-        axes.errorbar(range(len(names)), means, errors, label=key, capsize=3, **_style(1 - place))
+        axes.errorbar(range(len(names)), means, errors, label=key, capsize=3, **style(1 - place))
         for x, mean in enumerate(means):
             axes.annotate(f"{mean:.2f}", (x, mean), (7, 4), textcoords="offset points", fontsize=9)
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.3, len(names) - 0.5)
     axes.margins(y=0.15)
     axes.set_ylabel("log p, nats a token")
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return _finish(figure)
+    add_legend(figure, columns=2)
+    return finish(figure)
 
 
 def plot_training(log: list[dict[str, Any]]) -> Figure | None:
@@ -117,14 +100,14 @@ def plot_training(log: list[dict[str, Any]]) -> Figure | None:
     rows = [entry for entry in log if "eval_logps/chosen" in entry]
     if not rows:
         return None
-    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    figure, (axes,) = new_figure(1, 1, (5, 3.4))
     for place, key in enumerate(("chosen", "rejected")):
         steps, values = [row["step"] for row in rows], [row[f"eval_logps/{key}"] for row in rows]
-        axes.plot(steps, values, label=key, **_style(1 - place))
+        axes.plot(steps, values, label=key, **style(1 - place))
     axes.set_xlabel("steps of R2FT")
     axes.set_ylabel("held-out log p, nats a token")
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return _finish(figure)
+    add_legend(figure, columns=2)
+    return finish(figure)
 
 
 def plot_masses(result: dict[str, Any]) -> Figure | None:
@@ -132,25 +115,7 @@ def plot_masses(result: dict[str, Any]) -> Figure | None:
     models = {name: model["masses"] for name, model in result["models"].items() if model["masses"]}
     if not models:
         return None
-    figure, panels = plt.subplots(2, 3, figsize=(11, 6), sharex=True, layout="constrained")
-    for axes, (whole, kind, title) in zip(panels.flat, PANELS, strict=True):
-        reference = result["reference"]["masses"][whole][kind]["at"]["mean"]
-        label = f"reference answers (mean of {SMOOTHING} distances)"
-        axes.plot(range(len(reference)), _smooth(reference), label=label, **REFERENCE)
-        for place, (name, curves) in enumerate(models.items()):
-            at = curves[whole][kind]["at"]
-            means, errors = (np.array(at[key], dtype=float) for key in ("mean", "error"))
-            style = _style(place) | {"marker": ""}
-            (line,) = axes.plot(means, label=name, **style)
-            axes.fill_between(
-                range(len(means)), means - errors, means + errors, color=line.get_color(), alpha=0.2, lw=0
-            )
-        axes.set_title(title, fontsize=10)
-        axes.set_ylim(0, 1)
-    figure.supxlabel("distance from the prompt, tokens", fontsize=10)
-    figure.supylabel("probability mass", fontsize=10)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    return _finish(figure)
+    return mass_by_distance(models, result["reference"]["masses"])
 
 
 def plot_answers(result: dict[str, Any]) -> Figure | None:
@@ -159,49 +124,28 @@ def plot_answers(result: dict[str, Any]) -> Figure | None:
     types = list(dict.fromkeys(setting["decode_type"] for grid in grids.values() for setting in grid))
     if not types:
         return None
-    figure, panels = plt.subplots(
-        2,
-        len(types),
-        figsize=(1.5 + 3.5 * len(types), 6),
-        sharex=True,
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, panels = new_figure(2, len(types), (1.5 + 3.5 * len(types), 6), sharex=True, sharey="row")
     for row, (key, (title, top)) in enumerate(ANSWERS.items()):
         for column, decode_type in enumerate(types):
-            axes = panels[row, column]
+            axes = panels[row * len(types) + column]
             for place, (name, grid) in enumerate(grids.items()):
                 settings = [setting for setting in grid if setting["decode_type"] == decode_type]
                 if settings:
                     means, errors = zip(*(_numbers(setting[key], 100) for setting in settings), strict=True)
                     # side by side, so that error bars don't cover each other
                     steps = [setting["steps"] * 1.06 ** (place - (len(grids) - 1) / 2) for setting in settings]
-                    axes.errorbar(steps, means, errors, label=name, capsize=3, **_style(place))
+                    axes.errorbar(steps, means, errors, label=name, capsize=3, **style(place))
             if key in result["reference"]:
                 axes.axhline(100 * result["reference"][key][0], label="reference answers", **REFERENCE)
-            _axis_of_steps(axes, grids)
+            log2_axis(axes, {setting["steps"] for grid in grids.values() for setting in grid})
             axes.set_title(decode_type if row == 0 else "", fontsize=10)
-        panels[row, 0].set_ylabel(title)
-        highest = panels[row, 0].get_ylim()[1] if top is None else top
-        panels[row, 0].set_ylim(-0.04 * max(highest, 1), 1.04 * max(highest, 1))  # markers at the edges are seen whole
+        first = panels[row * len(types)]
+        first.set_ylabel(title)
+        highest = first.get_ylim()[1] if top is None else top
+        first.set_ylim(-0.04 * max(highest, 1), 1.04 * max(highest, 1))  # markers at the edges are seen whole
     figure.supxlabel("steps", fontsize=10)
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    return _finish(figure)
-
-
-def _axis_of_steps(axes: Axes, grids: dict[str, list[dict[str, Any]]]) -> None:
-    steps = sorted({setting["steps"] for grid in grids.values() for setting in grid})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(steps, [str(number) for number in steps])
-    axes.set_xlim(steps[0] / 1.3, steps[-1] * 1.3)
-    axes.minorticks_off()
-
-
-def _style(place: int) -> dict[str, Any]:
-    """Of the model at this place: the first dashed, each with colour and marker of its own."""
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    return dict(color=colour, marker=marker, markersize=5, linewidth=1.5, linestyle="--" if place == 0 else "-")
+    add_legend(figure, columns=4)
+    return finish(figure)
 
 
 def _numbers(figure: list[float | None] | None, factor: float = 1) -> tuple[float, float]:
@@ -210,25 +154,10 @@ def _numbers(figure: list[float | None] | None, factor: float = 1) -> tuple[floa
     return value, error
 
 
-def _smooth(values: list[float | None]) -> list[float]:
-    """Running mean, of fewer values at the ends; of what is not known, nothing is drawn."""
-    numbers, half = np.array(values, dtype=float), SMOOTHING // 2
-    return [float(np.mean(numbers[max(0, k - half) : k + half + 1])) for k in range(len(numbers))]
-
-
-def _finish(figure: Figure) -> Figure:
-    for axes in figure.axes:
-        axes.grid(alpha=0.3, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
 def save(figure: Figure, path: Path) -> None:
     """As a PNG of 64 colours, which is a third as large and looks the same."""
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(64).save(path, optimize=True)
+    drawn = Image.open(BytesIO(rendered(figure)))
+    drawn.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 # --- page ---

@@ -1,19 +1,18 @@
 """From the rows of the R2FT study to its figures, each with its standard error over rows, as JSON and Markdown."""
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grid_report import GridReport, figure
 from benchmarks.r2ft_measures import R2FTMeasures, Record
 from benchmarks.r2ft_tables import to_markdown
-from conv_dlm.evaluation import KINDS, is_well_formed, repeated_ngrams
-
-EDGES = (0, 1, 10, 32, 96)  # distances from the prompt at which the table's ranges begin
-TEXT_KINDS = tuple(kind for kind in KINDS if kind != "eos")
+from conv_dlm import DECODE_TYPES
+from conv_dlm.evaluation import count_annotations, gsm8k_correct, is_well_formed, repeated_ngrams
+from conv_dlm.evaluation.answers import text_of
+from conv_dlm.evaluation.figures import figure
+from conv_dlm.evaluation.files import write_json
+from conv_dlm.evaluation.window import mass_curves
 
 
 @dataclass
@@ -35,7 +34,7 @@ class R2FTReport:
         del changes[first]
         result = run | {"reference": self.reference(), "models": models, "changes": changes}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_as_json(result), encoding="utf-8")
+        write_json(path, result)
         path.with_suffix(".md").write_text(to_markdown(result), encoding="utf-8")
 
     def model(self, samples: list[Record]) -> dict[str, Any]:
@@ -50,7 +49,7 @@ class R2FTReport:
             "accuracy": figure([margin > 0 for margin in margins]),
         }
         grid = self._grid(samples)
-        return {"loss": grid.held_out_loss(), "log_p": log_p, "masses": masses(samples), "grid": grid.grid()}
+        return {"loss": grid.held_out_loss(), "log_p": log_p, "masses": _curves(samples), "grid": grid.grid()}
 
     def reference(self) -> dict[str, Any]:
         """The same of the reference answers, as far as they have it."""
@@ -58,7 +57,7 @@ class R2FTReport:
         grid = self._grid([])
         return {
             "n": len(ids),
-            "masses": masses(self.measures.reference_masses()),
+            "masses": _curves(self.measures.reference_masses()),
             "repeated_4grams": figure([repeated_ngrams(row) for row in ids]),
             "log_prior": grid.log_prior(ids),
             "tokens": figure([len(row) for row in ids]),
@@ -81,16 +80,59 @@ class R2FTReport:
 
 
 @dataclass
-class AnswerGrid(GridReport):
-    """The GSM8K grid with the mean log prior of the answers' tokens, and its differences to another one.
+class AnswerGrid:
+    """Figures of the answers, for each decode type and number of steps, and their differences to another grid.
 
+    samples: records of answers (decode_type, steps, index, ids, forwards, seconds) and of losses (index, loss, tokens).
+    references: the right answer of each question, by its index.
+    tokenizer: turns ids into text.
     log_priors: of each token.
     """
 
+    samples: list[Record]
+    references: dict[int, str]
+    tokenizer: Any
     log_priors: list[float]
 
+    def held_out_loss(self) -> dict[str, Any] | None:
+        """The bound over all answers, in nats a token; None where it was not measured."""
+        losses = [sample for sample in self.samples if "loss" in sample]
+        if not losses:
+            return None
+        parts, wholes = [sample["loss"] for sample in losses], [sample["tokens"] for sample in losses]
+        return {"n": len(losses), "nelbo": figure(parts, wholes)}
+
+    def grid(self) -> list[dict[str, Any]]:
+        """One record for each setting, ordered by steps, then as in the table of decode types."""
+        groups: dict[tuple[str, int], list[Record]] = {}
+        for sample in self.samples:
+            if "decode_type" in sample:
+                groups.setdefault((sample["decode_type"], sample["steps"]), []).append(sample)
+        order = list(DECODE_TYPES)
+        return [
+            {"decode_type": decode_type, "steps": steps, "n": len(group)} | self.figures(group)
+            for (decode_type, steps), group in sorted(groups.items(), key=lambda s: (s[0][1], order.index(s[0][0])))
+        ]
+
     def figures(self, group: Sequence[Record]) -> dict[str, Any]:
-        return super().figures(group) | {"log_prior": self.log_prior([sample["ids"] for sample in group])}
+        """Each figure as [value, standard error], and the number of annotations in the answers."""
+        texts = [text_of(self.tokenizer, sample["ids"]) for sample in group]
+        references = [self.references[sample["index"]] for sample in group]
+        tokens = [len(sample["ids"]) for sample in group]
+        forwards = [sample["forwards"] for sample in group]
+        annotations_right, annotations = zip(*map(count_annotations, texts), strict=True)
+        return {
+            "well_formed": figure([is_well_formed(text) for text in texts]),
+            "annotations_right": figure(annotations_right, annotations),
+            "annotations": sum(annotations),
+            "repeated_4grams": figure([repeated_ngrams(sample["ids"]) for sample in group]),
+            "accuracy": figure([gsm8k_correct(*pair) for pair in zip(texts, references, strict=True)]),
+            "tokens": figure(tokens),
+            "forwards": figure(forwards),
+            "tokens_per_forward": figure(tokens, forwards),
+            "tokens_per_second": figure(tokens, [sample["seconds"] for sample in group]),
+            "log_prior": self.log_prior([sample["ids"] for sample in group]),
+        }
 
     def log_prior(self, texts: Sequence[Sequence[int]]) -> list[float | None] | None:
         """Mean log prior of a token, over all tokens of the texts."""
@@ -110,7 +152,7 @@ class AnswerGrid(GridReport):
 
     def compared(self, sample: Record) -> dict[str, float]:
         """The figures of one answer whose change is reported."""
-        text = self.tokenizer.decode(sample["ids"], skip_special_tokens=True)
+        text = text_of(self.tokenizer, sample["ids"])
         return {
             "well_formed": is_well_formed(text),
             "repeated_4grams": repeated_ngrams(sample["ids"]),
@@ -118,48 +160,12 @@ class AnswerGrid(GridReport):
         }
 
 
+def _curves(records: list[Record]) -> dict[str, Any] | None:
+    """Mass by distance from the prompt; None where nothing was measured."""
+    return mass_curves([record["masses"] for record in records if "masses" in record])
+
+
 def _pairs(before: list[Record], after: list[Record], key: str) -> list[tuple[Record, Record]]:
     """The records that have `key` of the rows that both hold."""
     theirs = {record["index"]: record for record in after if key in record}
     return [(record, theirs[record["index"]]) for record in before if key in record and record["index"] in theirs]
-
-
-def masses(samples: list[Record]) -> dict[str, Any] | None:
-    """Mass on each kind of token by distance from the prompt; None where nothing was measured.
-
-    `all` is the mass as it is, `text` its share of the mass that is not on EOS: a model that ends its answers there has
-    little mass left for other tokens. Of each kind `at` each distance, and over the `ranges` that begin at `starts`.
-    """
-    rows = [dict(zip(KINDS, sample["masses"], strict=True)) for sample in samples if "masses" in sample]
-    if not rows:
-        return None
-    starts = [edge for edge in EDGES if edge < len(rows[0]["eos"])]
-    everything = [[1.0] * len(row["eos"]) for row in rows]
-    text = [[1.0 - mass for mass in row["eos"]] for row in rows]
-    result: dict[str, Any] = {"n": len(rows), "starts": starts}
-    for name, kinds, wholes in (("all", KINDS, everything), ("text", TEXT_KINDS, text)):
-        result[name] = {}
-        for kind in kinds:
-            parts = [row[kind] for row in rows]
-            ranges = _curve(_over_ranges(parts, starts), _over_ranges(wholes, starts))
-            result[name][kind] = {"at": _curve(parts, wholes), "ranges": ranges}
-    return result
-
-
-def _curve(parts: list[list[float]], wholes: list[list[float]]) -> dict[str, list[float | None]]:
-    """Means and standard errors of columns over rows; the input is [rows, columns]."""
-    columns = zip(zip(*parts, strict=True), zip(*wholes, strict=True), strict=True)
-    figures = [figure(*column) or [None, None] for column in columns]
-    mean, error = ([None if x is None else round(x, 5) for x in numbers] for numbers in zip(*figures, strict=True))
-    return {"mean": mean, "error": error}
-
-
-def _over_ranges(values: list[list[float]], starts: Sequence[int]) -> list[list[float]]:
-    ends = [*starts[1:], len(values[0])]
-    return [[sum(row[start:end]) for start, end in zip(starts, ends, strict=True)] for row in values]
-
-
-def _as_json(result: dict[str, Any]) -> str:
-    """Indented, with lists of numbers on one line."""
-    numbers = re.compile(r"\[\s+(?:(?:[-\d.e]+|null),?\s+)+\]")
-    return numbers.sub(lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(result, indent=1)) + "\n"

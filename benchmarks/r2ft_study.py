@@ -21,15 +21,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.environment import describe_run
 from benchmarks.gsm8k import Question, as_questions, load_rows
-from benchmarks.gsm8k_grid import add_decoding_options, answer, schedule, weights_digest
 from benchmarks.r2ft_measures import MEASURES, R2FTMeasures, Record
 from benchmarks.r2ft_report import R2FTReport
-from benchmarks.samples import SampleFile
+import conv_dlm
+from conv_dlm.evaluation.answers import answer, row_generator
+from conv_dlm.evaluation.environment import describe_run
+from conv_dlm.evaluation.sample_folder import SampleFolder
+from conv_dlm.loading import identity
 
 # What a row's figures depend on besides the weights and the data.
-SETTINGS = ("rows", "new_tokens", "kernel_size", "block_length", "seed", "batch_size", "dtype")
+SETTINGS = ("rows", "new_tokens", "kernel_size", "seed", "batch_size", "dtype")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--test", type=Path, help="JSONL to measure on instead of the held-out rows")
     add("--rows", type=int, default=100, help="held-out rows of the cheap measures, from the first on")
     add("--questions", type=int, default=20, help="of those, rows that are answered; 0 for the cheap measures alone")
-    add_decoding_options(parser, decode_types=("topk", "conv"))
+    add("--decode-types", nargs="+", default=("topk", "conv"), choices=sorted(conv_dlm.DECODE_TYPES), metavar="TYPE")
+    add("--steps", nargs="+", type=int, default=(16, 32, 64, 128))
+    add("--new-tokens", type=int, default=192)
+    add("--kernel-size", type=int, default=32, help="of types with a convolution")
+    add("--seed", type=int, default=0)
+    add("--batch-size", type=int, default=8, help="questions after which the next setting has its turn")
+    add("--minutes", type=float, help="start no new batch after so many minutes; 0 only writes the results")
+    add("--device", default="cpu")
+    add("--dtype", default="float32", help="of the weights; on CPUs without AMX float32 is faster than bfloat16")
     add("--samples", type=Path, default=Path("outputs/r2ft_study"), help="folder of what was measured; resumed")
     add("--results", type=Path, default=Path("outputs/r2ft_study.json"), help="the figures, with a .md beside it")
     return parser
@@ -67,19 +77,20 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     models = {name: _load(path, args) for name, path in args.models}
     measures = make_measures(args, models)
-    settings = {name: _settings(args, model, measures) for name, model in models.items()}
-    files = {name: SampleFile(args.samples / f"{name}.jsonl", settings[name]) for name in models}
+    paths = dict(args.models)
+    settings = {name: _settings(args, paths[name], model, measures) for name, model in models.items()}
+    folders = {name: SampleFolder(args.samples / name, settings[name]) for name in models}
     try:
         for task, name in itertools.product(tasks(args, measures.questions), models):
             if args.minutes is not None and time.monotonic() - started >= 60 * args.minutes:
                 print("Out of time; the same command goes on from here.")
                 break
-            if rows := measure(task, models[name], measures, args, files[name]):
+            if rows := measure(task, models[name], measures, args, folders[name]):
                 print(f"{name}: {' '.join(map(str, task.setting.values()))}, {rows} rows", flush=True)
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.")
-    report = R2FTReport({name: file.samples for name, file in files.items()}, measures)
-    report.write(args.results, describe_run("benchmarks.r2ft_study", args.device) | {"settings": settings})
+    report = R2FTReport({name: folder.samples() for name, folder in folders.items()}, measures)
+    report.write(args.results, describe_run("python -m benchmarks.r2ft_study", args.device) | {"settings": settings})
 
 
 def make_measures(args: argparse.Namespace, models: dict[str, Any]) -> R2FTMeasures:
@@ -114,40 +125,59 @@ def make_measures(args: argparse.Namespace, models: dict[str, Any]) -> R2FTMeasu
 
 
 def tasks(args: argparse.Namespace, questions: list[Question]) -> Iterator[Task]:
-    """Everything that is to be done with each model: the cheap measures, then answers as in the GSM8K grid."""
+    """Everything that is to be done with each model: the cheap measures, then answers, few steps first."""
     yield Task({"part": "loss"}, questions)  # its noise is stratified over all rows
     for start in range(0, len(questions), args.batch_size):
         for part in ("log_p", "masses"):
             yield Task({"part": part}, questions[start : start + args.batch_size])
-    for decode_type, steps, batch in schedule(args, questions[: args.questions]):
-        yield Task({"decode_type": decode_type, "steps": steps}, batch)
+    for start in range(0, args.questions, args.batch_size):
+        batch = questions[start : min(start + args.batch_size, args.questions)]
+        for steps, decode_type in itertools.product(sorted(args.steps), args.decode_types):
+            yield Task({"decode_type": decode_type, "steps": steps}, batch)
 
 
-def measure(task: Task, model: Any, measures: R2FTMeasures, args: argparse.Namespace, file: SampleFile) -> int:
-    """Measure the rows of the task that the file has not yet, and keep them there; how many these were."""
-    done = file.keys(*task.setting, "index")
+def measure(task: Task, model: Any, measures: R2FTMeasures, args: argparse.Namespace, folder: SampleFolder) -> int:
+    """Measure the rows of the task that the folder has not yet, and keep them there; how many these were."""
+    done = folder.keys(*task.setting, "index")
     rows = [question for question in task.questions if (*task.setting.values(), question.index) not in done]
     if not rows:
         return 0
     records: list[Record]
     if "part" in task.setting:
         records = MEASURES[task.setting["part"]](measures, model, rows)
-        records = [{"index": row.index, **record} for row, record in zip(rows, records, strict=True)]
     else:
-        records = answer(model, measures.tokenizer, rows, args, **task.setting)
-    file.add([task.setting | record for record in records])
+        records = answers(model, measures.tokenizer, rows, args, **task.setting)
+    folder.add(task.setting | {"index": row.index} | record for row, record in zip(rows, records, strict=True))
     return len(rows)
+
+
+def answers(
+    model: Any, tokenizer: Any, questions: list[Question], args: argparse.Namespace, decode_type: str, steps: int
+) -> list[Record]:
+    """Answers to a batch of questions, each from a seed of its own: all models and settings see the same noise."""
+    sized = {"kernel_size": args.kernel_size} if "kernel_size" in conv_dlm.DECODE_TYPES[decode_type].fields else {}
+    given = answer(
+        model,
+        tokenizer,
+        [question.prompt for question in questions],
+        [row_generator(args.seed, question.index) for question in questions],
+        decode_type=decode_type,
+        steps=steps,
+        max_new_tokens=args.new_tokens,
+        **sized,
+    )
+    return [{"ids": row.ids, "forwards": row.forwards, "seconds": row.seconds} for row in given]
 
 
 def _load(path: Path, args: argparse.Namespace) -> Any:
     return AutoModelForCausalLM.from_pretrained(path, dtype=args.dtype).to(args.device).eval()
 
 
-def _settings(args: argparse.Namespace, model: Any, measures: R2FTMeasures) -> dict[str, Any]:
+def _settings(args: argparse.Namespace, path: Path, model: Any, measures: R2FTMeasures) -> dict[str, Any]:
     """What the figures depend on; two runs may share a folder if and only if these agree."""
     data = [(question.prompt, question.answer) for question in measures.questions], list(measures.training_answers)
     return {name: getattr(args, name) for name in SETTINGS} | {
-        "weights": weights_digest(model),
+        "weights": identity(str(path), model)["weights"],
         "data": hashlib.sha256(repr(data).encode()).hexdigest()[:16],
         "device": torch.device(args.device).type,
     }

@@ -24,8 +24,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from benchmarks.environment import describe_run
 from benchmarks.textbook_loops import conv_loop, llada_loop
+from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
 
@@ -254,7 +254,7 @@ def main(arguments: list[str] | None = None) -> None:
         "block_length": BLOCK,
         "clock": "wall" if torch.device(args.device).type == "cuda" else "CPU time of the process",
     }
-    run = describe_run("benchmarks.step_overhead", args.device) | {"settings": settings}
+    run = describe_run("python -m benchmarks.step_overhead", args.device) | {"settings": settings}
     args.results.parent.mkdir(parents=True, exist_ok=True)
     cases: list[dict[str, Any]] = []
     for batch in args.batch_sizes:

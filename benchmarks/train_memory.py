@@ -36,9 +36,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.environment import describe_run
 from benchmarks.live_memory import LiveMemory, fake_parameters
 from benchmarks.step_overhead import PeakMemory
+from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
 from trainers.losses import token_log_probs
 
@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         print({key: row[key] for key in row if key not in ("case", "estimate")}, flush=True)
         rows.append(row)
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    run = describe_run("benchmarks.train_memory", args.device) | {"cases": rows}
+    run = describe_run("python -m benchmarks.train_memory", args.device) | {"cases": rows}
     args.results.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
     print(table([row for row in rows if row["name"] in LLADA_8B]))
 

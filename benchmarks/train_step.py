@@ -32,9 +32,9 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.environment import describe_run
 from benchmarks.step_overhead import MASK_FROM_END, VOCABULARY, PeakMemory, Stopwatch
 from benchmarks.textbook_training import llada_loss, mdlm_loss, r2ft_loss
+from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
 from trainers import MDLMConfig, MDLMTrainer, R2FTConfig, R2FTTrainer
 from trainers.masking import mask_rows
@@ -266,7 +266,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     settings = {name: value for name, value in vars(args).items() if name != "results"}
     settings["clock"] = "CPU time of the process" if cpu else "wall"
-    run = describe_run("benchmarks.train_step", args.device) | {"settings": settings}
+    run = describe_run("python -m benchmarks.train_step", args.device) | {"settings": settings}
     args.results.parent.mkdir(parents=True, exist_ok=True)
     cases: list[dict[str, Any]] = []
     for body in args.models:

@@ -1,122 +1,144 @@
-"""Metrics of generated text: pure functions of a text, of its tokens, or of a list of numbers.
+"""Metrics of generated text, whatever it is about: pure functions of texts, of their tokens, or of figures of them.
 
-GSM8K's format (arXiv 2110.14168): lines with calculator annotations `<<16-3-4=9>>`, and `#### 18` at the end.
+What a text has none of is NaN: an empty one has no log prior and no perplexity. Tokens are those before EOS, so that
+their number is the text's length. Sources: rep-n arXiv 1908.04319, distinct-n arXiv 1510.03055, the mean log prior
+(figure 12b) and the inlier rate arXiv 2509.15188, MAUVE arXiv 2102.01454.
 """
 
-import ast
+import importlib
 import math
-import operator
-import re
-from collections.abc import Callable, Hashable, Sequence
-from fractions import Fraction
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
 
-_NUMBER = r"-?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-_WELL_FORMED = re.compile(rf"(?:^|\n)#### {_NUMBER}\s*\Z")
-_LAST_NUMBER = re.compile(rf"(?<![\w.)]){_NUMBER}|{_NUMBER.removeprefix('-?')}")
-_ANNOTATION = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
+from conv_dlm.evaluation.statistics import mean_with_error
 
-_OPERATORS: dict[type[ast.AST], Callable[..., Fraction]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def is_well_formed(text: str) -> bool:
-    """Whether the text ends in a line `#### number`, as GSM8K's answers do."""
-    return _WELL_FORMED.search(text) is not None
-
-
-def last_number(text: str) -> Fraction | None:
-    """The last number of the text, exactly; thousands commas, `$` and a closing full stop are no part of it.
-
-    A minus counts as a sign unless it follows a number, a word or a closing bracket. None if there is no number.
-    """
-    numbers = _LAST_NUMBER.findall(text)
-    return Fraction(re.sub(r"[$,]", "", numbers[-1])) if numbers else None
-
-
-def gsm8k_correct(text: str, reference: str) -> bool:
-    """Whether the last number of `text` equals that of `reference`: as numbers, so `$1,018.00` equals `1018`.
-
-    Raises:
-        ValueError: the reference holds no number.
-    """
-    expected = last_number(reference)
-    if expected is None:
-        raise ValueError(f"`reference`={reference!r} holds no number; pass the answer with its line `#### number`.")
-    return last_number(text) == expected
-
-
-def count_annotations(text: str) -> tuple[int, int]:
-    """How many `<<expression=value>>` of the text are arithmetically right, and how many there are.
-
-    Everything that begins with `<<` counts; what is not closed, or is no arithmetic, is wrong. A value with decimals
-    may be rounded: `<<10/3=3.33>>` is right, `<<10/3=3>>` is not.
-    """
-    right = sum(_is_right(expression, value) for expression, value in _ANNOTATION.findall(text))
-    return right, text.count("<<")
+def is_empty(text: str) -> bool:
+    """Whether the text holds nothing but white space."""
+    return not text.strip()
 
 
 def repeated_ngrams(tokens: Sequence[Hashable], n: int = 4) -> float:
-    """1 - distinct / total n-grams of a token sequence, 0 where it has none. Pass the tokens before EOS."""
-    total = len(tokens) - n + 1
-    if total < 1:
-        return 0.0
-    return 1 - len({tuple(tokens[start : start + n]) for start in range(total)}) / total
+    """rep-n: 1 - distinct / total n-grams of a token sequence, 0 where it has none. Pass the tokens before EOS."""
+    ngrams = _ngrams(tokens, n)
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
-def mean_with_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error (NaN for fewer than two values). Raises ValueError if there are none."""
-    return ratio_with_error(values, [1] * len(values))
+def distinct_ngrams(texts: Sequence[Sequence[Hashable]], n: int = 2) -> float:
+    """distinct-n: distinct / total n-grams of all texts together, NaN where they have none.
+
+    It falls as texts are added, so compare sets of the same size. How varied each text is by itself is
+    1 - `repeated_ngrams`, which doesn't depend on the others.
+    """
+    ngrams = [ngram for tokens in texts for ngram in _ngrams(tokens, n)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else math.nan
 
 
-def ratio_with_error(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float]:
-    """sum(parts) / sum(wholes) over independent samples, and its standard error by linearisation.
+def distinct_ngrams_with_error(
+    texts: Sequence[Sequence[Hashable]], n: int = 2, clusters: Sequence[Hashable] | None = None
+) -> tuple[float, float]:
+    """`distinct_ngrams` and its standard error by the jackknife, which leaves out one cluster after the other.
 
-    For shares of things of which a sample holds several, or none: annotations of an answer, tokens of a second. The
-    samples, not the things in them, are taken as independent. The error is NaN for fewer than two samples.
+    The share of a union is no mean over texts, so `ratio_with_error` doesn't apply; the jackknife errs, if at all, to
+    the safe side (Efron and Stein, 1981).
+
+    Args:
+        texts (sequence of token sequences): the corpus.
+        n (`int`, *optional*, defaults to 2): tokens of an n-gram.
+        clusters (sequence, *optional*): of each text its prompt, as in `ratio_with_error`.
+
+    Returns:
+        `tuple[float, float]`: share and error, which is NaN for fewer than two clusters that have n-grams.
+    """
+    keys = range(len(texts)) if clusters is None else clusters
+    counts: dict[Hashable, Counter[Any]] = {}
+    for key, tokens in zip(keys, texts, strict=True):
+        counts.setdefault(key, Counter()).update(_ngrams(tokens, n))
+    sizes = [count.total() for count in counts.values()]
+    if sum(size > 0 for size in sizes) < 2:
+        return distinct_ngrams(texts, n), math.nan
+    holders = Counter(ngram for count in counts.values() for ngram in count)
+    own = [sum(holders[ngram] == 1 for ngram in count) for count in counts.values()]
+    distinct, total = len(holders), sum(sizes)
+    without = [(distinct - lost) / (total - size) for lost, size in zip(own, sizes, strict=True)]
+    centre = fmean(without)
+    squares = sum((share - centre) ** 2 for share in without)
+    return distinct / total, math.sqrt(squares * (len(without) - 1) / len(without))
+
+
+def mean_log_prior(ids: Sequence[int], log_priors: "Sequence[float] | Tensor") -> float:
+    """Mean log prior of a text's tokens, NaN for a text without any; high where it says what is often said.
+
+    Args:
+        ids (sequence of `int`): the tokens before EOS.
+        log_priors (sequence of `float`, or `Tensor` [V]): of each token, as `log_priors` gives them.
+    """
+    return math.fsum(float(log_priors[token]) for token in ids) / len(ids) if ids else math.nan
+
+
+def inliers(perplexities: Sequence[float], reference_perplexities: Sequence[float]) -> list[bool]:
+    """Which texts are about as likely as the references: within mean ± 2 standard deviations of their perplexities.
+
+    Texts far below the band repeat themselves, those far above it are broken. The paper (arXiv 2509.15188) doesn't
+    say which standard deviation; here it is the one with n - 1.
+
+    Args:
+        perplexities (sequence of `float`): of each text; NaN, for an empty one, is outside.
+        reference_perplexities (sequence of `float`): of each reference text, under the same model.
 
     Raises:
-        ValueError: there are no samples, or the wholes sum up to 0.
+        ValueError: fewer than two references, or one without a finite perplexity.
     """
-    samples, total = len(parts), sum(wholes)
-    if samples == 0 or total == 0:
-        raise ValueError(f"A ratio needs something to divide by: {samples} samples whose wholes sum up to {total}.")
-    ratio = sum(parts) / total
-    if samples == 1:
-        return ratio, math.nan
-    squares = sum((part - ratio * whole) ** 2 for part, whole in zip(parts, wholes, strict=True))
-    return ratio, math.sqrt(squares * samples / (samples - 1)) / total
+    finite = sum(map(math.isfinite, reference_perplexities))
+    if finite < 2 or finite < len(reference_perplexities):
+        raise ValueError(
+            f"`reference_perplexities` has {len(reference_perplexities)} numbers, of which {finite} are finite: the "
+            "band needs two at least, and no empty reference text among them."
+        )
+    centre, spread = fmean(reference_perplexities), stdev(reference_perplexities)
+    return [abs(perplexity - centre) <= 2 * spread for perplexity in perplexities]
 
 
-def _is_right(expression: str, value: str) -> bool:
+def inlier_rate(
+    perplexities: Sequence[float],
+    reference_perplexities: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+) -> tuple[float, float]:
+    """Share of `inliers`, and the standard error that it has from the texts; the band is taken as given.
+
+    clusters: of each text its prompt, as in `ratio_with_error`.
+    """
+    return mean_with_error(inliers(perplexities, reference_perplexities), clusters)
+
+
+def mauve(texts: Sequence[str], references: Sequence[str], **options: Any) -> float:
+    """MAUVE of the texts against the references, 0 to 1, by the library `mauve-text` (GPL-3, not installed with this).
+
+    The library leaves out empty texts: look at the share of empty ones too. It asks for thousands of texts; with few,
+    figures are too high and only comparable at the same number.
+
+    Args:
+        texts (sequence of `str`): generated.
+        references (sequence of `str`): written by people.
+        options: further keywords of `mauve.compute_mauve`, as `featurize_model_name` (GPT-2 large by default),
+            `device_id`, `max_text_length`, `num_buckets`, `seed`.
+
+    Raises:
+        ImportError: the library is missing.
+    """
     try:
-        exact, shown = _evaluate(expression), _evaluate(value)
-    except (ValueError, SyntaxError, ZeroDivisionError, RecursionError, MemoryError):
-        return False
-    decimals = len(value.strip().partition(".")[2])
-    return exact == shown or (decimals > 0 and abs(exact - shown) <= Fraction(1, 2 * 10**decimals))
+        library = importlib.import_module("mauve")
+    except ImportError as error:
+        raise ImportError(f"MAUVE needs its library ({error}): `pip install mauve-text`.") from error
+    return float(library.compute_mauve(p_text=list(references), q_text=list(texts), **options).mauve)
 
 
-def _evaluate(expression: str) -> Fraction:
-    """An arithmetic expression of numbers, + - * / and brackets, exactly. Raises ValueError for anything else."""
-    # GSM8K writes 05 and 1,000; Python's grammar doesn't
-    plain = re.sub(r"(?<=\d),(?=\d)", "", expression.strip())
-    plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain)
-
-    def value(node: ast.expr) -> Fraction:
-        if isinstance(node, ast.Constant):
-            literal = ast.get_source_segment(plain, node) or ""
-            if re.fullmatch(r"\d+(\.\d*)?|\.\d+", literal):
-                return Fraction(literal)
-        elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
-        elif isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
-            return _OPERATORS[type(node.op)](value(node.operand))
-        raise ValueError(f"{expression!r} is no plain arithmetic.")
-
-    return value(ast.parse(plain, mode="eval").body)
+def _ngrams(tokens: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
+    if n < 1:
+        raise ValueError(f"`n`={n}: an n-gram has one token at least.")
+    return [tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)]

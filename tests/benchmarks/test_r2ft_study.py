@@ -14,12 +14,12 @@ import torch
 pytest.importorskip("trl")
 
 from benchmarks import r2ft_study
-from benchmarks.environment import ROOT
 from benchmarks.gsm8k import as_questions, load_rows
 from benchmarks.r2ft_measures import R2FTMeasures
-from benchmarks.r2ft_report import R2FTReport, masses
+from benchmarks.r2ft_report import AnswerGrid, R2FTReport
 from benchmarks.r2ft_tables import to_markdown
-from conv_dlm.evaluation import KINDS, mean_with_error
+from conv_dlm.evaluation import KINDS
+from conv_dlm.evaluation.environment import ROOT
 from trainers import noise
 from trainers.corruption import CORRUPTIONS
 
@@ -71,8 +71,9 @@ def run(tiny_checkpoint: Path, other_checkpoint: Path, data: Path, tmp_path: Pat
             f"--samples {tmp_path / name} --results {results}"
         )
         r2ft_study.main([*arguments.split(), *more])
-        files = {path.stem: path.read_text().splitlines()[1:] for path in (tmp_path / name).glob("*.jsonl")}
-        return {key: list(map(json.loads, lines)) for key, lines in files.items()}, json.loads(results.read_text())
+        files = sorted((tmp_path / name).glob("*/samples-0.jsonl"), key=lambda file: file.parent.name == "after")
+        records = {file.parent.name: list(map(json.loads, file.read_text().splitlines())) for file in files}
+        return records, json.loads(results.read_text())
 
     yield run
 
@@ -131,21 +132,6 @@ def test_reference_answers_end_in_eos(measures: R2FTMeasures) -> None:
 
 
 # --- figures ---
-
-
-def test_masses_are_averaged_by_distance_and_as_a_share_of_text() -> None:
-    def row(eos: list[float], prior: list[float]) -> dict[str, Any]:
-        rest = [1 - e - p for e, p in zip(eos, prior, strict=True)]
-        return {"index": 0, "masses": [eos, prior, [0.0] * 3, rest]}
-
-    result = masses([row([0.0, 0.5, 1.0], [0.4, 0.2, 0.0]), row([0.0, 0.1, 1.0], [0.2, 0.3, 0.0])])
-    assert result is not None and result["starts"] == [0, 1]
-    everything, text = result["all"]["high_prior"], result["text"]["high_prior"]
-    assert everything["at"]["mean"] == pytest.approx([0.3, 0.25, 0.0])
-    assert everything["at"]["error"][0] == pytest.approx(mean_with_error([0.4, 0.2])[1])
-    assert everything["ranges"]["mean"] == pytest.approx([0.3, 0.125]), "distances 1 and 2 together"
-    assert text["at"]["mean"] == [pytest.approx(0.3), pytest.approx(0.5 / 1.4, abs=1e-5), None], "no text, no share"
-    assert masses([]) is None
 
 
 def test_changes_are_taken_row_by_row(measures: R2FTMeasures) -> None:
@@ -341,3 +327,21 @@ def test_tables_say_what_is_known(measures: R2FTMeasures) -> None:
     prior = sum(measures.log_priors[token] for token in measures.encode("abababab")) / 8
     assert result["models"]["a"]["grid"][0]["log_prior"][0] == pytest.approx(prior)
     assert math.isfinite(result["reference"]["log_prior"][1])
+
+
+def test_figures_of_known_answers(tiny_tokenizer: Any) -> None:
+    def sample(text: str, index: int) -> dict[str, Any]:
+        ids = tiny_tokenizer(text, add_special_tokens=False).input_ids
+        return {"decode_type": "conv", "steps": 8, "index": index, "ids": ids, "forwards": 4, "seconds": 2.0}
+
+    samples = [sample("<<1+1=2>> <<2+3=4>>\n#### 2", 0), sample("aaaaaaaa", 1)]
+    priors = [0.0] * 260
+    (row,) = AnswerGrid(samples, {0: "#### 2", 1: "#### 5"}, tiny_tokenizer, priors).grid()
+    assert (row["n"], row["annotations"]) == (2, 2)
+    assert row["well_formed"] == row["accuracy"] == [0.5, 0.5]
+    assert row["annotations_right"][0] == 0.5
+    assert row["repeated_4grams"][0] == pytest.approx((1 - 1 / 5) / 2)
+    lengths = [len(s["ids"]) for s in samples]
+    assert row["tokens_per_forward"][0] == pytest.approx(sum(lengths) / 8)
+    assert row["tokens_per_second"][0] == pytest.approx(sum(lengths) / 4)
+    assert AnswerGrid(samples[1:], {1: "#### 5"}, tiny_tokenizer, priors).grid()[0]["annotations_right"] is None

@@ -1,85 +1,33 @@
 import math
-from fractions import Fraction
+import random
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conv_dlm.evaluation import (
-    count_annotations,
-    gsm8k_correct,
-    is_well_formed,
-    last_number,
+    distinct_ngrams,
+    distinct_ngrams_with_error,
+    inlier_rate,
+    inliers,
+    is_empty,
+    log_priors,
+    mauve,
+    mean_log_prior,
     mean_with_error,
-    ratio_with_error,
     repeated_ngrams,
 )
 
-WRONG_ANNOTATIONS = (
-    *("16-3-4=8", "10/3=3", "10/3=3.34", "1/0=0", "2**3=8", "x*2=4", "4=", "=4", "(2+3=5", "9", "2+3=5=5"),
-    *("1_0+1=11", "1e3+1=1001", "0x10+1=17", "True+1=2", "9**9**9=1", "__import__('os')=1"),
-)
-ANSWER = "She has 16 - 3 = <<16-3=13>>13 eggs.\nShe gets 13 * $2 = $<<13*2=26>>26.\n#### 26"
+QUICK = settings(max_examples=50, deadline=None, derandomize=True)
+corpora = st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=8)
 
 
-@pytest.mark.parametrize("ending", ["26", "-4", "1,018", "3.50", "$7", ".5", "26\n"])
-def test_answers_that_end_in_a_number_are_well_formed(ending: str) -> None:
-    assert is_well_formed(f"Some words.\n#### {ending}")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "26", "#### ", "####26", "a #### 26", "#### 26 apples", "#### 26\nmore", "#### 2 6"]
-)
-def test_other_endings_are_not_well_formed(text: str) -> None:
-    assert not is_well_formed(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("$1,018", 1018),
-        ("-4", -4),
-        ("it is -$4.50", Fraction(-9, 2)),
-        ("18.00", 18),
-        ("about 18.", 18),
-        ("5-3", 3),
-        ("(2)-3", 3),
-        ("2 and .5", Fraction(1, 2)),
-        ("#### 26", 26),
-        ("none at all", None),
-        ("", None),
-    ],
-)
-def test_last_number(text: str, number: Fraction | None) -> None:
-    assert last_number(text) == number
-
-
-def test_answers_are_compared_as_numbers() -> None:
-    assert gsm8k_correct("#### $1,018.00", "so\n#### 1018")
-    assert not gsm8k_correct("#### 18", "#### -18")
-    assert not gsm8k_correct("no idea", "#### 18")
-    with pytest.raises(ValueError, match="holds no number"):
-        gsm8k_correct("18", "eighteen")
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    ["16-3-4=9", ".5*6=3", "10/3=3.33", "5 * (2 + 3) = 25", "0.2*1,000=200", "20*.01=0.20", "-3+5=2", "05*2=10"],
-)
-def test_right_annotations(annotation: str) -> None:
-    assert count_annotations(f"so <<{annotation}>>.") == (1, 1)
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    WRONG_ANNOTATIONS,
-)
-def test_wrong_annotations(annotation: str) -> None:
-    assert count_annotations(f"so <<{annotation}>>.") == (0, 1)
-
-
-def test_annotations_are_counted_in_the_whole_text() -> None:
-    assert count_annotations(ANSWER) == (2, 2)
-    assert count_annotations(ANSWER + " <<1+1=2") == (2, 3), "an annotation that is never closed is wrong"
-    assert count_annotations("nothing to work out") == (0, 0)
+def test_empty_texts() -> None:
+    assert [is_empty(text) for text in ("", " \n\t", ".", " a ")] == [True, True, False, False]
 
 
 def test_repeated_ngrams() -> None:
@@ -88,21 +36,81 @@ def test_repeated_ngrams() -> None:
     assert repeated_ngrams([1, 2, 1, 2, 1, 2]) == pytest.approx(1 - 2 / 3)
     assert repeated_ngrams([1, 1, 1]) == 0, "too short to repeat anything"
     assert repeated_ngrams([1, 1, 1], n=2) == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="`n`=0"):
+        repeated_ngrams([1, 2], n=0)
 
 
-def test_mean_with_error_is_the_textbook_one() -> None:
-    mean, error = mean_with_error([1.0, 2.0, 4.0, 5.0])
-    assert mean == 3
-    assert error == pytest.approx(math.sqrt((4 + 1 + 1 + 4) / 3 / 4))
-    assert math.isnan(mean_with_error([1.0])[1])
-    with pytest.raises(ValueError, match="0 samples"):
-        mean_with_error([])
+def test_distinct_ngrams_are_counted_over_all_texts() -> None:
+    assert distinct_ngrams([[1, 2, 3], [2, 3, 4]]) == pytest.approx(3 / 4), "(2, 3) is in both"
+    assert distinct_ngrams([[1, 2], [3, 1]], n=2) == 1, "(2, 3) is across two texts"
+    assert distinct_ngrams([[1, 2], [3, 1]], n=1) == pytest.approx(3 / 4)
+    assert math.isnan(distinct_ngrams([[1], []]))
 
 
-def test_ratio_weighs_samples_by_their_wholes() -> None:
-    ratio, error = ratio_with_error([3, 0, 1], [3, 0, 3])
-    assert ratio == pytest.approx(4 / 6)
-    # residuals 1, 0, -1
-    assert error == pytest.approx(math.sqrt(2 * 3 / 2) / 6)
-    with pytest.raises(ValueError, match="sum up to 0"):
-        ratio_with_error([0, 0], [0, 0])
+@QUICK
+@given(corpora, st.integers(1, 3), st.randoms())
+def test_distinct_ngrams_are_a_share_and_have_no_order(corpus: list[list[int]], n: int, order: random.Random) -> None:
+    share = distinct_ngrams(corpus, n)
+    assert 0 < share <= 1 or (math.isnan(share) and all(len(text) < n for text in corpus))
+    shuffled = order.sample(corpus, len(corpus))
+    assert distinct_ngrams(shuffled, n) == pytest.approx(share, nan_ok=True)
+    assert distinct_ngrams_with_error(shuffled, n) == pytest.approx(distinct_ngrams_with_error(corpus, n), nan_ok=True)
+    assert distinct_ngrams_with_error(corpus, n)[0] == pytest.approx(share, nan_ok=True)
+
+
+@QUICK
+@given(corpora, st.integers(1, 3), st.data())
+def test_the_jackknife_leaves_out_one_cluster_after_the_other(corpus: list[list[int]], n: int, data: Any) -> None:
+    clusters = data.draw(st.lists(st.integers(0, 3), min_size=len(corpus), max_size=len(corpus)))
+    names = sorted(set(clusters))
+    rest = [[text for text, of in zip(corpus, clusters, strict=True) if of != name] for name in names]
+    shares = [distinct_ngrams(some, n) for some in rest]
+    error = distinct_ngrams_with_error(corpus, n, clusters)[1]
+    if len(names) < 2 or any(map(math.isnan, shares)):
+        assert math.isnan(error)
+    else:
+        squares = sum((share - sum(shares) / len(shares)) ** 2 for share in shares)
+        assert error == pytest.approx(math.sqrt(squares * (len(shares) - 1) / len(shares)), abs=1e-12)
+
+
+def test_mean_log_prior() -> None:
+    priors = log_priors(torch.tensor([8, 2, 0]))
+    expected = (2 * math.log(8.5 / 11.5) + math.log(0.5 / 11.5)) / 3
+    assert mean_log_prior([0, 2, 0], priors) == pytest.approx(expected)
+    assert mean_log_prior([0, 2, 0], priors.tolist()) == pytest.approx(expected)
+    assert math.isnan(mean_log_prior([], priors))
+
+
+def test_inliers_are_within_two_standard_deviations() -> None:
+    references = [8.0, 10.0, 12.0]  # mean 10, standard deviation 2
+    texts = [5.9, 6.1, 10.0, 13.9, 14.1, math.inf, math.nan]
+    assert inliers(texts, references) == [False, True, True, True, False, False, False]
+    assert inlier_rate(texts, references) == mean_with_error([0, 1, 1, 1, 0, 0, 0])
+    prompts = [0, 0, 1, 1, 2, 2, 2]
+    assert inlier_rate(texts, references, prompts) == mean_with_error([0, 1, 1, 1, 0, 0, 0], prompts)
+
+
+@pytest.mark.parametrize("references", [[], [10.0], [10.0, 12.0, math.nan], [10.0, math.inf]])
+def test_a_band_needs_finite_references(references: list[float]) -> None:
+    with pytest.raises(ValueError, match=f"has {len(references)} numbers"):
+        inliers([10.0], references)
+
+
+def test_mauve_comes_from_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def compute_mauve(**options: Any) -> SimpleNamespace:
+        asked.update(options)
+        return SimpleNamespace(mauve=0.75)
+
+    library = ModuleType("mauve")
+    library.compute_mauve = compute_mauve  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mauve", library)
+    assert mauve(("made",), ("written",), seed=3) == 0.75
+    assert asked == {"p_text": ["written"], "q_text": ["made"], "seed": 3}
+
+
+def test_without_the_library_mauve_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mauve", None)
+    with pytest.raises(ImportError, match="pip install mauve-text"):
+        mauve(["made"], ["written"])

@@ -13,16 +13,16 @@ import transformers
 
 import conv_dlm
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]  # of a checkout
 
 
-def describe_run(module: str, device: torch.device | str) -> dict[str, Any]:
+def describe_run(program: str, device: torch.device | str) -> dict[str, Any]:
     """The circumstances of this run, for a result file; of absolute paths, only the last part.
 
-    module: the benchmark's name, as in `python -m <module>`.
+    program: how it is called, as in `python -m benchmarks.step_overhead`; its arguments are read from `sys.argv`.
     """
     return {
-        "command": shlex.join(["python", "-m", module, *map(_shown, sys.argv[1:])]),
+        "command": shlex.join([*program.split(), *map(_shown, sys.argv[1:])]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "versions": {
@@ -56,6 +56,8 @@ def device_name(device: torch.device | str) -> str:
 
 
 def _commit() -> str | None:
+    if not (ROOT / ".git").exists():  # installed; where it lies may be somebody's repository
+        return None
     try:
         return subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
