@@ -21,6 +21,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
     from conv_dlm.models import LLaDAModelLM
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|start|>", "<|end|>", "<|mask|>")  # pad, bos, eos, mask: ids 0 to 3
@@ -93,6 +95,24 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_llada() -> "LLaDAModelLM":
     """A random LLaDA that fits `tiny_tokenizer`."""
     return random_llada()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama() -> "LlamaForCausalLM":
+    """A random causal language model that fits `tiny_tokenizer`; seldom sure of the next token."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")

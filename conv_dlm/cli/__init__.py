@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from conv_dlm.cli import chat, generate
+from conv_dlm.cli import chat, compare, evaluate, generate
 from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 from conv_dlm.cli.parser import Parser
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.
-COMMANDS = {"generate": generate, "chat": chat}
+COMMANDS = {"generate": generate, "chat": chat, "eval": evaluate, "compare": compare}
 
 
 def build_parser() -> Parser:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return PIPE_CLOSED
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"conv-dlm {args.command}: error: {_one_line(error)}", file=sys.stderr)
         return MISTAKE
 

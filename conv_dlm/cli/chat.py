@@ -19,7 +19,8 @@ from conv_dlm.cli.options import add_generation_options, add_model_options, gene
 from conv_dlm.cli.parser import Parser
 
 if TYPE_CHECKING:  # imports torch and Transformers
-    from conv_dlm.cli.session import Answer, Message, Session
+    from conv_dlm.cli.session import Answer, Session
+    from conv_dlm.prompting import Message
 
 SUMMARY = "talk with a model"
 USAGE = "conv-dlm chat [options]"
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     session = Session(args, options)
     memory = args.memory if args.memory is not None else args.model is not None
-    chat = Chat(session, args, memory and session.templated)
+    chat = Chat(session, args, memory and session.prompter.templated)
     note(f"{session.name}; /help for commands, Ctrl-D to leave")
     try:
         while (line := _read_line()) is not None and chat.take(line.strip()):

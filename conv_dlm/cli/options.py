@@ -1,6 +1,7 @@
 """Options that several commands share: which model, and how it denoises."""
 
 import argparse
+from collections.abc import Collection
 from typing import Any
 
 from conv_dlm.cli.parser import Parser
@@ -39,7 +40,7 @@ GENERATION_OPTIONS: dict[str, tuple[type, str]] = {
 METAVARS = {int: "N", float: "X", str: "HOW"}
 
 
-def add_model_options(parser: Parser) -> None:
+def add_model_options(parser: Parser, without: Collection[str] = ()) -> None:
     """Which model, where, and how prompts reach it."""
     group = parser.add_argument_group("model")
     group.add_argument("--model", metavar="NAME", help="name on the Hub or folder (default: the embedded model)")
@@ -53,18 +54,21 @@ def add_model_options(parser: Parser) -> None:
     group.add_argument("--quantize", choices=("8bit", "4bit"), help="by bitsandbytes: less memory, a bit slower")
     group.add_argument("--system", metavar="TEXT", help="system message")
     group.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
-    group.add_argument(
-        "--seed", type=int, default=0, help="random seed; a prompt has its own by its number (default: 0)"
-    )
+    if "seed" not in without:
+        group.add_argument(
+            "--seed", type=int, default=0, help="random seed; a prompt has its own by its number (default: 0)"
+        )
 
 
-def add_generation_options(parser: Parser) -> None:
-    """Every field of `GENERATION_OPTIONS`, and the decode types in the epilog."""
+def add_generation_options(parser: Parser, without: Collection[str] = ()) -> None:
+    """The fields of `GENERATION_OPTIONS`, but for what the command varies, and the decode types in the epilog."""
     group = parser.add_argument_group(
         "denoising", "What is not given here is as the checkpoint's generation_config.json says, else the default."
     )
     defaults = DIFFUSION_DEFAULTS | {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS}
     for name, (kind, text) in GENERATION_OPTIONS.items():
+        if name in without:
+            continue
         default = defaults.get(name)
         if default is not None and kind is not bool:
             text += f" (default: {default})"
@@ -72,7 +76,7 @@ def add_generation_options(parser: Parser) -> None:
         if kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         elif name == "decode_type":
-            group.add_argument(flag, type=_decode_type, metavar="TYPE", help=text)
+            group.add_argument(flag, type=decode_type, metavar="TYPE", help=text)
         else:
             group.add_argument(flag, type=kind, metavar=METAVARS[kind], help=text)
     width = max(map(len, DECODE_TYPES))
@@ -80,14 +84,15 @@ def add_generation_options(parser: Parser) -> None:
     parser.epilog = f"decode types:\n{types}\n\n{parser.epilog or ''}"
 
 
-def generation_options(args: argparse.Namespace) -> dict[str, Any]:
+def generation_options(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
     """The keywords of `generate` that were given. Raises ValueError for impossible ones."""
-    given = {name: getattr(args, name) for name in GENERATION_OPTIONS if getattr(args, name) is not None}
+    names = [name for name in GENERATION_OPTIONS if name not in without]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     DiffusionGenerationConfig(**given)  # validates, before a big model is loaded in vain
     return given
 
 
-def _decode_type(name: str) -> str:
+def decode_type(name: str) -> str:
     try:
         get_decode_type(name)
     except ValueError as error:

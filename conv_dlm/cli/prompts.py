@@ -1,8 +1,9 @@
 """Prompts from a file or from standard input."""
 
-import json
 import sys
 from pathlib import Path
+
+from conv_dlm.evaluation.files import Row, rows_of_lines, utf8_of
 
 
 def read_prompts(source: str, field: str = "prompt") -> list[str]:
@@ -20,25 +21,17 @@ def read_prompts(source: str, field: str = "prompt") -> list[str]:
         OSError: the file cannot be read.
     """
     name = "standard input" if source == "-" else source
-    try:
+    with utf8_of(name):
         text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{name} holds no prompts.")
-    if source.endswith(".jsonl") or (source == "-" and lines[0][1].lstrip().startswith("{")):
-        return [_prompt_of(line, field, f"{name}, line {number}") for number, line in lines]
-    return [line.rstrip("\r") for _, line in lines]
+    if not source.endswith(".jsonl") and not (source == "-" and lines[0].lstrip().startswith("{")):
+        return lines
 
+    def check(row: Row) -> None:
+        if not isinstance(row.get(field), str):
+            raise ValueError(f"no text in field {field!r}; name another of {list(row)} with --field.")
 
-def _prompt_of(line: str, field: str, place: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON: {error.msg} at column {error.colno}.") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: a JSON object is needed, not {type(row).__name__}.")
-    if not isinstance(row.get(field), str):
-        raise ValueError(f"{place}: no text in field {field!r}; name another of {list(row)} with --field.")
-    return str(row[field])
+    rows, _ = rows_of_lines(text, name, check=check)
+    return [str(row[field]) for row in rows]

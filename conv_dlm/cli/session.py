@@ -1,31 +1,23 @@
 """A loaded model with its tokenizer, as the commands use it."""
 
 import argparse
-import hashlib
 import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BatchEncoding,
-    BitsAndBytesConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from conv_dlm.cli.keyboard import silent_keyboard
-from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
-from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.embedded import EMBEDDED_NAME
+from conv_dlm.evaluation.answers import encode, row_generator
 from conv_dlm.generation.streaming import TextDiffusionStreamer
-
-Message = dict[str, str]
+from conv_dlm.loading import identity, load_model, own_name
+from conv_dlm.prompting import Message, Prompter
 
 
 @dataclass(frozen=True)
@@ -59,13 +51,9 @@ class Session:
 
     def __init__(self, args: argparse.Namespace, options: dict[str, Any]) -> None:
         self.name = args.model or EMBEDDED_NAME
-        self.system, self.raw = args.system, args.raw
         self.tokenizer_name, self.quantize, self.seed = args.tokenizer, args.quantize, args.seed
-        self.model, self.tokenizer = _load(args)
-        self.templated = not self.raw and self.tokenizer.chat_template is not None
-        if self.system is not None and not self.templated:
-            reason = "`--raw` was given" if self.raw else f"the tokenizer of {self.name} has none"
-            raise ValueError(f"`--system` needs a chat template, but {reason}; put the text into the prompt.")
+        self.model, self.tokenizer = load(args)
+        self.prompter = Prompter(self.tokenizer, args.system, args.raw)
         self.configure(options)
 
     def configure(self, options: dict[str, Any]) -> None:
@@ -77,17 +65,15 @@ class Session:
         """What the text depends on, in JSON's types: the model, and the values of `names` in effect."""
         settings: dict[str, Any] = {"model": self.name, "dtype": str(self.model.dtype).removeprefix("torch.")}
         settings |= {"tokenizer": self.tokenizer_name, "quantize": self.quantize, "seed": self.seed}
-        settings |= {"system": self.system, "raw": self.raw}
+        settings |= {"system": self.prompter.system, "raw": self.prompter.raw}
         settings |= {name: getattr(self._config, name) for name in names}
         return dict(json.loads(json.dumps(settings)))
 
     def prompt(self, text: str, history: Sequence[Message] = ()) -> str:
         """The text that the model reads for a user's `text` after earlier messages."""
-        if not self.templated:
+        if not self.prompter.templated:
             return text
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages = [*system, *history, {"role": "user", "content": text}]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return self.prompter([*history, {"role": "user", "content": text}])
 
     def streamer(self) -> TextDiffusionStreamer:
         """Shows an answer on standard output."""
@@ -105,7 +91,7 @@ class Session:
             streamer (`TextDiffusionStreamer`, *optional*): shows a single prompt's answer.
         """
         inputs = self._encode(prompts)
-        generators = [_generator(self.seed, index) for index in indices]
+        generators = [row_generator(self.seed, index) for index in indices]
         started = time.perf_counter()
         with silent_keyboard():
             try:
@@ -123,12 +109,7 @@ class Session:
         return [Answer(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
 
     def _encode(self, prompts: Sequence[str]) -> BatchEncoding:
-        encoded = self.tokenizer(
-            list(prompts), padding=len(prompts) > 1, add_special_tokens=not self.templated, return_token_type_ids=False
-        )
-        if not all(any(mask) for mask in encoded["attention_mask"]):
-            raise ValueError("A prompt is empty; without a chat template give at least one token.")
-        return encoded.convert_to_tensors("pt").to(self.model.device)
+        return encode(self.tokenizer, prompts, not self.prompter.templated).to(self.model.device)
 
     def _texts(self, inputs: BatchEncoding, sequences: torch.Tensor) -> list[str]:
         length = inputs["input_ids"].shape[1]
@@ -147,61 +128,28 @@ def summary(answers: Sequence[Answer]) -> str:
     )
 
 
-def _generator(seed: int, index: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+def model_settings(args: argparse.Namespace, model: Any) -> dict[str, Any]:
+    """What the options of `add_model_options` make an answer depend on, in JSON's types; the seed is another matter."""
+    return identity(args.model, model) | {
+        "tokenizer": args.tokenizer and own_name(args.tokenizer),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "quantize": args.quantize,
+        "device": model.device.type,
+        "system": args.system,
+        "raw": args.raw,
+    }
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Model and tokenizer, ready to generate."""
-    path = embedded_checkpoint() if args.model is None else _locate(args.model)
+def load(args: argparse.Namespace, autoregressive: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Model and tokenizer that the options of `add_model_options` name."""
     logging.set_verbosity_error()
     if args.model is None or not sys.stderr.isatty():  # progress bars are for models that take long
         logging.disable_progress_bar()
-    device = _device(args.device)
-    dtype = args.dtype or ("float32" if device == "cpu" else "auto")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **_quantization(args))
-    except (OSError, ValueError, ImportError) as error:
-        raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
-    model = model.eval()
-    if not isinstance(model, DiffusionGenerationMixin):
-        raise ValueError(
-            f"{path} is a {model.config.model_type!r} model, which does not denoise; give a masked diffusion model, "
-            "or adapt it in Python with conv_dlm.enable_diffusion."
-        )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
-
-
-def _locate(name: str) -> str:
-    """A folder, or a name on the Hub, where a typing mistake can be told from it."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
-            raise ValueError(f"`--model {name}` is a folder without a model: it has no config.json.")
-        return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ValueError(f"`--model {name}`: there is no such folder.")
-    return name
-
-
-def _quantization(args: argparse.Namespace) -> dict[str, Any]:
-    if args.quantize is None:
-        return {}
-    return {"quantization_config": BitsAndBytesConfig(**{f"load_in_{args.quantize}": True})}
-
-
-def _device(name: str | None) -> str:
-    if name is None:
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return "cpu" if accelerator is None else accelerator.type
-    if name == "auto":
-        return name
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`--device {name}` cannot be used here: {str(error).splitlines()[0]}") from error
-    return name
+    return load_model(
+        args.model,
+        tokenizer=args.tokenizer,
+        device=args.device,
+        dtype=args.dtype,
+        quantize=args.quantize,
+        autoregressive=autoregressive,
+    )

@@ -103,10 +103,15 @@ def test_an_answer_ends_at_the_first_end_token(tiny_llama: Any, tiny_tokenizer: 
     assert (whole.ended, whole.forwards) == (False, 10)
 
 
-def test_the_checkpoints_own_settings_are_left_out(tiny_llama: Any, tiny_tokenizer: Any) -> None:
+@pytest.mark.parametrize(
+    "settings", [{"do_sample": True, "temperature": 5.0, "top_k": 0}, {"suppress_tokens": list(range(4, 260, 2))}]
+)
+def test_the_checkpoints_own_settings_are_left_out(
+    tiny_llama: Any, tiny_tokenizer: Any, settings: dict[str, Any]
+) -> None:
     model = copy.copy(tiny_llama)
     model.generation_config = copy.deepcopy(tiny_llama.generation_config)
-    model.generation_config.update(repetition_penalty=9.0, temperature=0.1, top_k=1, do_sample=True, min_length=9)
+    model.generation_config.update(**settings)
     own = model.generation_config
     assert ask(model, tiny_tokenizer, [0, 1]) == ask(tiny_llama, tiny_tokenizer, [0, 1])
     assert model.generation_config is own

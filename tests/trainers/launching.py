@@ -2,33 +2,59 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from trainers import scripts
 
 ROOT = Path(scripts.__file__).parents[1]
+SECONDS = 240  # for a launch
 
 
 def launch(config: str, processes: int, *words: str, **environment: str) -> str:
-    """Run `words` by a file of configs/accelerate; a failure shows what was said. Returns standard output."""
+    """Run `words` by a file of configs/accelerate; a failure shows what was said, and a hang where. Returns stdout."""
     launcher = ("-m", "accelerate.commands.launch", "--config_file", f"configs/accelerate/{config}.yaml")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": path}
-    process = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *launcher, "--num_processes", str(processes), *words],
         cwd=ROOT,
-        env=os.environ | ours | environment,
-        capture_output=True,
+        env=os.environ | ours | {"PYTHONFAULTHANDLER": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
     )
-    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
-    return process.stdout
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        states = abort(process.pid)
+        out, err = process.communicate(timeout=30)
+        pytest.fail(f"Not done after {SECONDS} s.\n{states}\n{out[-2000:]}\n{err[-12000:]}")
+    assert process.returncode == 0, out[-2000:] + err[-4000:]
+    return out
+
+
+def abort(pid: int) -> str:
+    """End a launcher and its ranks, which are in sessions of their own, each with the Python stacks of its threads.
+
+    They are printed by `faulthandler`. Returns what `ps` would have shown.
+    """
+    launcher = psutil.Process(pid)
+    family = [*launcher.children(recursive=True), launcher]  # ranks first: the launcher would end them in its own way
+    shown = "\n".join(f"{one.pid} {one.status()} {' '.join(one.cmdline())[:120]}" for one in family)
+    for one in family:
+        one.send_signal(signal.SIGABRT)
+    _, left = psutil.wait_procs(family, timeout=10)
+    for one in left:
+        one.kill()
+    return shown
 
 
 def log_of(checkpoint: Path) -> list[dict[str, float]]:

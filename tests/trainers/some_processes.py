@@ -69,7 +69,13 @@ def weights(trainer: MDLMTrainer) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
 
 
-def run(name: str, folder: Path, processes: int, rank: int) -> None:
+def gloo_threads() -> list[str]:
+    """The threads of process groups; Linux only."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def run(name: str, folder: Path, processes: int, rank: int) -> MDLMTrainer:
     trainer = build(name, folder, processes)
     seen = seen_rows(trainer)
     trainer.train()
@@ -79,12 +85,17 @@ def run(name: str, folder: Path, processes: int, rank: int) -> None:
         resumed.train(resume_from_checkpoint=str(folder / f"{processes}-{name}" / "checkpoint-2"))
         result["resumed"] = weights(resumed)
     torch.save(result, folder / f"{processes}-{name}-{rank}.pt")
+    return trainer
 
 
 def main(folder: Path) -> None:
     processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     for name in TRAINERS:
-        run(name, folder, processes, rank)
+        trainer = run(name, folder, processes, rank)
+    threads = {"before": gloo_threads()}
+    trainer.end()
+    threads["after"] = gloo_threads()
+    (folder / f"{processes}-threads-{rank}.json").write_text(json.dumps(threads))
 
 
 if __name__ == "__main__":

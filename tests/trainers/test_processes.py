@@ -90,6 +90,15 @@ def test_samples_are_decoded_once(folder, name):
     assert [json.loads(line)["prompt"] for line in one] == [json.loads(line)["prompt"] for line in two]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads as Linux does")
+def test_at_the_end_nothing_is_left_of_the_process_group(folder):
+    """If anything held it longer, its threads would be waited for with the GIL held, and some wait for the GIL."""
+    for rank in range(2):
+        threads = json.loads((folder / f"2-threads-{rank}.json").read_text())
+        assert threads["before"]
+        assert threads["after"] == []
+
+
 # One process is enough
 
 

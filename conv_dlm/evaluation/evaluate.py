@@ -1,0 +1,172 @@
+"""Answering a task's questions and scoring the answers: resumable, and shared by the processes of a launcher."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from conv_dlm.evaluation.answers import Answer, row_generator, text_of
+from conv_dlm.evaluation.figures import Figure, figure
+from conv_dlm.evaluation.files import Row, json_lines, write_atomically, write_json
+from conv_dlm.evaluation.metrics import is_empty, repeated_ngrams
+from conv_dlm.evaluation.processes import Processes
+from conv_dlm.evaluation.respondent import Respondent
+from conv_dlm.evaluation.sample_folder import Sample, SampleFolder
+from conv_dlm.prompting import Message
+
+RESULTS_FILE, SAMPLES_FILE = "results.json", "samples.jsonl"
+COSTS = ("tokens", "forwards", "seconds", "tokens_per_forward", "tokens_per_second")  # the other figures are shares
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked, and how answers are scored.
+
+    Attributes:
+        name (`str`): of the task.
+        rows (`list`): as they were read.
+        conversations (`list` of `list[str]`): of each row, what the user says, turn by turn.
+        score: of a row and its texts, shares in [0, 1] by name; for a task that has an answer key.
+        files: of all rows and their texts, further files by name.
+    """
+
+    name: str
+    rows: list[Row]
+    conversations: list[list[str]]
+    score: Callable[[Row, list[str]], dict[str, float]] = lambda row, texts: {}
+    files: Callable[[list[Row], list[list[str]]], dict[str, str]] = lambda rows, texts: {}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Tells these rows from others."""
+        digest = hashlib.sha256(repr([self.rows, self.conversations]).encode()).hexdigest()[:16]
+        return {"count": len(self.rows), "sha256": digest}
+
+
+def pending(task: Task, folder: SampleFolder, processes: Processes, batch_size: int) -> list[list[int]]:
+    """What this process is still to answer, in batches of the rows' numbers.
+
+    The longest prompts come first, so that what does not fit into memory or context fails at once; rows of a batch are
+    padded to the longest, so lengths are kept together.
+    """
+    done = {index for (index,) in folder.keys("index")}
+    mine = [index for index in processes.share(range(len(task.rows))) if index not in done]
+    mine.sort(key=lambda index: len(task.conversations[index][0]), reverse=True)
+    return [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
+
+
+def answer_task(
+    task: Task,
+    respondent: Respondent,
+    folder: SampleFolder,
+    batches: Iterable[list[int]],
+    *,
+    seed: int,
+    run: dict[str, Any],
+) -> None:
+    """Answer these batches, and keep the answers batch by batch.
+
+    Args:
+        batches: as `pending` returns them; what shows progress may be around them.
+        seed (`int`): of the run; each row and turn draws from its own, by its number.
+        run (`dict`): the circumstances, as `describe_run` gives them; kept beside the answers.
+
+    Raises:
+        ValueError: a prompt can't be answered, which names the rows of its batch; or memory is too small for them.
+    """
+    described = False
+    for batch in batches:
+        try:
+            samples = _answer_batch(task, respondent, batch, seed)
+        except ValueError as error:
+            rows = f"row {batch[0]}" if len(batch) == 1 else f"one of the rows {', '.join(map(str, sorted(batch)))}"
+            raise ValueError(f"{rows}: {error}") from error
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"The device has too little memory for {len(batch)} rows at a time; the same command with a smaller "
+                "`batch_size` goes on from here."
+            ) from error
+        folder.add([*([] if described else [{"run": run}]), *samples])
+        described = True
+
+
+def _answer_batch(task: Task, respondent: Respondent, batch: list[int], seed: int) -> list[Sample]:
+    """Answers to all turns of these rows; the rows that have a further turn are asked it together."""
+    turns: dict[int, list[dict[str, Any]]] = {index: [] for index in batch}
+    messages: dict[int, list[Message]] = {index: [] for index in batch}
+    for turn in range(max(len(task.conversations[index]) for index in batch)):
+        asked = [index for index in batch if turn < len(task.conversations[index])]
+        for index in asked:
+            messages[index].append({"role": "user", "content": task.conversations[index][turn]})
+        prompts = [respondent.prompter(messages[index]) for index in asked]
+        generators = [row_generator(seed, index, *([turn] if turn else [])) for index in asked]
+        for index, given in zip(asked, respondent.ask(prompts, generators), strict=True):
+            text = text_of(respondent.tokenizer, given.ids)
+            messages[index].append({"role": "assistant", "content": text})
+            turns[index].append({"text": text} | _without_places(given))
+    return [{"index": index, "turns": turns[index]} for index in batch]
+
+
+def wait_for_all(task: Task, folder: SampleFolder, seconds: float = 1.0) -> None:
+    """Return when all rows have an answer: the other processes may be still at theirs."""
+    while len(folder.keys("index")) < len(task.rows):
+        time.sleep(seconds)
+
+
+def write_results(task: Task, folder: SampleFolder) -> dict[str, Figure]:
+    """Score, and write `samples.jsonl` in the order of the rows, the task's own files, and `results.json`.
+
+    Returns:
+        `dict`: the figures by name, [value, standard error].
+    """
+    samples = folder.samples()
+    turns_of = {sample["index"]: sample["turns"] for sample in samples if "index" in sample}
+    turns = [turns_of[index] for index in range(len(task.rows))]
+    texts = [[turn["text"] for turn in its] for its in turns]
+    scores = [task.score(row, its) for row, its in zip(task.rows, texts, strict=True)]
+    figures = _figures(turns, scores)
+    lines = [
+        {"index": index, "row": row, "scores": its_scores, "turns": its_turns}
+        for index, (row, its_scores, its_turns) in enumerate(zip(task.rows, scores, turns, strict=True))
+    ]
+    write_atomically(folder.path / SAMPLES_FILE, json_lines(lines))
+    for name, text in task.files(task.rows, texts).items():
+        write_atomically(folder.path / name, text)
+    result = {
+        "task": task.name,
+        "n": len(task.rows),
+        "figures": figures,
+        "settings": folder.settings,
+        "runs": [sample["run"] for sample in samples if "run" in sample],
+    }
+    write_json(folder.path / RESULTS_FILE, result)
+    return figures
+
+
+def _figures(turns: Sequence[list[dict[str, Any]]], scores: Sequence[dict[str, float]]) -> dict[str, Figure]:
+    """Means over rows of the scores, and what every task has; rows are independent, their turns are not."""
+    count = [len(its) for its in turns]
+
+    def sums(value: Callable[[dict[str, Any]], float]) -> list[float]:
+        return [sum(map(value, its)) for its in turns]
+
+    tokens = sums(lambda turn: len(turn["ids"]))
+    forwards = sums(lambda turn: turn["forwards"])
+    seconds = sums(lambda turn: turn["seconds"])
+    return {name: figure([score[name] for score in scores]) for name in scores[0]} | {
+        "repeated_4grams": figure(sums(lambda turn: repeated_ngrams(turn["ids"])), count),
+        "ended": figure(sums(lambda turn: turn["ended"]), count),
+        "empty": figure(sums(lambda turn: is_empty(turn["text"])), count),
+        "tokens": figure(tokens, count),
+        "forwards": figure(forwards, count),
+        "seconds": figure(seconds, count),
+        "tokens_per_forward": figure(tokens, forwards),
+        "tokens_per_second": figure(tokens, seconds),
+    }
+
+
+def _without_places(given: Answer) -> dict[str, Any]:
+    return {name: value for name, value in asdict(given).items() if name != "decided_at"}

@@ -1,0 +1,307 @@
+"""Masked diffusion LMs in lm-evaluation-harness, as its model `conv_dlm`.
+
+    lm_eval --model conv_dlm --model_args pretrained=GSAI-ML/LLaDA-8B-Instruct,decode_type=conv --tasks gsm8k
+
+How text is denoised is said by `model_args` alone. Of a task's `generation_kwargs`, which are written for
+autoregressive models, the stop strings and the length count; the rest is named in a warning. Where the `lm_eval`
+command doesn't know the model, `python -m conv_dlm.evaluation.harness` takes its place, with the same words.
+"""
+
+import difflib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from lm_eval.api.model import CacheHook
+from lm_eval.api.registry import model_registry
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, simple_parse_args_string, warning_once
+from tqdm import tqdm
+
+import conv_dlm
+from conv_dlm.evaluation.answers import end_tokens, row_generator, text_of, timed, until_end
+from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
+from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
+from conv_dlm.evaluation.respondent import DECODING
+from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS
+from conv_dlm.generation.mixin import CONTEXT_LENGTH_NAMES
+from conv_dlm.loading import identity, load_model
+
+OPTIONS = (*DECODING, "top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
+DEFAULT_LENGTH = 256  # of a response, where nobody says: lm-eval's own
+LENGTH_NAMES = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"})
+UNSAID_DEVICE = ("device", "cuda:0")
+CACHE_KEY = "conv_dlm settings"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A text to be generated; `turn` counts the answers that a task wants to the same request."""
+
+    index: int
+    ids: list[int]
+    new_tokens: int
+    until: list[str]
+    turn: int
+
+
+class ConvDLM(BaseLM):
+    """A masked diffusion LM for lm-evaluation-harness; its arguments are the `model_args`.
+
+    Results depend neither on the batch size, nor on the order of the requests, nor on the number of processes, but for
+    the rounding of floating-point numbers.
+
+    Args:
+        pretrained (`str` or model, *optional*): name or folder, of an adapter too; the embedded model if `None`. In
+            Python also a loaded model, as `conv_dlm.enable_diffusion` returns it.
+        tokenizer (`str` or tokenizer, *optional*): where it isn't with the model.
+        peft (`str`, *optional*): name or folder of a PEFT adapter for the model.
+        quantize (`str`, *optional*): "8bit" or "4bit".
+        dtype (`str`, *optional*): the checkpoint's if `None`; float32 on a CPU.
+        device (`str`, *optional*): "auto" spreads over all. Under `accelerate launch` each process has its own.
+        batch_size (`int`, defaults to `1`): texts, or maskings of texts, in a forward.
+        max_length (`int`, *optional*): tokens of prompt and response; the model's context if `None`. Longer prompts
+            lose their beginning, and it is said how many did.
+        mc_draws (`int`, defaults to `128`): maskings in the estimate of a likelihood, an even number.
+        seed (`int`, defaults to `0`): of all draws. Where lm-eval makes the model, its `--seed` (torch's, 1234).
+        options: fields of the generation config, see `OPTIONS`. `max_new_tokens` goes before the task's length.
+
+    Attributes:
+        estimates (`dict`): the `Estimate` of each likelihood, with its standard error, by the request's arguments.
+    """
+
+    def __init__(
+        self,
+        pretrained: Any = None,
+        *,
+        tokenizer: Any = None,
+        peft: str | None = None,
+        quantize: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        batch_size: int | str = 1,
+        max_length: int | None = None,
+        mc_draws: int = 128,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        _check_arguments(options, batch_size)
+        super().__init__(device)
+        self.batch_size, self.seed, self.options = int(batch_size), seed, options
+        name = pretrained
+        if pretrained is None or isinstance(pretrained, str):
+            how = {"device": self.device, "dtype": dtype, "quantize": quantize}
+            self.model, self.tokenizer = load_model(pretrained, tokenizer=tokenizer, **how)
+        else:
+            self.model, self.tokenizer, name = pretrained.eval(), tokenizer, type(pretrained).__name__
+        if peft is not None:
+            from peft import PeftModel
+
+            self.model = PeftModel.from_pretrained(self.model, peft).eval()
+        if hasattr(self.model, "get_base_model"):  # the adapters stay in it
+            self.model = self.model.get_base_model()
+        self._device = self.model.device
+
+        config, _ = self.model._prepare_generation_config(None, **options)
+        if config.mask_token_id is None:
+            raise ValueError("`mask_token_id` is not known: the model's config names no mask token. Pass it.")
+        self.max_length = _context_length(self.model.config, max_length)
+        guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
+        self._estimator = LikelihoodEstimator(
+            self.model, config.mask_token_id, mc_draws, self.seed, self.batch_size, guidance
+        )
+        self.estimates: dict[tuple[str, ...], Estimate] = {}
+        self.settings = identity(peft or name, self.model) | {
+            "quantize": quantize,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "max_length": self.max_length,
+            "mc_draws": mc_draws,
+            "seed": self.seed,
+            "decoding": {option: getattr(config, option) for option in OPTIONS}
+            | {"max_new_tokens": options.get("max_new_tokens")},  # else the task's
+        }
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> "ConvDLM":
+        """Called by lm-eval, which has set torch's seed by `--seed`, and says `cuda:0` where the user says nothing."""
+        given = {name: value for name, value in (additional_config or {}).items() if (name, value) != UNSAID_DEVICE}
+        return super().create_from_arg_obj({"seed": torch.initial_seed(), **arg_dict}, given)
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Any = None) -> "ConvDLM":
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """Written by lm-eval into the `config` of its results: the settings, the costs, and the standard errors."""
+        counted = dict(self.counted)
+        variance, likelihoods = counted.pop("likelihood_variance", 0.0), counted.get("likelihoods", 0)
+        error = {"likelihood_rms_standard_error": math.sqrt(variance / likelihoods)} if likelihoods else {}
+        ours = {"version": conv_dlm.__version__, **self.settings, "counted": counted | error}
+        return {"model_num_parameters": self.model.num_parameters(), NAME: ours}
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Called for `--use_cache`. lm-eval finds answers by the request alone, so those of other settings are refused.
+
+        Raises:
+            ValueError: the cache is not of this model with these settings; names what differs.
+        """
+        kept = cache_hook.dbdict
+        if kept is not None:
+            if len(kept) == 0:
+                kept[CACHE_KEY] = self.settings
+            theirs = kept.get(CACHE_KEY, {})
+            differ = [name for name, value in self.settings.items() if theirs.get(name) != value]
+            if differ:
+                shown = "; ".join(f"{name}: {theirs.get(name)!r}, now {self.settings[name]!r}" for name in differ)
+                raise ValueError(f"`--use_cache` names a cache of another run ({shown}). Name another, or remove it.")
+        super().set_cache_hook(cache_hook)
+
+    # --- generation ---
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """A text for each request. What stands behind a stop string is denoised in vain, and cut off."""
+        texts = [""] * len(requests)
+        jobs = sorted(self._jobs(requests), key=lambda job: (job.new_tokens, -len(job.ids)))
+        with tqdm(total=len(jobs), desc="Denoising", disable=disable_tqdm or self.rank > 0) as progress:
+            for _, alike in groupby(jobs, key=lambda job: job.new_tokens):
+                for batch in batches(alike, self.batch_size):
+                    for job, text in zip(batch, self._texts(batch), strict=True):
+                        texts[job.index] = text
+                        self.cache_hook.add_partial("generate_until", requests[job.index].args, text)
+                    progress.update(len(batch))
+        return texts
+
+    def _jobs(self, requests: Sequence[Any]) -> Iterator[Job]:
+        turns: Counter[int] = Counter()
+        for index, request in enumerate(requests):
+            context, gen_kwargs = request.args
+            new_tokens, until = self._length_and_stops(gen_kwargs)
+            ids = self.shorten(self.tok_encode(context) or [self.prefix_token_id], new_tokens)
+            yield Job(index, ids, new_tokens, until, turns[id(request)])
+            turns[id(request)] += 1  # lm-eval asks for several answers by repeating the object
+
+    def _length_and_stops(self, gen_kwargs: Mapping[str, Any]) -> tuple[int, list[str]]:
+        """What counts of a task's `generation_kwargs`. The rest is named in a warning, or refused if it is ours."""
+        ours = sorted(gen_kwargs.keys() & DIFFUSION_DEFAULTS.keys())
+        if ours:
+            raise ValueError(f"`{ours[0]}` has no effect in `--gen_kwargs`; put it into `--model_args`.")
+        known = normalize_gen_kwargs(dict(gen_kwargs), DEFAULT_LENGTH)
+        fixed = self.options.get("max_new_tokens")
+        used = {"until"} if fixed is not None else {"until", *LENGTH_NAMES}
+        unused = {name: value for name, value in gen_kwargs.items() if name not in used}
+        if unused:
+            said = {name: self.settings["decoding"][name] for name in ("decode_type", "do_sample", "temperature")}
+            warning_once(logger, f"The task's {unused} are not used; `model_args` say {said | self.options}.")
+        return known["max_gen_toks"] if fixed is None else fixed, [stop for stop in known["until"] if stop]
+
+    def _texts(self, batch: Sequence[Job]) -> list[str]:
+        how = {"padding_side": "left", "return_tensors": "pt"}
+        inputs = self.tokenizer.pad({"input_ids": [job.ids for job in batch]}, **how).to(self.device)
+        generators = [row_generator(seed_of(Question(tuple(job.ids), ()), self.seed), job.turn) for job in batch]
+        options = {**self.options, "max_new_tokens": batch[0].new_tokens, "return_dict_in_generate": True}
+        output, seconds = timed(lambda: self.model.generate(**inputs, generator=generators, **options), self.device)
+        self.count(texts=len(batch), forwards=int(output.forwards.sum()), seconds=seconds)
+        special = {token.content: i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        texts = []
+        for job, sequence in zip(batch, output.sequences.tolist(), strict=True):
+            # stop strings that are special tokens are gone once the text is decoded
+            ends = end_tokens(self.model, self.options) | {special[stop] for stop in job.until if stop in special}
+            ids, _ = until_end(sequence[inputs["input_ids"].shape[1] :], ends)
+            texts.append(postprocess_generated_text(text_of(self.tokenizer, ids), job.until, None))
+            self.count(tokens=len(ids))
+        return texts
+
+    # --- likelihood ---
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """What the base class makes of `loglikelihood`: prompt and response as tokens."""
+        for (prompt, response), _, tokens in requests:
+            if not tokens:
+                raise ValueError(f"The response {response!r} has no tokens of its own after {prompt[-40:]!r}.")
+        results = [(0.0, True)] * len(requests)
+        questions = [[self._question(prompt, response)] for _, prompt, response in requests]
+        for index, estimate in self._estimates(questions, True, disable_tqdm):
+            results[index] = estimate.log_likelihood, bool(estimate.is_greedy)
+            self.estimates[requests[index][0]] = estimate
+            self.cache_hook.add_partial("loglikelihood", requests[index][0], results[index])
+        return results
+
+    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of whole texts, of long ones in windows as wide as the context, as lm-eval cuts them."""
+        results = [0.0] * len(requests)
+        windows = (self._windows(request.args[0]) for request in requests)
+        questions = [[self._question(prompt, response) for prompt, response in text] for text in windows]
+        for index, estimate in self._estimates(questions, False, disable_tqdm):
+            results[index] = estimate.log_likelihood
+            self.estimates[requests[index].args] = estimate
+            self.cache_hook.add_partial("loglikelihood_rolling", requests[index].args, results[index])
+        return results
+
+    def _windows(self, text: str) -> Iterator[tuple[list[int], list[int]]]:
+        ids = self.tok_encode(text, add_special_tokens=False)
+        # the canvas holds the last token too, which autoregressive models only predict
+        return map(make_disjoint_window, get_rolling_token_windows(ids, self.prefix_token_id, self.max_length - 1, 1))
+
+    def _question(self, prompt: list[int], response: list[int]) -> Question:
+        return Question(tuple(self.shorten(prompt, len(response))), tuple(response))
+
+    def _estimates(
+        self, asked: Sequence[Sequence[Question]], greedy: bool, disable_tqdm: bool
+    ) -> Iterator[tuple[int, Estimate]]:
+        """The sum over the questions of each request, as soon as all are answered."""
+        askers: dict[Question, set[int]] = defaultdict(set)
+        for index, questions in enumerate(asked):
+            for question in questions:
+                askers[question].add(index)
+        missing = [set(questions) for questions in asked]
+        known: dict[Question, Estimate] = {}
+        with tqdm(total=len(askers), desc="Estimating", disable=disable_tqdm or self.rank > 0) as progress:
+            for question, estimate in self._estimator.estimates(askers, greedy):
+                known[question] = estimate
+                for index in askers[question]:
+                    missing[index].remove(question)
+                    if not missing[index]:
+                        answer = total([known[part] for part in asked[index]])
+                        self.count(likelihoods=1, likelihood_variance=answer.standard_error**2)
+                        yield index, answer
+                progress.update()
+
+
+def _check_arguments(options: Mapping[str, Any], batch_size: int | str) -> None:
+    """Raise ValueError for what nobody would read."""
+    known = ["pretrained", *(ConvDLM.__init__.__kwdefaults__ or ()), *OPTIONS]
+    for name in options.keys() - set(known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else "."
+        raise ValueError(f"`{name}` is no argument of `--model {NAME}`{hint} Known: {', '.join(known)}.")
+    if not str(batch_size).isdecimal() or int(batch_size) < 1:
+        raise ValueError(f"`batch_size`={batch_size!r} must be a whole number of at least 1, not found by itself.")
+
+
+def _context_length(config: Any, max_length: int | None) -> int:
+    lengths = [getattr(config, name, None) for name in CONTEXT_LENGTH_NAMES]
+    limit = next((length for length in lengths if length is not None), max_length)
+    if limit is None or (max_length is not None and not 1 < max_length <= limit):
+        raise ValueError(f"`max_length`={max_length}, and the model's config says {limit}; pass what it can take.")
+    return limit if max_length is None else max_length
+
+
+def main() -> None:
+    """`lm_eval`, with this model."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()
+
+
+if NAME not in model_registry:  # the hook (lm_eval_hook.py) is not installed
+    # by name: when this file is run, the module of this name is another
+    model_registry.register(NAME, target="conv_dlm.evaluation.harness:ConvDLM")
+
+if __name__ == "__main__":
+    main()

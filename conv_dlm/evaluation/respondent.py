@@ -1,0 +1,72 @@
+"""Whoever answers the questions of a task: a model with the way it is asked."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Generator
+
+from conv_dlm.evaluation.answers import Answer, answer
+from conv_dlm.evaluation.autoregressive import TOP_P, answer_autoregressively
+from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, DIFFUSION_DEFAULTS
+from conv_dlm.prompting import Prompter
+
+# what an answer depends on, of the fields of the generation config
+DECODING = (
+    *(name for name in DIFFUSION_DEFAULTS if name != "output_history"),
+    *("max_new_tokens", "do_sample", "temperature", "top_k", "repetition_penalty", "guidance_scale"),
+)
+
+
+@dataclass(frozen=True)
+class Respondent:
+    """A model with the way it is asked.
+
+    Attributes:
+        model: as `load_model` returns it.
+        tokenizer: likewise.
+        prompter (`Prompter`): from a conversation to the text that the model reads.
+        ask: answers a batch of such texts, each with its generator.
+        decoding (`dict`): what its answers depend on besides, of JSON's types.
+    """
+
+    model: Any
+    tokenizer: Any
+    prompter: Prompter
+    ask: Callable[[Sequence[str], Sequence[Generator]], list[Answer]]
+    decoding: dict[str, Any]
+
+
+def denoiser(model: Any, tokenizer: Any, prompter: Prompter, **options: Any) -> Respondent:
+    """Answers by denoising.
+
+    Args:
+        options: keywords of `generate`.
+
+    Raises:
+        ValueError: the options don't go together.
+    """
+    config, _ = model._prepare_generation_config(None, **options)
+    ask = partial(answer, model, tokenizer, add_special_tokens=not prompter.templated, **options)
+    return Respondent(model, tokenizer, prompter, ask, {name: getattr(config, name) for name in DECODING})
+
+
+def next_token_predictor(
+    model: Any,
+    tokenizer: Any,
+    prompter: Prompter,
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+    top_p: float = TOP_P,
+) -> Respondent:
+    """Answers by nucleus sampling of one token after the other; see `answer_autoregressively`."""
+    ask = partial(
+        answer_autoregressively,
+        model,
+        tokenizer,
+        max_new_tokens=max_new_tokens,
+        top_p=top_p,
+        add_special_tokens=not prompter.templated,
+    )
+    decoding = {"autoregressive": True, "max_new_tokens": max_new_tokens, "top_p": top_p}
+    return Respondent(model, tokenizer, prompter, ask, decoding)

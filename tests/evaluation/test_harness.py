@@ -1,0 +1,323 @@
+"""`conv_dlm` as a model of lm-evaluation-harness: requests one by one, whole tasks, caches, processes, registration."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("lm_eval")
+import lm_eval
+from lm_eval.api.model import CachingLM
+from lm_eval.tasks import TaskManager
+
+from conv_dlm.evaluation.harness import ConvDLM
+from conv_dlm.evaluation.likelihood import LikelihoodEstimator, Question
+from tests.trainers.launching import ROOT, launch
+
+TASKS, ALL = "tests/evaluation/tasks", ("sums_generate", "sums_choice", "sums_rolling")
+SOME = ALL[::2]
+SHORT = {"steps": 4, "max_new_tokens": 12}
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)  # where the task files look for their data
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory):
+    """A folder with a copy of lm-eval without its 13,000 task files, which its command takes 20 s to read."""
+    source, folder = Path(lm_eval.__file__).parent, tmp_path_factory.mktemp("harness")
+    shutil.copytree(source, folder / "lm_eval", ignore=lambda path, names: names if is_task(path, source) else [])
+    return folder
+
+
+def is_task(path, source):
+    """Whether a folder holds one of lm-eval's tasks; the folder of all tasks holds the code that reads them."""
+    return source / "tasks" in Path(path).parents
+
+
+@pytest.fixture
+def make_lm(tiny_llada, tiny_tokenizer):
+    return lambda **how: ConvDLM(tiny_llada, tokenizer=tiny_tokenizer, **({"mc_draws": 4} | how))
+
+
+def texts_of(lm, *contexts, **gen_kwargs):
+    return lm.generate_until([request(context, {"until": []} | gen_kwargs) for context in contexts])
+
+
+def request(*args):
+    return SimpleNamespace(args=args)
+
+
+# --- generation ---
+
+
+def test_texts_are_those_of_their_request(make_lm):
+    """Whatever the batch, the order and the company; another seed, and a second answer, are others."""
+    contexts = ["Two and two?", "A much longer question, about four apples?", "Six?"]
+    texts = texts_of(make_lm(**SHORT), *contexts)
+    assert len(set(texts)) == 3
+    assert texts_of(make_lm(**SHORT, batch_size=3), *contexts[::-1]) == texts[::-1]
+    assert texts_of(make_lm(**SHORT, batch_size=2), contexts[1], contexts[0]) == [texts[1], texts[0]]
+    assert texts_of(make_lm(**SHORT, seed=1), contexts[0]) != texts[:1]
+    same = request(contexts[0], {"until": []})
+    first, second, third = make_lm(**SHORT, batch_size=2).generate_until([same, same, same])
+    assert first == texts[0]
+    assert len({first, second, third}) > 1
+
+
+def test_decoding_is_said_by_model_args(make_lm, tiny_llada, tiny_tokenizer):
+    options = {"decode_type": "llada", "steps": 3, "block_length": 4, "temperature": 0.0, "max_new_tokens": 12}
+    (text,) = texts_of(make_lm(**options), "Two?", do_sample=True, temperature=0.9)
+    ids = torch.tensor([tiny_tokenizer.encode("Two?")])
+    response = tiny_llada.generate(ids, **options)[0, ids.shape[1] :]
+    assert text == tiny_tokenizer.decode(response, skip_special_tokens=True)
+
+
+def test_a_task_says_where_texts_stop(make_lm, caplog, monkeypatch):
+    (whole,) = texts_of(make_lm(steps=4), "Two?", until=["never comes"], max_gen_toks=12)
+    assert len(whole) > 4
+    stop = whole[3:5]
+    (cut,) = texts_of(make_lm(steps=4), "Two?", until=["x" * 9, stop], max_gen_toks=12)
+    assert cut == whole[: whole.index(stop)]
+
+    monkeypatch.setattr(logging.getLogger("lm_eval"), "propagate", True)
+    lm = make_lm(steps=4, max_new_tokens=5)
+    texts_of(lm, "Two?", max_gen_toks=99, num_beams=3)
+    assert lm.counted["tokens"] <= 5
+    assert "{'max_gen_toks': 99, 'num_beams': 3} are not used" in caplog.text
+
+
+def test_a_special_token_stops_too(make_lm, tiny_tokenizer):
+    """Decoded, it would be gone, and what stands behind it would go on."""
+    lm = make_lm(max_new_tokens=3)
+    (prompt,), (a,), (b,) = (tiny_tokenizer.encode(letter) for letter in "xab")
+    output = SimpleNamespace(
+        sequences=torch.tensor([[prompt, a, tiny_tokenizer.bos_token_id, b]]), forwards=torch.tensor([1])
+    )
+    lm.model = SimpleNamespace(generate=lambda **_: output, generation_config=lm.model.generation_config)
+    assert texts_of(lm, "x") == ["ab"]
+    assert texts_of(lm, "x", until=[tiny_tokenizer.bos_token]) == ["a"]
+
+
+def test_long_prompts_lose_their_beginning(make_lm):
+    lm = make_lm(steps=2, max_new_tokens=6, max_length=20)
+    long, same, _ = texts_of(lm, "z" * 50 + "the last 14 is", "the last 14 is", "")
+    assert long == same
+    assert lm.counted["shortened_prompts"] == 1
+    with pytest.raises(ValueError, match="A response of 20 tokens leaves no room"):
+        texts_of(make_lm(max_length=20, max_new_tokens=20), "Two?")
+
+
+def test_chat_template(make_lm, tiny_tokenizer):
+    """It writes the first token, which is not added again; a message that is begun already is gone on with."""
+    lm = make_lm()
+    begun = lm.apply_chat_template([{"role": "user", "content": "Two?"}])
+    assert begun.endswith("assistant\n")
+    assert lm.tok_encode(begun).count(tiny_tokenizer.bos_token_id) == 2
+    assert lm.chat_template(True) == tiny_tokenizer.chat_template
+
+
+# --- likelihood ---
+
+
+def test_likelihoods_are_those_of_the_tokens(make_lm, tiny_llada, tiny_tokenizer):
+    lm, encode = make_lm(batch_size=3), lambda text: tuple(tiny_tokenizer.encode(text))
+    pairs = [("One plus one is", " two"), ("Who?", " I"), ("", "abc"), ("One plus one is", " two")]
+    found = lm.loglikelihood([request(*pair) for pair in pairs])
+    two = Question(encode("One plus one is"), encode(" two"))
+    questions = [
+        two,
+        Question(encode("Who?"), encode(" I")),
+        Question((tiny_tokenizer.bos_token_id,), encode("abc")),
+        two,
+    ]
+    wanted = dict(LikelihoodEstimator(tiny_llada, 3, draws=4).estimates(questions, greedy=True))
+    for (log_likelihood, is_greedy), question in zip(found, questions, strict=True):
+        assert log_likelihood == pytest.approx(wanted[question].log_likelihood, abs=1e-4)
+        assert is_greedy == wanted[question].is_greedy
+    assert lm.estimates[pairs[0]].standard_error == pytest.approx(wanted[two].standard_error, abs=1e-4) != 0
+    counted = lm.get_model_info()["conv_dlm"]["counted"]
+    errors = [lm.estimates[pair].standard_error for pair in pairs]
+    assert counted["likelihoods"] == 4
+    assert counted["likelihood_rms_standard_error"] == pytest.approx(math.sqrt(sum(e * e for e in errors) / 4))
+
+
+def test_responses_that_cannot_be_scored(make_lm):
+    with pytest.raises(ValueError, match="has no tokens of its own after 'Who"):
+        make_lm().loglikelihood([request("Who?", "")])
+    with pytest.raises(ValueError, match="A response of 30 tokens leaves no room"):
+        make_lm(max_length=30).loglikelihood([request("Who?", "x" * 30)])
+    lm = make_lm(max_length=10)
+    assert lm.loglikelihood([request("z" * 50 + "abcdef", "wxyz")]) == lm.loglikelihood([request("abcdef", "wxyz")])
+
+
+def test_rolling_windows_hold_every_token_once(make_lm, tiny_tokenizer):
+    text = "A text of 40 tokens, longer than 16 ones"
+    lm = make_lm(max_length=16, batch_size=4)
+    windows = [Question(tuple(prompt), tuple(response)) for prompt, response in lm._windows(text)]
+    assert sum((window.response for window in windows), ()) == tuple(tiny_tokenizer.encode(text))
+    assert windows[0].prompt == (tiny_tokenizer.bos_token_id,)
+    assert max(window.length for window in windows) == 16
+    found = lm.loglikelihood_rolling([request(text), request("short"), request("")])
+    parts = dict(lm._estimator.estimates(windows)).values()
+    assert found[0] == pytest.approx(sum(part.log_likelihood for part in parts), abs=1e-3)
+    assert found[2] == 0
+    error = math.sqrt(sum(part.standard_error**2 for part in parts))
+    assert lm.estimates[(text,)].standard_error == pytest.approx(error, abs=1e-3)
+
+
+# --- models ---
+
+
+def test_adapters_quantised_or_not(make_llada, tiny_checkpoint, tmp_path):
+    """By `peft`, or by the adapter's own name, which brings the base model."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], r=2, init_lora_weights=False)
+    config.base_model_name_or_path = str(tiny_checkpoint)
+    tuned = peft.get_peft_model(make_llada(), config)
+    tuned.peft_config["default"].base_model_name_or_path = str(tiny_checkpoint)
+    tuned.save_pretrained(tmp_path / "adapter")
+
+    def score(pretrained, **how):
+        lm = ConvDLM(str(pretrained), tokenizer=str(tiny_checkpoint), device="cpu", **how)
+        return lm, lm.loglikelihood([request("One plus one is", " 2")])[0][0]
+
+    _, plain = score(tiny_checkpoint)
+    lm, adapted = score(tiny_checkpoint, peft=str(tmp_path / "adapter"))
+    assert adapted == score(tmp_path / "adapter")[1] != plain
+    assert (lm.settings["model"], lm.settings["adapter"]) == (tiny_checkpoint.name, "adapter")
+    pytest.importorskip("bitsandbytes")
+    lm, quantised = score(tiny_checkpoint, quantize="4bit", peft=str(tmp_path / "adapter"))
+    assert lm.model.is_loaded_in_4bit
+    assert adapted != quantised == pytest.approx(adapted, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kernel_sise": 8}, "`kernel_sise` is no argument of `--model conv_dlm`; did you mean `kernel_size`"),
+        ({"trust_remote_code": True}, "Known: pretrained, tokenizer, peft"),
+        ({"batch_size": "auto"}, "`batch_size`='auto' must be a whole number"),
+        ({"decode_type": "topk", "kernel_size": 8}, "`kernel_size`=8 has no effect"),
+        ({"mc_draws": 3}, "`draws`=3 must be even"),
+        ({"max_length": 257}, "`max_length`=257, and the model's config says 256"),
+    ],
+)
+def test_impossible_arguments(make_lm, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_lm(**arguments)
+
+
+def test_our_settings_are_no_task_settings(make_lm):
+    with pytest.raises(ValueError, match="`steps` has no effect in `--gen_kwargs`; put it into `--model_args`"):
+        texts_of(make_lm(), "Two?", steps=3)
+
+
+# --- whole runs ---
+
+
+def test_an_interrupted_run_goes_on_from_its_cache(make_lm, monkeypatch, tmp_path):
+    whole = run(make_lm(**SHORT), *SOME)["samples"]
+    cache, done = str(tmp_path / "cache"), []
+
+    def killed(self, batch):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(batch)
+        return texts(self, batch)
+
+    texts = ConvDLM._texts
+    with monkeypatch.context() as patch:
+        patch.setattr(ConvDLM, "_texts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(make_lm(**SHORT), *SOME, use_cache=cache)
+
+    lm = make_lm(**SHORT)
+    assert responses(run(lm, *SOME, use_cache=cache)["samples"]) == responses(whole)
+    assert lm.counted["texts"] == 1
+    again = make_lm(**SHORT, batch_size=2)
+    assert responses(run(again, *SOME, use_cache=cache)["samples"]) == responses(whole)
+    assert not again.counted
+    with pytest.raises(ValueError, match=r"cache of another run \(seed: 0, now 1\)"):
+        CachingLM(make_lm(**SHORT, seed=1), f"{cache}_rank0.db")
+
+
+def test_processes_share_the_work_and_agree(make_lm, tiny_checkpoint, harness, tmp_path):
+    """Two processes with two and one of three documents, by the module that needs no hook."""
+    words = ["--model_args", f"pretrained={tiny_checkpoint},mc_draws=4,steps=4,max_new_tokens=12", "--batch_size", "2"]
+    words += ["--include_path", TASKS, "--tasks", ",".join(ALL), "--log_samples", "--output_path", str(tmp_path)]
+    path = f"{harness}{os.pathsep}{ROOT}"
+    launch("cpu", 2, "-m", "conv_dlm.evaluation.harness", "--model", "conv_dlm", *words, PYTHONPATH=path)
+    (results,) = tmp_path.rglob("results_*.json")
+    config = json.loads(results.read_text())["config"]
+    assert (config["model"], config["conv_dlm"]["seed"]) == ("conv_dlm", 1234)
+    assert config["conv_dlm"]["counted"]["texts"] == 4  # the second repeats its last one, so that both have as many
+    alone = run(make_lm(**SHORT, seed=1234), *ALL)["samples"]
+    for task, samples in alone.items():
+        (file,) = tmp_path.rglob(f"samples_{task}_*.jsonl")
+        theirs = sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda one: one["doc_id"])
+        assert responses({task: theirs}) == responses({task: samples})
+
+
+def test_the_command_knows_the_model(tiny_checkpoint, harness, tmp_path):
+    """`lm_eval` as it is, in an environment with the files that an installation puts into site-packages."""
+    venv.create(tmp_path / "env")
+    (packages,), (python,) = ((tmp_path / "env").glob(name) for name in ("**/site-packages", "*/python"))
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for source, name in wheel["force-include"].items():
+        shutil.copy(ROOT / source, packages / name)
+    (packages / "dependencies.pth").write_text(f"{harness}\n{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def output(*words):
+        result = subprocess.run(
+            [python, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
+        return result.stdout
+
+    idle = (
+        "import sys; print([name for name in sys.modules if name.split('.')[0] in ('conv_dlm', 'lm_eval', 'typing')])"
+    )
+    assert output("-c", idle) == "[]\n"
+    words = ["--model_args", f"pretrained={tiny_checkpoint},steps=2", "--include_path", TASKS, "--limit", "1"]
+    words += ["--tasks", "sums_generate", "--seed", "7", "--output_path", str(tmp_path)]
+    assert "|sums_generate|" in output("-m", "lm_eval", "--model", "conv_dlm", *words)
+    (results,) = tmp_path.rglob("results_*.json")
+    assert json.loads(results.read_text())["config"]["conv_dlm"]["seed"] == 7
+
+
+def run(lm, *tasks, **options):
+    manager = TaskManager(include_path=TASKS, include_defaults=False)
+    return lm_eval.simple_evaluate(lm, tasks=list(tasks), task_manager=manager, bootstrap_iters=0, **options)
+
+
+def responses(samples):
+    """Texts and rounded likelihoods of all documents, of samples as lm-eval keeps them or, as strings, writes them."""
+
+    def plain(value):
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        try:
+            return round(float(value), 3)
+        except ValueError:
+            return value
+
+    def first(answers):  # a process may have repeated its last request
+        return plain(answers[0]) if isinstance(answers[0], str | float) else [plain(answers[0][0]), str(answers[0][1])]
+
+    return {
+        task: [[first(answers) for answers in sample["resps"]] for sample in some] for task, some in samples.items()
+    }
