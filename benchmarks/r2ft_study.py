@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import conv_dlm
 from benchmarks.gsm8k import Question, as_questions, load_rows
 from benchmarks.r2ft_measures import MEASURES, R2FTMeasures, Record
 from benchmarks.r2ft_report import R2FTReport
-import conv_dlm
 from conv_dlm.evaluation.answers import answer, row_generator
 from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.evaluation.sample_folder import SampleFolder

@@ -78,11 +78,11 @@ def test_a_larger_grid_in_the_folder_is_not_taken_for_this_one(make: Any, folder
 def test_what_can_not_be_answered_is_told_before_anything_is(make: Any, tiny_llada: Any) -> None:
     with pytest.raises(ValueError, match=r"^row 1: The prompt \(\d+ tokens\) and `max_new_tokens`=6 need a context"):
         make(CONV, prompts=["short", "long " * 60])
-    with pytest.raises(ValueError, match="^row 2: A prompt is empty"):
+    with pytest.raises(ValueError, match=r"^row 2: A prompt is empty"):
         make(CONV, prompts=["a", "b", ""], raw=True)
     with pytest.raises(ValueError, match=r"^conv, 2 steps, size 4: .*contradicts"):
         make(CONV, temperature=0.0, do_sample=True)
-    with pytest.raises(ValueError, match="`max_new_tokens`=0: .* give at least 1"):
+    with pytest.raises(ValueError, match=r"`max_new_tokens`=0: .* give at least 1"):
         shared_decoding(tiny_llada, {"max_new_tokens": 0})
 
 

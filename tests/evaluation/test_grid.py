@@ -121,7 +121,7 @@ def test_every_sample_is_made_once_by_one_process(
     settings = [TOPK, CONV, LLADA]
     rounds = schedule(settings, seeds, [index * 7 % 5 for index in range(count)], batch_size, constant=[LLADA])
     shares = [share(rounds, Processes(rank, processes)) for rank in range(processes)]
-    made = Counter((work.setting, work.seed, index) for work in sum(shares, []) for index in work.prompts)
+    made = Counter((work.setting, work.seed, index) for mine in shares for work in mine for index in work.prompts)
     wanted = {(setting, seed, index) for setting in (TOPK, CONV) for seed in seeds for index in range(count)}
     wanted |= {(LLADA, NO_SEED, index) for index in range(count)}
     assert set(made) == wanted and set(made.values()) == {1}
