@@ -33,6 +33,7 @@ STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
     "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
+    "--scorer smollm2": "tiny_causal_lm",  # the option stays
 }
 SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
 
@@ -89,7 +90,8 @@ def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
     def replace(text: str) -> str:
         for name, fixture in STAND_INS.items():
             if name in text:
-                text = text.replace(name, str(request.getfixturevalue(fixture)))
+                option = name.rpartition(" ")[0]
+                text = text.replace(name, f"{option} {request.getfixturevalue(fixture)}".strip())
         return text
 
     return replace
@@ -203,6 +205,7 @@ ROWS = [{"prompt": "What is 2 + 3?", "reference": "5\n#### 5"}, {"prompt": "What
 FILES = {
     "questions.txt": "What is 2 + 3?\nWhat is 7 * 8?\n",
     "prompts.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
+    "benchmarks/prompts/gsm8k_short.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
     "test.jsonl": "".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) + "\n" for r in ROWS),
 }
 HUB_ROWS = {  # in place of data sets on the Hub, by task
@@ -238,6 +241,7 @@ def test_shell(
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED))
         for name, text in FILES.items():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_text(text)
         for task, rows in HUB_ROWS.items():
             monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)

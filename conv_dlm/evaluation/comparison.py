@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from conv_dlm.evaluation import differences
 from conv_dlm.evaluation.files import write_atomically, write_json
 from conv_dlm.evaluation.grid import distinct_samples
 from conv_dlm.evaluation.grid_run import Grid
@@ -28,6 +29,7 @@ QUALITIES = (
     "log_prior",
 )
 COSTS = ("forwards", "seconds")
+BASELINE = "topk"  # what the others are compared with prompt by prompt: the same rule without a window
 
 
 Progress = Callable[[Sequence[Any], Callable[[Any], int], str], Iterable[Any]]  # of pieces, their sizes, what they are
@@ -83,9 +85,11 @@ def make_table(
     measures = Measures(tokenizer, references, rules, log_priors_V, scores, reference_scores)
     rows, of_references = table_of(samples, measures), reference_figures(measures)
     runs = [record["run"] for record in records if "run" in record]
-    result = {"rows": rows, "references": of_references, "settings": folder.settings, "runs": runs, "measured": run}
-    write_json(folder.path / TABLE, result)
-    write_atomically(folder.path / TABLE_FOR_PEOPLE, to_markdown(rows, of_references))
+    changes = differences.differences(samples, measures, BASELINE)
+    result = {"rows": rows, "references": of_references, f"less_{BASELINE}": changes}
+    write_json(folder.path / TABLE, result | {"settings": folder.settings, "runs": runs, "measured": run})
+    text = to_markdown(rows, of_references) + differences.to_markdown(changes, BASELINE)
+    write_atomically(folder.path / TABLE_FOR_PEOPLE, text)
     return Table(samples, measures, rows)
 
 

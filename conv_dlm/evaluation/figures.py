@@ -23,4 +23,6 @@ def figure(
 
 def shown(value: Figure, factor: float = 1, form: str = ".2f") -> str:
     """The figure for a table: `12.3 ± 0.4`; a dash where there is none."""
-    return " ± ".join(format(factor * number, form) for number in value or () if number is not None) or "–"
+    numbers = [factor * number for number in value or () if number is not None]
+    forms = (form, form.lstrip("+"))  # an error has no sign
+    return " ± ".join(map(format, numbers, forms)) or "–"

@@ -76,55 +76,60 @@ def table_of(samples: Sequence[Sample], measures: Measures) -> list[TableRow]:
     Args:
         samples: as `distinct_samples` returns them.
     """
-    cells: dict[tuple[Any, ...], list[Sample]] = {}
-    for sample in samples:
-        cells.setdefault((sample["steps"], sample["decode_type"], sample["size"]), []).append(sample)
-    order = list(DECODE_TYPES)
     rows = []
-    for (steps, decode_type, size), cell in sorted(
-        cells.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2] or math.inf)
-    ):
+    for (steps, decode_type, size), cell in cells_of(samples).items():
         row = {"decode_type": decode_type, "steps": steps, "size": size, "n": len(cell)}
         rows.append(row | {"prompts": len({sample["index"] for sample in cell})} | figures_of(cell, measures))
     return rows
 
 
+def cells_of(samples: Sequence[Sample]) -> dict[tuple[int, str, int | None], list[Sample]]:
+    """The samples of each (steps, decode type, size), by steps, then in the order of the decode types."""
+    cells: dict[tuple[int, str, int | None], list[Sample]] = {}
+    for sample in samples:
+        cells.setdefault((sample["steps"], sample["decode_type"], sample["size"]), []).append(sample)
+    order = list(DECODE_TYPES)
+    return dict(sorted(cells.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2] or math.inf)))
+
+
 def figures_of(cell: Sequence[Sample], measures: Measures) -> dict[str, Figure]:
     """The figures of a setting's samples; those of one prompt under several seeds are not independent."""
     prompts = [sample["index"] for sample in cell]
-    texts = [text_of(measures.tokenizer, sample["ids"]) for sample in cell]
     tokens = [len(sample["ids"]) for sample in cell]
     forwards, seconds = ([sample[name] for sample in cell] for name in ("forwards", "seconds"))
-
-    def mean(values: Sequence[float]) -> Figure:
-        return figure(values, clusters=prompts)
-
-    figures: dict[str, Figure] = {}
-    if measures.references is not None:
-        references = [measures.references[prompt] for prompt in prompts]
-        for rule in measures.answer_rules:
-            figures[f"accuracy_{rule}"] = mean(list(map(ANSWER_RULES[rule], texts, references)))
-    if measures.answer_rules:
-        figures["well_formed"] = mean([is_well_formed(text) for text in texts])
+    figures = {name: figure(values, clusters=prompts) for name, values in qualities_of(cell, measures).items()}
     if measures.scores is not None:
-        scores = [measures.scores[tuple(sample[name] for name in KEY)] for sample in cell]
-        nats, scored = zip(*scores, strict=True)
+        nats, scored = zip(*_scores_of(cell, measures.scores), strict=True)
         figures["perplexity"] = _exponential(figure(nats, scored, prompts))
-        band = _perplexities([score for score in measures.reference_scores or () if score[1]])
-        if len(band) > 1:
-            figures["inliers"] = mean(inliers(_perplexities(scores), band))
     if measures.log_priors_V is not None:
         log_priors = [float(measures.log_priors_V[sample["ids"]].sum()) for sample in cell]
         figures["log_prior"] = figure(log_priors, tokens, prompts)
     return figures | {
-        "repeated_4grams": mean([repeated_ngrams(sample["ids"]) for sample in cell]),
-        "ended": mean([sample["ended"] for sample in cell]),
-        "empty": mean([is_empty(text) for text in texts]),
-        "tokens": mean(tokens),
-        "forwards": mean(forwards),
-        "seconds": mean(seconds),
+        "forwards": figure(forwards, clusters=prompts),
+        "seconds": figure(seconds, clusters=prompts),
         "tokens_per_forward": figure(tokens, forwards, prompts),
         "tokens_per_second": figure(tokens, seconds, prompts),
+    }
+
+
+def qualities_of(cell: Sequence[Sample], measures: Measures) -> dict[str, list[float]]:
+    """What each sample by itself has a number for, so that settings can be compared prompt by prompt."""
+    texts = [text_of(measures.tokenizer, sample["ids"]) for sample in cell]
+    qualities: dict[str, list[float]] = {}
+    if measures.references is not None:
+        references = [measures.references[sample["index"]] for sample in cell]
+        for rule in measures.answer_rules:
+            qualities[f"accuracy_{rule}"] = list(map(ANSWER_RULES[rule], texts, references))
+    if measures.answer_rules:
+        qualities["well_formed"] = [is_well_formed(text) for text in texts]
+    band = _perplexities([score for score in measures.reference_scores or () if score[1]])
+    if measures.scores is not None and len(band) > 1:
+        qualities["inliers"] = list(inliers(_perplexities(_scores_of(cell, measures.scores)), band))
+    return qualities | {
+        "repeated_4grams": [repeated_ngrams(sample["ids"]) for sample in cell],
+        "ended": [sample["ended"] for sample in cell],
+        "empty": [is_empty(text) for text in texts],
+        "tokens": [len(sample["ids"]) for sample in cell],
     }
 
 
@@ -196,6 +201,10 @@ def _cells(
         setting + [shown(its.get(name), *COLUMNS[name][1:]) for name in names]
         for setting, its in zip(settings, figures, strict=True)
     ]
+
+
+def _scores_of(cell: Sequence[Sample], scores: Scores) -> list[tuple[float, int]]:
+    return [scores[tuple(sample[name] for name in KEY)] for sample in cell]
 
 
 def _perplexities(scores: Sequence[tuple[float, int]]) -> list[float]:

@@ -132,17 +132,24 @@ def test_letters_share_a_forward(make_llada):
         assert found[question].is_greedy == (int(logits.argmax()) == token)
 
 
-def test_greedy_is_what_generate_gives(tiny_llada):
+def test_greedy_is_what_generate_gives(tiny_llada, make_llada):
     """One token a forward, the most certain first; one wrong token is enough."""
     prompt = torch.tensor([[1, 50, 60]])
     config = dict(decode_type="llada", steps=6, max_new_tokens=6, temperature=0.0, eos_token_id=None)
-    response = tuple(tiny_llada.generate(prompt, **config)[0, 3:].tolist())
+    output = tiny_llada.generate(prompt, **config, return_dict_in_generate=True)
+    response, surest = tuple(output.sequences[0, 3:].tolist()), int(output.decided_at[0, 3:].argmin())
     right = Question((1, 50, 60), response)
     wrong = [Question((1, 50, 60), (*response[:i], response[i] + 1, *response[i + 1 :])) for i in (0, 3, 5)]
     for batch_size in (1, 4):
         found = answers(tiny_llada, [wrong[0], right, *wrong[1:]], greedy=True, draws=2, batch_size=batch_size)
         assert [found[question].is_greedy for question in (right, *wrong)] == [True, False, False, False]
     assert answers(tiny_llada, [right], draws=2)[right].is_greedy is None
+
+    model, forwards = make_llada(), []
+    model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    at_once = Question((1, 50, 60), (*response[:surest], response[surest] + 1, *response[surest + 1 :]))
+    assert dict(LikelihoodEstimator(model, MASK).are_greedy([at_once])) == {at_once: False}
+    assert len(forwards) == 1
 
 
 def test_the_mask_has_no_probability(tiny_llada):
