@@ -14,7 +14,7 @@ from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.generation import DiffusionGenerationMixin
 
 QUANTIZATIONS = ("8bit", "4bit")
-DIGEST_VALUES = 64  # of each tensor
+DIGEST_VALUES = 4096  # of each tensor, or up to twice as many, at even distances
 
 
 def load_model(
@@ -69,8 +69,8 @@ def identity(name: str | None, model: Any) -> dict[str, Any]:
     """Which model this is, for a record of what was done with it; of a folder, only its own name.
 
     Returns:
-        `dict`: `model`, and the `adapter` on it or `None`; `revision` on the Hub; `weights`, a digest of the first
-        values of each tensor, which another training run changes.
+        `dict`: `model`, and the `adapter` on it or `None`; `revision` on the Hub; `weights`, a digest of some of
+        each tensor's values, which another training run changes.
     """
     names: dict[str, Any] = {"model": EMBEDDED_NAME if name is None else own_name(name), "adapter": None}
     if getattr(model, "peft_config", None):
@@ -91,8 +91,8 @@ def _digest(model: Any) -> str:
         values.update(f"{name} {tuple(tensor.shape)}".encode())
         if tensor.is_meta:  # `device="auto"` has put it on the disk
             continue
-        first = tensor.detach().flatten()[:DIGEST_VALUES].cpu()
-        values.update((first.double() if first.is_floating_point() else first).numpy().tobytes())
+        some = tensor.detach().flatten()[:: max(1, tensor.numel() // DIGEST_VALUES)].cpu()
+        values.update((some.double() if some.is_floating_point() else some).numpy().tobytes())
     return values.hexdigest()[:16]
 
 

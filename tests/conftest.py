@@ -10,6 +10,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# On some CPUs MKL's products depend, in the last digit, on where a matrix lies in memory; not so in this mode.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 from collections.abc import Callable
 from pathlib import Path

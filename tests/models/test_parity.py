@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from transformers import AutoModel
 
 
-@pytest.mark.parametrize(("attention", "tolerance"), [("sdpa", 0.0), ("eager", 1e-5)])
+@pytest.mark.parametrize(("attention", "tolerance"), [("sdpa", 5e-6), ("eager", 1e-5)])
 def test_llada_gives_the_golden_logits(golden_of, attention, tolerance):
+    """With SDPA exactly, on the kind of CPU that the fixture is from; another rounds its products otherwise."""
     golden = golden_of("llada")
     model, cases = golden.load(attn_implementation=attention), golden.cases
     logits = model(cases["input_ids"]).logits
