@@ -357,3 +357,12 @@ def test_first_screen() -> None:
     screen = "\n".join(readme().splitlines()[:60])
     for wanted in ("make demo", "python3 dev.py demo", "make test", "```text", "2509.15188"):
         assert wanted in screen
+
+
+def test_the_results_are_the_stored_ones() -> None:
+    """docs/results.md shows the table that `conv-dlm compare` has left, with the settings that it names."""
+    folder, page = ROOT / "benchmarks/results/decoding", (ROOT / "docs/results.md").read_text()
+    tables = (folder / "table.md").read_text().strip().split("\n\n")
+    assert len(tables) == 2 and all(table in page for table in tables)
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert {row["prompts"] for row in rows} == {100}

@@ -63,7 +63,7 @@ def _own_the_terminal() -> None:
 
 def test_ctrl_c_while_an_answer_is_drawn(tiny_checkpoint: Path) -> None:
     person = Person(
-        "generate", "hello", "--model", tiny_checkpoint, "--max-new-tokens", 200, "--steps", 100_000,
+        "generate", "hello", "--model", tiny_checkpoint, "--max-new-tokens", 200, "--steps", 20_000,
         "--decode-type", "categorical",
     )  # fmt: skip
     person.wait_for("\x1b[2m·")  # a dimmed draft
