@@ -177,7 +177,7 @@ def _report(
     from conv_dlm.evaluation.comparison import PLOTS, TABLE_FOR_PEOPLE, draw, make_table, masses_by_distance
     from conv_dlm.evaluation.environment import describe_run
     from conv_dlm.evaluation.grid import KEY
-    from conv_dlm.evaluation.table import reference_figures, to_text
+    from conv_dlm.evaluation.table import to_text
 
     done, total = grid.done_in(folder)
     if done < total:
@@ -187,7 +187,7 @@ def _report(
     run = describe_run("conv-dlm", grid.one.model.device)
     table = make_table(grid, folder, references, args.answer_rules, scorer, args.batch_size, run, with_progress)
     width = shutil.get_terminal_size((100, 24)).columns
-    print(to_text(table.rows, reference_figures(table.measures), width), end="", flush=True)
+    print(to_text(table.rows, table.references, width), end="", flush=True)
     note(f"all figures: {folder.path / TABLE_FOR_PEOPLE}")
     masses = None
     if references is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from conv_dlm.evaluation import differences
+from conv_dlm.evaluation.figures import Figure
 from conv_dlm.evaluation.files import write_atomically, write_json
 from conv_dlm.evaluation.grid import distinct_samples
 from conv_dlm.evaluation.grid_run import Grid
@@ -41,11 +42,11 @@ def _silent(pieces: Sequence[Any], size: Callable[[Any], int], unit: str) -> Ite
 
 @dataclass(frozen=True)
 class Table:
-    """Samples, each once, what they are measured by, and the rows that come of it."""
+    """Samples, each once, and what they were measured to be: a row for each setting, and the references' figures."""
 
     samples: list[Sample]
-    measures: Measures
     rows: list[TableRow]
+    references: dict[str, Figure]
 
 
 def make_table(
@@ -90,7 +91,7 @@ def make_table(
     write_json(folder.path / TABLE, result | {"settings": folder.settings, "runs": runs, "measured": run})
     text = to_markdown(rows, of_references) + differences.to_markdown(changes, BASELINE)
     write_atomically(folder.path / TABLE_FOR_PEOPLE, text)
-    return Table(samples, measures, rows)
+    return Table(samples, rows, of_references)
 
 
 def masses_by_distance(
@@ -137,7 +138,7 @@ def draw(folder: Path, table: Table, canvas: int, masses: dict[str, Any] | None)
     """
     from conv_dlm.evaluation import plots
 
-    references = reference_figures(table.measures)
+    references = table.references
     figures: dict[str, Any] = {}
     for metric in QUALITIES:
         if any(row.get(metric) for row in table.rows):

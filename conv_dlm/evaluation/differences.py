@@ -4,10 +4,9 @@ What makes a prompt easy or hard for both drops out of the errors, so that small
 at two rows of the table.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from conv_dlm.evaluation.figures import Figure, shown
+from conv_dlm.evaluation.figures import as_figure, shown
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.evaluation.statistics import difference_with_error
 from conv_dlm.evaluation.table import COLUMNS, Measures, TableRow, cells_of, qualities_of
@@ -24,27 +23,28 @@ def differences(samples: Sequence[Sample], measures: Measures, baseline: str) ->
             with, the list is empty.
     """
     cells = cells_of(samples)
+    prompts = {key: [sample["index"] for sample in cell] for key, cell in cells.items()}
+    qualities = {key: qualities_of(cell, measures) for key, cell in cells.items()}
     rows = []
-    for (steps, decode_type, size), cell in cells.items():
-        others = [other for (count, name, _), other in cells.items() if (count, name) == (steps, baseline)]
+    for key in cells:
+        steps, decode_type, size = key
+        others = [other for other in cells if other[:2] == (steps, baseline)]
         if decode_type == baseline or len(others) != 1:
             continue
-        common = {sample["index"] for sample in cell} & {sample["index"] for sample in others[0]}
+        pair = (key, others[0])
+        common = set(prompts[pair[0]]) & set(prompts[pair[1]])
         if common:
-            mine, theirs = ([sample for sample in its if sample["index"] in common] for its in (cell, others[0]))
-            row = {"decode_type": decode_type, "steps": steps, "size": size, "prompts": len(common)}
-            rows.append(row | _difference(mine, theirs, measures))
+            clusters = [[index for index in prompts[one] if index in common] for one in pair]
+            row: TableRow = {"decode_type": decode_type, "steps": steps, "size": size, "prompts": len(common)}
+            for name in qualities[key]:
+                values = [_of_prompts(qualities[one][name], prompts[one], common) for one in pair]
+                row[name] = as_figure(difference_with_error(*values, *clusters))
+            rows.append(row)
     return rows
 
 
-def _difference(mine: Sequence[Sample], theirs: Sequence[Sample], measures: Measures) -> dict[str, Figure]:
-    qualities = [qualities_of(cell, measures) for cell in (mine, theirs)]
-    prompts = [[sample["index"] for sample in cell] for cell in (mine, theirs)]
-    figures: dict[str, Figure] = {}
-    for name in qualities[0]:
-        pair = difference_with_error(qualities[0][name], qualities[1][name], *prompts)
-        figures[name] = [None if math.isnan(number) else number for number in pair]
-    return figures
+def _of_prompts(values: Sequence[float], prompts: Sequence[int], wanted: Collection[int]) -> list[float]:
+    return [value for value, prompt in zip(values, prompts, strict=True) if prompt in wanted]
 
 
 def to_markdown(rows: Sequence[TableRow], baseline: str) -> str:

@@ -1,6 +1,5 @@
 """Answering a task's questions and scoring the answers: resumable, and shared by the processes of a launcher."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ import torch
 
 from conv_dlm.evaluation.answers import Answer, row_generator, text_of
 from conv_dlm.evaluation.figures import Figure, figure
-from conv_dlm.evaluation.files import Row, json_lines, write_atomically, write_json
+from conv_dlm.evaluation.files import Row, fingerprint, json_lines, write_atomically, write_json
 from conv_dlm.evaluation.metrics import is_empty, repeated_ngrams
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.respondent import Respondent
@@ -42,8 +41,7 @@ class Task:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Tells these rows from others."""
-        digest = hashlib.sha256(repr([self.rows, self.conversations]).encode()).hexdigest()[:16]
-        return {"count": len(self.rows), "sha256": digest}
+        return fingerprint(self.rows, self.conversations)
 
 
 def pending(task: Task, folder: SampleFolder, processes: Processes, batch_size: int) -> list[list[int]]:

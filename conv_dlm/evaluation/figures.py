@@ -18,7 +18,12 @@ def figure(
     wholes = [1] * len(parts) if wholes is None else wholes
     if not sum(wholes):
         return None
-    return [None if math.isnan(number) else number for number in ratio_with_error(parts, wholes, clusters)]
+    return as_figure(ratio_with_error(parts, wholes, clusters))
+
+
+def as_figure(value_and_error: tuple[float, float]) -> Figure:
+    """NaN, as of an error that one sample can't give, becomes null."""
+    return [None if math.isnan(number) else number for number in value_and_error]
 
 
 def shown(value: Figure, factor: float = 1, form: str = ".2f") -> str:

@@ -1,9 +1,10 @@
 """Files of rows, and files that are whole or not there."""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +13,11 @@ Check = Callable[[Row], object]  # raises ValueError for a row that won't do
 T = TypeVar("T")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file by `text` at one stroke, so that a crash leaves either the old one or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file by `content` at one stroke, so that a crash leaves either the old one or the new one."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with new.open("wb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
@@ -25,6 +26,12 @@ def write_atomically(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people too, at one stroke: a line for each key, and for each element of a list of objects."""
     write_atomically(path, _indented(value, "") + "\n")
+
+
+def fingerprint(rows: Sequence[Any], *others: Any) -> dict[str, Any]:
+    """Tells these rows, with what else is said of them, from others: their number, and a digest of all."""
+    digest = hashlib.sha256(repr([rows, *others]).encode()).hexdigest()[:16]
+    return {"count": len(rows), "sha256": digest}
 
 
 def json_lines(rows: Iterable[Row]) -> str:

@@ -5,11 +5,12 @@ are for a page 9 inches wide, on which no letter is smaller than 8 points.
 """
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from conv_dlm.evaluation.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,10 +132,4 @@ def rendered(figure: "Figure", suffix: str = ".png") -> bytes:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write the figure as what the suffix of `path` says (.png, .svg, .pdf): whole, or not at all."""
-    content = rendered(figure, path.suffix)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    write_atomically(path, rendered(figure, path.suffix))

@@ -1,12 +1,11 @@
 """The prompts that decoders are compared on, with a reference answer to each if there is one."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conv_dlm.evaluation.files import Row, first_rows, read_rows, text_in
+from conv_dlm.evaluation.files import Row, fingerprint, first_rows, read_rows, text_in
 from conv_dlm.evaluation.gsm8k import ANSWER_RULES, check_rules
 from conv_dlm.evaluation.tasks import gsm8k
 
@@ -23,8 +22,7 @@ class PromptSet:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Tells these rows from others."""
-        digest = hashlib.sha256(repr([self.prompts, self.references]).encode()).hexdigest()[:16]
-        return {"count": len(self.prompts), "sha256": digest}
+        return fingerprint(self.prompts, self.references)
 
 
 def load_prompts(

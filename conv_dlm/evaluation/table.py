@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from conv_dlm.evaluation.answers import text_of
-from conv_dlm.evaluation.figures import Figure, figure, shown
+from conv_dlm.evaluation.figures import Figure, as_figure, figure, shown
 from conv_dlm.evaluation.grid import KEY
 from conv_dlm.evaluation.gsm8k import ANSWER_RULES, is_well_formed
 from conv_dlm.evaluation.long_window import log_priors, token_counts
 from conv_dlm.evaluation.metrics import inliers, is_empty, repeated_ngrams
-from conv_dlm.evaluation.perplexity import perplexity
+from conv_dlm.evaluation.perplexity import perplexity, perplexity_with_error
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.evaluation.scoring import Scores
 from conv_dlm.generation import DECODE_TYPES
@@ -99,8 +99,7 @@ def figures_of(cell: Sequence[Sample], measures: Measures) -> dict[str, Figure]:
     forwards, seconds = ([sample[name] for sample in cell] for name in ("forwards", "seconds"))
     figures = {name: figure(values, clusters=prompts) for name, values in qualities_of(cell, measures).items()}
     if measures.scores is not None:
-        nats, scored = zip(*_scores_of(cell, measures.scores), strict=True)
-        figures["perplexity"] = _exponential(figure(nats, scored, prompts))
+        figures["perplexity"] = _perplexity(_scores_of(cell, measures.scores), prompts)
     if measures.log_priors_V is not None:
         log_priors = [float(measures.log_priors_V[sample["ids"]].sum()) for sample in cell]
         figures["log_prior"] = figure(log_priors, tokens, prompts)
@@ -146,8 +145,7 @@ def reference_figures(measures: Measures) -> dict[str, Figure]:
     if measures.log_priors_V is not None:
         figures["log_prior"] = figure([float(measures.log_priors_V[text].sum()) for text in ids], tokens)
     if measures.reference_scores:
-        nats, scored = zip(*measures.reference_scores, strict=True)
-        figures["perplexity"] = _exponential(figure(nats, scored))
+        figures["perplexity"] = _perplexity(measures.reference_scores)
     return figures
 
 
@@ -207,13 +205,10 @@ def _scores_of(cell: Sequence[Sample], scores: Scores) -> list[tuple[float, int]
     return [scores[tuple(sample[name] for name in KEY)] for sample in cell]
 
 
+def _perplexity(scores: Sequence[tuple[float, int]], prompts: Sequence[int] | None = None) -> Figure:
+    """Of all texts together; none where nothing was scored."""
+    return as_figure(perplexity_with_error(scores, prompts)) if any(tokens for _, tokens in scores) else None
+
+
 def _perplexities(scores: Sequence[tuple[float, int]]) -> list[float]:
     return [perplexity(nats, tokens) for nats, tokens in scores]
-
-
-def _exponential(value: Figure) -> Figure:
-    """exp of a figure; its error to first order."""
-    if value is None or value[0] is None:
-        return None
-    mean = math.exp(value[0])
-    return [mean, None if value[1] is None else mean * value[1]]
