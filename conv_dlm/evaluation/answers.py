@@ -63,14 +63,25 @@ def answer(
     Raises:
         ValueError: a prompt is empty, or longer than the model's context allows.
     """
-    inputs = encode(tokenizer, prompts, add_special_tokens).to(model.device)
+    return answer_tokens(model, encode(tokenizer, prompts, add_special_tokens), generators, **options)
+
+
+def answer_tokens(
+    model: Any, inputs: BatchEncoding, generators: Sequence[Generator], **options: Any
+) -> list[Answer]:
+    """The same of prompts that are tokens already.
+
+    Args:
+        inputs: `input_ids` and `attention_mask` [B, L], padded at the left.
+    """
+    inputs = inputs.to(model.device)
 
     def generate() -> Any:
         return model.generate(**inputs, generator=list(generators), return_dict_in_generate=True, **options)
 
     output, seconds = timed(generate, model.device)
     start, ends = inputs["input_ids"].shape[1], end_tokens(model, options)
-    share = seconds / len(prompts)
+    share = seconds / len(generators)
     rows = zip(
         output.sequences[:, start:].tolist(),
         output.decided_at[:, start:].tolist(),

@@ -75,7 +75,6 @@ def answer_task(
     Raises:
         ValueError: a prompt can't be answered, which names the rows of its batch; or memory is too small for them.
     """
-    described = False
     for batch in batches:
         try:
             samples = _answer_batch(task, respondent, batch, seed)
@@ -87,8 +86,7 @@ def answer_task(
                 f"The device has too little memory for {len(batch)} rows at a time; the same command with a smaller "
                 "`batch_size` goes on from here."
             ) from error
-        folder.add([*([] if described else [{"run": run}]), *samples])
-        described = True
+        folder.add(samples, run)
 
 
 def _answer_batch(task: Task, respondent: Respondent, batch: list[int], seed: int) -> list[Sample]:

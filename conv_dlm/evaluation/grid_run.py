@@ -125,7 +125,6 @@ def answer_grid(grid: Grid, work: Iterable[Work], folder: SampleFolder, run: dic
     Raises:
         ValueError: a prompt can't be answered; names the setting and the rows of its batch.
     """
-    described = False
     for piece in work:
         texts = [grid.texts[index] for index in piece.prompts]
         generators = [row_generator(piece.seed, index) for index in piece.prompts]
@@ -134,9 +133,7 @@ def answer_grid(grid: Grid, work: Iterable[Work], folder: SampleFolder, run: dic
         except ValueError as error:
             raise ValueError(f"{piece.setting}, rows {', '.join(map(str, piece.prompts))}: {error}") from error
         keyed = zip(piece.sample_keys(), answers, strict=True)
-        samples = [dict(zip(KEY, key, strict=True)) | asdict(given) for key, given in keyed]
-        folder.add([*([] if described else [{"run": run}]), *samples])
-        described = True
+        folder.add((dict(zip(KEY, key, strict=True)) | asdict(given) for key, given in keyed), run)
 
 
 def within_minutes(work: Iterable[Work], minutes: float | None) -> Iterator[Work]:

@@ -23,7 +23,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, simpl
 from tqdm import tqdm
 
 import conv_dlm
-from conv_dlm.evaluation.answers import end_tokens, row_generator, text_of, timed, until_end
+from conv_dlm.evaluation.answers import answer_tokens, row_generator, text_of, until_end
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
 from conv_dlm.evaluation.respondent import DECODING
@@ -200,19 +200,17 @@ class ConvDLM(BaseLM):
 
     def _texts(self, batch: Sequence[Job]) -> list[str]:
         how = {"padding_side": "left", "return_tensors": "pt"}
-        inputs = self.tokenizer.pad({"input_ids": [job.ids for job in batch]}, **how).to(self.device)
+        inputs = self.tokenizer.pad({"input_ids": [job.ids for job in batch]}, **how)
         generators = [row_generator(seed_of(Question(tuple(job.ids), ()), self.seed), job.turn) for job in batch]
-        options = {**self.options, "max_new_tokens": batch[0].new_tokens, "return_dict_in_generate": True}
-        output, seconds = timed(lambda: self.model.generate(**inputs, generator=generators, **options), self.device)
-        self.count(texts=len(batch), forwards=int(output.forwards.sum()), seconds=seconds)
+        options = {**self.options, "max_new_tokens": batch[0].new_tokens}
+        answers = answer_tokens(self.model, inputs, generators, **options)
         special = {token.content: i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         texts = []
-        for job, sequence in zip(batch, output.sequences.tolist(), strict=True):
+        for job, given in zip(batch, answers, strict=True):
             # stop strings that are special tokens are gone once the text is decoded
-            ends = end_tokens(self.model, self.options) | {special[stop] for stop in job.until if stop in special}
-            ids, _ = until_end(sequence[inputs["input_ids"].shape[1] :], ends)
+            ids, _ = until_end(given.ids, {special[stop] for stop in job.until if stop in special})
             texts.append(postprocess_generated_text(text_of(self.tokenizer, ids), job.until, None))
-            self.count(tokens=len(ids))
+            self.count(texts=1, tokens=len(ids), forwards=given.forwards, seconds=given.seconds)
         return texts
 
     # --- likelihood ---

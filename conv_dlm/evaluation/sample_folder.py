@@ -31,6 +31,7 @@ class SampleFolder:
     def __init__(self, path: Path, settings: dict[str, Any], rank: int = 0) -> None:
         self.path, self.settings = path, json.loads(json.dumps(settings))
         self._file = path / f"samples-{rank}.jsonl"
+        self._described: dict[str, Any] | None = None  # the run whose samples were added last
         check_folder(path)
         path.mkdir(parents=True, exist_ok=True)
         if not (path / SETTINGS_FILE).is_file():
@@ -38,12 +39,19 @@ class SampleFolder:
         self._check_settings()
         self._drop_what_a_crash_cut_off()
 
-    def add(self, samples: Iterable[Sample]) -> None:
-        """Keep these samples, on the disk when this returns."""
+    def add(self, samples: Iterable[Sample], run: dict[str, Any] | None = None) -> None:
+        """Keep these samples, on the disk when this returns.
+
+        Args:
+            run (`dict`, *optional*): the circumstances, as `describe_run` gives them; kept before the first samples
+                that are made in them.
+        """
+        described = [] if run is None or run is self._described else [{"run": run}]
         with self._file.open("a", encoding="utf-8") as file:
-            file.write(json_lines(samples))
+            file.write(json_lines([*described, *samples]))
             file.flush()
             os.fsync(file.fileno())
+        self._described = run
 
     def samples(self) -> list[Sample]:
         """All samples of all processes; in the order in which each wrote them. Raises ValueError for a damaged one."""

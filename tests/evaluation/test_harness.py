@@ -104,9 +104,13 @@ def test_a_special_token_stops_too(make_lm, tiny_tokenizer):
     lm = make_lm(max_new_tokens=3)
     (prompt,), (a,), (b,) = (tiny_tokenizer.encode(letter) for letter in "xab")
     output = SimpleNamespace(
-        sequences=torch.tensor([[prompt, a, tiny_tokenizer.bos_token_id, b]]), forwards=torch.tensor([1])
+        sequences=torch.tensor([[prompt, a, tiny_tokenizer.bos_token_id, b]]),
+        decided_at=torch.tensor([[-1, 0, 0, 0]]),
+        forwards=torch.tensor([1]),
     )
-    lm.model = SimpleNamespace(generate=lambda **_: output, generation_config=lm.model.generation_config)
+    lm.model = SimpleNamespace(
+        generate=lambda **_: output, generation_config=lm.model.generation_config, device=lm.model.device
+    )
     assert texts_of(lm, "x") == ["ab"]
     assert texts_of(lm, "x", until=[tiny_tokenizer.bos_token]) == ["a"]
 
