@@ -30,6 +30,12 @@ EXTRAS = {"demo": "", "dev": "[train,quant,eval,dev]"}
 QUESTION = "Anna reads 10 pages a day. How many pages does she read in 2 weeks?"
 OPTIONS = ["--decode-type", "conv", "--kernel-size", "32", "--steps", "40", "--max-new-tokens", "64"]
 
+# A worker for each core, of one thread (tests/conftest.py); beyond a few there is little to gain, for each takes a
+# gigabyte and some seconds to start. A file stays with one worker, for what its tests share is set up once, and files
+# are begun in the order that tests/conftest.py gives. `--pdb` and `-n 0`, given after these, do without workers.
+IN_PARALLEL = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+IN_PARALLEL += ["--max-worker-restart", "0"]  # a crash ends the run and is shown once; else its file is begun again
+
 
 def main(words: list[str]) -> int:
     if sys.version_info < (3, 11):
@@ -49,7 +55,7 @@ def demo(words: list[str]) -> int:
 
 
 def test(words: list[str]) -> int:
-    return lint([]) or run(PYTHON, "-m", "pytest", *words)
+    return lint([]) or run(PYTHON, "-m", "pytest", *IN_PARALLEL, *words)
 
 
 def test_all(words: list[str]) -> int:

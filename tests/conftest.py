@@ -6,7 +6,8 @@ and shared: `copy.deepcopy` what a test wants to change.
 
 import os
 
-# Before torch and transformers are imported: no look at the Hub, and no threads fighting over the cores.
+# Before torch and transformers are imported: no look at the Hub, and one thread (of OpenMP, of which MKL and PyTorch
+# take their number) for each worker of pytest and each process that a test starts, for the cores are shared by them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -74,7 +75,12 @@ def random_llada(**overrides: object) -> "LLaDAModelLM":
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed."""
+    """Order the tests for several workers, and skip those that nothing here can run.
+
+    Files that launch processes come first: they take longest, and a worker that began one at the end would be waited
+    for. `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
+    """
+    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "launch"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -75,3 +75,12 @@ def test_exit_status_is_the_childs() -> None:
     unknown = subprocess.run([sys.executable, "dev.py", "dance"], cwd=Path(dev.__file__).parent, capture_output=True)
     assert unknown.returncode == 2
     assert b"dev.py demo" in unknown.stdout
+
+
+def test_pytest_runs_in_parallel_with_the_words_given_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that they win: `-n 0`, say."""
+    ran: list[tuple[object, ...]] = []
+    monkeypatch.setattr(dev, "lint", lambda words: 0)
+    monkeypatch.setattr(dev, "run", lambda *command: ran.append(command) or 0)
+    assert dev.test(["-k", "conv", "-x"]) == 0
+    assert ran == [(dev.PYTHON, "-m", "pytest", *dev.IN_PARALLEL, "-k", "conv", "-x")]

@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +60,8 @@ def _own_the_terminal() -> None:
     import fcntl
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # The tests may run in the background, where shells let Ctrl-C be ignored, and a child ignores what its parent does.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_while_an_answer_is_drawn(tiny_checkpoint: Path) -> None:
