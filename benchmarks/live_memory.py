@@ -46,13 +46,20 @@ class LiveMemory(TorchDispatchMode):
 
 
 def fake_parameters(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Replace the parameters and buffers of a module on the meta device by fake ones that pass for a CPU's."""
+    """Replace the parameters and buffers of a module on the meta device by fake ones that pass for a CPU's.
+
+    Tied parameters stay tied.
+    """
+    fakes: dict[Tensor, nn.Parameter] = {}  # by identity
     with mode:
         for part in module.modules():
             for name, parameter in part._parameters.items():
-                if parameter is not None:
+                if parameter is None:
+                    continue
+                if parameter not in fakes:
                     fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                    part._parameters[name] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+                    fakes[parameter] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
+                part._parameters[name] = fakes[parameter]
             for name, buffer in part._buffers.items():
                 if buffer is not None:
                     part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
