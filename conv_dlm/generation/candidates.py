@@ -22,12 +22,24 @@ class Candidates(NamedTuple):
     mass: FloatTensor [N]; sum of p over the k best tokens.
     tempered_mass: FloatTensor [N]; (sum of p^(1/temperature) over the k best tokens)^temperature, whose limit at
         temperature 0 is max p. Equals `mass` at temperature 1.
+    entropy: FloatTensor [N], nats; of p over the whole vocabulary. 0 where nobody asked for it.
+    best: LongTensor [N]; the most likely token. 0 where nobody asked for the margin.
+    margin: FloatTensor [N]; score of the most likely token less that of the next. 0 where nobody asked for it.
     """
 
     token: Tensor
     confidence: Tensor
     mass: Tensor
     tempered_mass: Tensor
+    entropy: Tensor
+    best: Tensor
+    margin: Tensor
+
+    @classmethod
+    def none(cls, ids: Tensor, mask_token_id: int) -> "Candidates":
+        """What is known before the first forward: nothing, of as many positions as `ids` (any shape) has."""
+        no_token, nothing = torch.full_like(ids, mask_token_id), torch.zeros(ids.shape, device=ids.device)
+        return cls(no_token, nothing, nothing, nothing, nothing, no_token, nothing)
 
 
 def best_tokens(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -50,6 +62,7 @@ def draw_candidates(
     noise: Tensor,
     extra_mass: int = 0,
     end_token_ids: Tensor | None = None,
+    measures: frozenset[str] = frozenset(),
 ) -> Candidates:
     """Draw one token for each position.
 
@@ -60,6 +73,7 @@ def draw_candidates(
     extra_mass: further candidates that `mass` counts though they can't be drawn (the released code's normaliser).
     end_token_ids: LongTensor [E]; if given, these get no confidence and the others' is taken among the rest
         (LLaDA's `confidence_eos_eot_inf`).
+    measures: which of "entropy" and "margin" somebody will look at.
     """
     width = max(top_k, 1) if temperature == 0 else top_k
     log_probs, ids = best_tokens(scores, width + extra_mass if width else 0)
@@ -79,4 +93,18 @@ def draw_candidates(
     if end_token_ids is not None:
         end_mass = (scores[:, end_token_ids] - scores.logsumexp(-1, keepdim=True)).exp().sum(-1)
         confidence = (confidence / (1 - end_mass)).masked_fill(torch.isin(token, end_token_ids), 0.0)
-    return Candidates(token, confidence, mass, tempered_mass)
+    nothing = torch.zeros_like(mass)
+    entropy = score_entropy(scores) if "entropy" in measures else nothing
+    best, margin = score_margin(scores) if "margin" in measures else (torch.zeros_like(token), nothing)
+    return Candidates(token, confidence, mass, tempered_mass, entropy, best, margin)
+
+
+def score_entropy(scores: Tensor) -> Tensor:
+    """Entropy in nats of the softmax of `scores` [N, V] (-inf: never): FloatTensor [N]."""
+    return torch.special.entr(scores.softmax(-1)).sum(-1)
+
+
+def score_margin(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest-scoring token of `scores` [N, V], LongTensor [N], and by how much it leads, FloatTensor [N]."""
+    top = scores.topk(2, dim=-1)
+    return top.indices[:, 0], top.values[:, 0] - top.values[:, 1]

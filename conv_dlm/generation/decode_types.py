@@ -33,6 +33,8 @@ class DecodeType:
         for part, table in ((self.weights, POSITION_WEIGHTS), (self.rule, UNMASKING_RULES)):
             if part not in table:
                 raise ValueError(f"{part!r} is not a part of a decode type; choose one of {sorted(table)}.")
+        if self.weights == "slide" and not UNMASKING_RULES[self.rule].paced:
+            raise ValueError(f"'slide' moves by the steps of a schedule, and the rule {self.rule!r} has none.")
 
     @property
     def fields(self) -> frozenset[str]:
@@ -40,7 +42,8 @@ class DecodeType:
         return frozenset(POSITION_WEIGHTS[self.weights].fields) | frozenset(UNMASKING_RULES[self.rule].fields)
 
 
-# "Conv" is arXiv 2509.15188, LLaDA arXiv 2502.09992, MDLM's ancestral sampler arXiv 2406.07524, ReMDM arXiv 2503.00307.
+# "Conv" is arXiv 2509.15188, LLaDA arXiv 2502.09992, MDLM's ancestral sampler arXiv 2406.07524, ReMDM arXiv 2503.00307,
+# threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857.
 DECODE_TYPES: dict[str, DecodeType] = {
     "categorical": DecodeType("uniform", "ancestral", "MDLM's ancestral sampler, whole vocabulary"),
     "topk": DecodeType("uniform", "ancestral", "ancestral, k best tokens, globally normalised", top_k=1),
@@ -54,6 +57,12 @@ DECODE_TYPES: dict[str, DecodeType] = {
     "slide": DecodeType("slide", "slide", "a sliding window whose front is always decided", top_k=1),
     "remdm": DecodeType("uniform", "remasking", "ReMDM: some tokens are masked again", top_k=1),
     "remdm_conv": DecodeType("convolution", "remasking", "ReMDM near known text", top_k=1),
+    "threshold": DecodeType("block", "threshold", "all that are confident enough, in blocks", do_sample=False),
+    "factor": DecodeType("block", "factor", "the more at once the more confident, in blocks", do_sample=False),
+    "entropy": DecodeType("block", "entropy", "as many as have a bounded entropy, in blocks", do_sample=False),
+    "conv_threshold": DecodeType("convolution", "threshold", "threshold near known text", do_sample=False),
+    "conv_factor": DecodeType("convolution", "factor", "factor near known text", do_sample=False),
+    "conv_entropy": DecodeType("convolution", "entropy", "entropy near known text", do_sample=False),
 }
 
 

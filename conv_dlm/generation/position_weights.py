@@ -50,6 +50,14 @@ class PositionWeights(LogitsProcessor):
         """LongTensor [B]: how many processes, one after the other, a row's canvas is denoised in."""
         return torch.ones_like(canvas.size)
 
+    def current_block(self, canvas: Canvas) -> Tensor:
+        """LongTensor [B]: the first block that is not decided."""
+        return torch.zeros_like(canvas.size)
+
+    def reach(self, length: int) -> int:
+        """How far behind the last known position of a row a step may decide, at most; of `length` positions."""
+        return length
+
     def scope(self, canvas: Canvas, step: Step | None) -> Tensor:
         """BoolTensor [B, L]: positions of the process that the step belongs to."""
         return torch.ones_like(canvas.undecided)
@@ -85,6 +93,9 @@ class ConvolutionWeights(PositionWeights):
     def from_config(cls, config: "DiffusionGenerationConfig") -> "ConvolutionWeights":
         return cls(config.mask_token_id, config.kernel_size, config.conv_mult)
 
+    def reach(self, length: int) -> int:
+        return self.kernel_size // 2
+
     def weights(self, canvas: Canvas, step: Step | None) -> Tensor:
         return convolution_weights(canvas.known, self.kernel_size, self.conv_mult)
 
@@ -107,6 +118,15 @@ class BlockWeights(PositionWeights):
         if self.block_length is None:
             return torch.ones_like(canvas.size)
         return (-(-canvas.size // self.block_length)).clamp(min=1)
+
+    def current_block(self, canvas: Canvas) -> Tensor:
+        if self.block_length is None:
+            return torch.zeros_like(canvas.size)
+        first = torch.where(canvas.undecided, canvas.slot, canvas.size[:, None]).amin(1)
+        return first // self.block_length
+
+    def reach(self, length: int) -> int:
+        return self.block_length or length
 
     def scope(self, canvas: Canvas, step: Step | None) -> Tensor:
         if self.block_length is None:

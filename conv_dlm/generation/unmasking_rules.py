@@ -55,6 +55,31 @@ def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
     return eligible & (rank < count[:, None])
 
 
+def above_threshold(score: Tensor, eligible: Tensor, threshold: float) -> Tensor:
+    """The `eligible` [B, L] positions with a `score` [B, L] of at least `threshold`, and each row's best one:
+    BoolTensor [B, L]. arXiv 2505.22618."""
+    count = (eligible & (score >= threshold)).sum(1)
+    return best_per_row(score, eligible, count.clamp(min=1))
+
+
+def within_factor(confidence: Tensor, eligible: Tensor, factor: float) -> Tensor:
+    """The n most confident `eligible` [B, L] positions, n the largest with c_(n) >= 1 - factor / (n + 1), at least 1:
+    BoolTensor [B, L]. confidence: FloatTensor [B, L] in [0, 1]. arXiv 2505.22618."""
+    ranked = confidence.masked_fill(~eligible, -torch.inf).sort(dim=1, descending=True).values
+    n = torch.arange(1, confidence.shape[1] + 1, device=confidence.device)
+    count = torch.where(ranked >= 1 - factor / (n + 1), n, 1).amax(1)
+    return best_per_row(confidence, eligible, count)
+
+
+def within_entropy_bound(entropy: Tensor, eligible: Tensor, bound: float) -> Tensor:
+    """The n least uncertain `eligible` [B, L] positions, n the largest whose entropies less the greatest of them sum up
+    to at most `bound`, at least 1: BoolTensor [B, L]. entropy: FloatTensor [B, L] in nats. arXiv 2505.24857."""
+    ranked = entropy.masked_fill(~eligible, torch.inf).sort(dim=1).values
+    together = ranked.cumsum(1) - ranked  # those before, of which none is greater
+    count = ((together <= bound) & ranked.isfinite()).sum(1)
+    return best_per_row(-entropy, eligible, count.clamp(min=1))
+
+
 def remdm_weights(
     t: Tensor, s: Tensor, alpha_on: float, t_on: float, t_off: float, eta: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,12 +128,33 @@ class Decision(NamedTuple):
     remask: Tensor | None = None
 
 
-class AncestralRule:
+class UnmaskingRule:
+    """Base of all kinds.
+
+    fields: names of the config's fields that the rule reads.
+    revocable: whether it masks decided positions again.
+    paced: whether it shares the canvas out over `steps`; else it decides as much as it can answer for, at least one
+        position of a row, until nothing is left.
+    measures: what it looks at beside the token, its confidence and the masses; see `draw_candidates`.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    revocable: ClassVar[bool] = False
+    paced: ClassVar[bool] = True
+    measures: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        raise NotImplementedError
+
+    def __call__(self, now: Situation) -> Decision:
+        raise NotImplementedError
+
+
+class AncestralRule(UnmaskingRule):
     """MDLM's reverse step (arXiv 2406.07524), with position weights and the global normaliser of arXiv 2509.15188:
     tokens weigh p s_i N (t - s), the mask weighs s. The last step of a process leaves no mask within reach."""
 
-    fields: ClassVar[tuple[str, ...]] = ("reference_normalizer",)
-    revocable = False
+    fields: ClassVar[tuple[str, ...]] = ("steps", "reference_normalizer")
 
     def __init__(self, config: "DiffusionGenerationConfig") -> None:
         self.temperature = config.temperature
@@ -124,12 +170,11 @@ class AncestralRule:
         return now.eligible & (now.uniform(noise.WHETHER) < probability)
 
 
-class ConfidenceRule:
+class ConfidenceRule(UnmaskingRule):
     """LLaDA's rule (arXiv 2502.09992): a quota of the block's masks, those with the highest confidence
     times s_i."""
 
-    fields = ("remasking", "confidence_eos_eot_inf")
-    revocable = False
+    fields = ("steps", "remasking", "confidence_eos_eot_inf")
 
     def __init__(self, config: "DiffusionGenerationConfig") -> None:
         self.at_random = config.remasking == "random"
@@ -169,9 +214,55 @@ class SlideRule(AncestralRule):
         return Decision(super().__call__(rear).commit | (now.eligible & front))
 
 
-UNMASKING_RULES: dict[str, type[AncestralRule] | type[ConfidenceRule]] = {
+class ThresholdRule(UnmaskingRule):
+    """Every position whose confidence, times s_i, reaches `threshold`, and the best one, as in Fast-dLLM
+    (arXiv 2505.22618)."""
+
+    fields = ("threshold", "confidence_eos_eot_inf")
+    paced = False
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        self.threshold = config.threshold
+
+    def __call__(self, now: Situation) -> Decision:
+        return Decision(above_threshold(now.candidates.confidence * now.weights, now.eligible, self.threshold))
+
+
+class FactorRule(UnmaskingRule):
+    """As many of the most confident positions, by confidence times s_i, as are the safer the more they are: the factor
+    rule of Fast-dLLM (arXiv 2505.22618)."""
+
+    fields = ("factor", "confidence_eos_eot_inf")
+    paced = False
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        self.factor = config.factor
+
+    def __call__(self, now: Situation) -> Decision:
+        return Decision(within_factor(now.candidates.confidence * now.weights, now.eligible, self.factor))
+
+
+class EntropyRule(UnmaskingRule):
+    """As many of the least uncertain positions, by entropy over s_i, as have a bounded error together: EB-sampler
+    (arXiv 2505.24857)."""
+
+    fields = ("entropy_bound",)
+    paced = False
+    measures = frozenset({"entropy"})
+
+    def __init__(self, config: "DiffusionGenerationConfig") -> None:
+        self.bound = config.entropy_bound
+
+    def __call__(self, now: Situation) -> Decision:
+        return Decision(within_entropy_bound(now.candidates.entropy / now.weights, now.eligible, self.bound))
+
+
+UNMASKING_RULES: dict[str, type[UnmaskingRule]] = {
     "ancestral": AncestralRule,
     "confidence": ConfidenceRule,
     "remasking": RemaskingRule,
     "slide": SlideRule,
+    "threshold": ThresholdRule,
+    "factor": FactorRule,
+    "entropy": EntropyRule,
 }
