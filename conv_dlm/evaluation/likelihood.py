@@ -270,7 +270,10 @@ class LikelihoodEstimator:
         device = self.model.device
         ids_BL, padding_BL, slot_BL = ids_BL.to(device), padding_BL.to(device), slot_BL.to(device)
         undecided_BL = (ids_BL == self.mask_token_id) & (slot_BL >= 0)
-        canvas = Canvas(ids_BL, undecided_BL, padding_BL, slot_BL, torch.full_like(ids_BL, -1), self.mask_token_id)
+        end_B = torch.full_like(ids_BL[:, 0], length)
+        canvas = Canvas(
+            ids_BL, undecided_BL, padding_BL, slot_BL, torch.full_like(ids_BL, -1), end_B, self.mask_token_id
+        )
         padding = padding_BL if bool(padding_BL.any()) else None
         shift_logits = getattr(self.model, "shift_logits", False)
         denoiser = Denoiser(self.model, padding, self.guidance_scale, shift_logits)

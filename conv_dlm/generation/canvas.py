@@ -19,6 +19,7 @@ class Canvas:
     slot: LongTensor [B, L]; index of a position among those that its row has to decide, left to right; -1 at given
         positions. Unlike the position it doesn't depend on padding or on the prompt.
     decided_at: LongTensor [B, L]; the step that decided a position, -1 where it was given or is undecided.
+    end: LongTensor [B]; where the text is cut off: positions from here on are out of the model's sight.
     mask_token_id: the mask's id.
     """
 
@@ -27,6 +28,7 @@ class Canvas:
     padding: Tensor
     slot: Tensor
     decided_at: Tensor
+    end: Tensor
     mask_token_id: int
 
     @classmethod
@@ -40,7 +42,8 @@ class Canvas:
         padding = torch.nn.functional.pad(padding, (0, new_tokens), value=False)
         undecided = (ids == mask_token_id) & ~padding
         slot = torch.where(undecided, undecided.cumsum(1) - 1, -1)
-        return cls(ids, undecided, padding, slot, torch.full_like(ids, -1), mask_token_id)
+        end = torch.full_like(ids[:, 0], ids.shape[1])
+        return cls(ids, undecided, padding, slot, torch.full_like(ids, -1), end, mask_token_id)
 
     @property
     def known(self) -> Tensor:
@@ -51,6 +54,10 @@ class Canvas:
     def given(self) -> Tensor:
         """BoolTensor [B, L]: text that came with the prompt, right context included."""
         return (self.slot < 0) & ~self.padding
+
+    def seen(self, end: Tensor) -> Tensor:
+        """BoolTensor [B, L]: text before each row's `end` [B]."""
+        return ~self.padding & (torch.arange(self.ids.shape[1], device=self.ids.device) < end[:, None])
 
     @property
     def size(self) -> Tensor:
@@ -91,8 +98,19 @@ class Canvas:
         if only_finished:
             open_before = (self.undecided & (end.cumsum(1) == 0)).any(1, keepdim=True)
             behind = behind & self.undecided & ~open_before
-        self.commit(
-            behind & (self.undecided | ~torch.isin(self.ids, eos_token_ids)),
-            eos_token_ids[:1].expand_as(self.ids),
-            step,
-        )
+        self._commit_end_tokens(behind, eos_token_ids, step)
+
+    def cut_after(self, end: Tensor, eos_token_ids: Tensor, step: int) -> None:
+        """Cut the text off behind the first `end` [B, L] of each row's response, if it has one: end tokens follow, and
+        leave the model's sight."""
+        end = end & self.after_last_given()
+        reached = end.cumsum(1) > 0
+        first = end & (end.cumsum(1) == 1)
+        behind = reached & ~first
+        self._commit_end_tokens(behind, eos_token_ids, step)
+        self.end = torch.minimum(self.end, (~reached).sum(1) + 1)
+
+    def _commit_end_tokens(self, where: Tensor, eos_token_ids: Tensor, step: int) -> None:
+        """End tokens `where` [B, L] there is none."""
+        no_end = self.undecided | ~torch.isin(self.ids, eos_token_ids)
+        self.commit(where & no_end, eos_token_ids[:1].expand_as(self.ids), step)

@@ -5,11 +5,14 @@ the defaults, and the checkpoint's `generation_config.json` and the keywords of 
 """
 
 import copy
+import math
 from typing import Any
 
 from transformers import GenerationConfig, PreTrainedConfig
 
+from conv_dlm.generation.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.decode_types import DecodeType, get_decode_type
+from conv_dlm.generation.early_exit import EXIT_SCHEDULES
 
 # Fields that Transformers' class does not have, with their defaults.
 DIFFUSION_DEFAULTS: dict[str, Any] = {
@@ -26,22 +29,52 @@ DIFFUSION_DEFAULTS: dict[str, Any] = {
     "t_off": 0.05,
     "eta": 0.04,
     "reference_normalizer": False,
+    "threshold": 0.9,
+    "factor": 1.0,
+    "entropy_bound": 0.1,
+    "exit_schedule": None,
+    "exit_high": 7.5,
+    "exit_low": 2.5,
+    "exit_decay": 4.0,
+    "exit_patience": False,
+    "eos_threshold": None,
+    "cache_refresh_interval": 16,
+    "cache_margin": 0,
+    "horizon": None,
+    "compile": False,
     "mask_token_id": None,
     "output_history": False,
 }
 DEFAULT_MAX_NEW_TOKENS = 128
 # fields of `GenerationConfig` that would be ignored, and why
 WITHOUT_MEANING = {
-    "use_cache": "attention is bidirectional, and every step recomputes the canvas",
-    "cache_implementation": "attention is bidirectional, and every step recomputes the canvas",
-    "compile_config": "denoising compiles nothing by itself; use `model.forward = torch.compile(model.forward)`",
+    "use_cache": "keys and values are only kept by a `cache_implementation` of denoising",
     "prefill_chunk_size": "there is no prefill",
     "output_scores": "scores are kept for no position; ask for `output_history=True`",
     "output_logits": "logits are kept for no position; ask for `output_history=True`",
     "output_attentions": "a run has many forwards; call the model on a canvas of `output_history=True`",
     "output_hidden_states": "a run has many forwards; call the model on a canvas of `output_history=True`",
 }
+# fields -> least and greatest value
+RANGES: dict[str, tuple[float, float]] = {
+    "threshold": (0, 1),
+    "eos_threshold": (0, 1),
+    "factor": (0, math.inf),
+    "entropy_bound": (0, math.inf),
+    "exit_decay": (0, math.inf),
+    "cache_margin": (0, math.inf),
+}
 REMASKING = ("low_confidence", "random")
+# fields that say how another one works -> that field, and the values of it with which they have a meaning (None: any)
+DEPENDENT_FIELDS: dict[str, tuple[str, tuple[Any, ...] | None]] = {
+    **dict.fromkeys(("exit_high", "exit_low", "exit_patience"), ("exit_schedule", None)),
+    "exit_decay": ("exit_schedule", ("exponential",)),
+    **{
+        name: ("cache_implementation", tuple(kind for kind, policy in CACHE_POLICIES.items() if name in policy.fields))
+        for name in ("cache_refresh_interval", "cache_margin")
+    },
+    "compile_config": ("compile", (True,)),
+}
 
 
 class DiffusionGenerationConfig(GenerationConfig):
@@ -53,10 +86,10 @@ class DiffusionGenerationConfig(GenerationConfig):
             A name of `conv_dlm.DECODE_TYPES`: which position weights meet which unmasking rule.
         steps (`int`, defaults to `128`):
             Steps S of the reverse process, at most one forward each. With blocks they are shared out over the blocks
-            as evenly as whole numbers allow.
+            as evenly as whole numbers allow. Types with a threshold, a factor or an entropy bound go at their own pace.
         block_length (`int`, *optional*):
-            Positions in a block (`semi_ar`, `llada`) or in the window (`slide`). Default: one block. The last block
-            is shorter where the length is no multiple.
+            Positions in a block (`semi_ar`, `llada`, `threshold`, ...) or in the window (`slide`). Default: one block.
+            The last block is shorter where the length is no multiple.
         kernel_size (`int`, defaults to `128`):
             Width of the convolution in positions; even values grow by one. arXiv 2509.15188.
         conv_mult (`float`, defaults to `1.0`):
@@ -76,6 +109,42 @@ class DiffusionGenerationConfig(GenerationConfig):
         reference_normalizer (`bool`, defaults to `False`):
             Count k + 1 candidates in the global normaliser, of which k can be committed, as the code released with
             arXiv 2509.15188 does. The paper's formula counts k. Only for reproducing that code's figures.
+        threshold (`float`, defaults to `0.9`):
+            Confidence, times s_i, from which on a position is decided; in [0, 1]. arXiv 2505.22618.
+        factor (`float`, defaults to `1.0`):
+            f of the factor rule: n positions are decided at once if the least confident of them has at least
+            1 - f / (n + 1); positive. arXiv 2505.22618.
+        entropy_bound (`float`, defaults to `0.1`):
+            Nats that the entropies, over s_i, of all but the most uncertain of the positions decided at once may have
+            together; not negative. arXiv 2505.24857.
+        exit_schedule (`str`, *optional*):
+            A row takes the best tokens at all its masks as soon as their mean margin, the score of the best token less
+            that of the next, reaches a threshold that falls from `exit_high` to `exit_low` as the run goes on:
+            `"linear"`, `"cosine"` or `"exponential"` (SchED, arXiv 2512.02892), or `"staged"`, by thirds (Prophet,
+            arXiv 2508.19982). Types at their own pace count the share of decided positions as progress.
+        exit_high, exit_low (`float`, default to `7.5` and `2.5`):
+            The threshold at the start and at the end, in logits.
+        exit_decay (`float`, defaults to `4.0`):
+            k of `"exponential"`: exit_low + (exit_high - exit_low) exp(-k progress).
+        exit_patience (`bool`, defaults to `False`):
+            Whether the best tokens have to be those of the step before, too, as in SchED's released code.
+        eos_threshold (`float`, *optional*):
+            Cut the text off behind a position that is to become an end token with at least this probability: what
+            follows leaves the model's sight, and costs nothing any more. A training-free form of arXiv 2509.25188's
+            truncation.
+        cache_refresh_interval (`int`, defaults to `16`):
+            With `cache_implementation="window"`: every how manieth forward of a row computes its whole canvas. 1 is
+            exact, and saves nothing.
+        cache_margin (`int`, defaults to `0`):
+            With `cache_implementation="window"`: positions on either side of what a forward has to compute that are
+            computed too.
+        horizon (`int`, *optional*):
+            Leave masks out of the forward that are more than so many positions behind the last known one (rounded up
+            to the next 64 positions of the text). The model then sees a shorter canvas: another approximation than a
+            cache, with or without one.
+        compile (`bool`, defaults to `False`):
+            Whether `torch.compile` compiles the model's forward, by `compile_config` if given (Transformers' default
+            is `mode="reduce-overhead"`, CUDA graphs). Shapes come from few sizes; each is compiled once.
         mask_token_id (`int`, *optional*):
             Id of the mask token; read from the model's config where it has one.
         output_history (`bool`, defaults to `False`):
@@ -90,6 +159,8 @@ class DiffusionGenerationConfig(GenerationConfig):
         top_k: candidates that a position chooses from; 0 means the whole vocabulary. Unset, the decode type's own.
         guidance_scale: classifier-free guidance, logits = u + guidance_scale * (c - u), with the prompt masked in u;
             1 is off. (LLaDA's `cfg_scale` is one less.)
+        cache_implementation: what keeps keys and values between forwards, an approximation: `"prefix"` and `"dual"` for
+            types with blocks (arXiv 2505.22618), `"window"` for all: away from the window they are kept. None is exact.
         max_new_tokens: length of the response; 0 decides only the masks inside `input_ids`. Default 128.
         max_length: length of prompt and response, where `max_new_tokens` is not given.
     """
@@ -108,6 +179,19 @@ class DiffusionGenerationConfig(GenerationConfig):
     t_off: float
     eta: float
     reference_normalizer: bool
+    threshold: float
+    factor: float
+    entropy_bound: float
+    exit_schedule: str | None
+    exit_high: float
+    exit_low: float
+    exit_decay: float
+    exit_patience: bool
+    eos_threshold: float | None
+    cache_refresh_interval: int
+    cache_margin: int
+    horizon: int | None
+    compile: bool
     mask_token_id: int
     output_history: bool
 
@@ -180,6 +264,7 @@ class DiffusionGenerationConfig(GenerationConfig):
         inherited = GenerationConfig.__new__(GenerationConfig)
         inherited.__dict__.update(copy.copy(self.__dict__))
         inherited.do_sample = True
+        inherited.cache_implementation = None  # the names are ours
         if self.max_new_tokens == 0:
             inherited.max_new_tokens = None
         GenerationConfig.validate(inherited, strict=strict, user_set_attributes=user_set_attributes)
@@ -187,7 +272,7 @@ class DiffusionGenerationConfig(GenerationConfig):
     def _validate_diffusion_fields(self) -> None:
         if self.decode_type is not None:
             get_decode_type(self.decode_type)
-        for name in ("steps", "block_length", "kernel_size"):
+        for name in ("steps", "block_length", "kernel_size", "cache_refresh_interval", "horizon"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}`={value!r} must be a whole number of at least 1.")
@@ -201,12 +286,27 @@ class DiffusionGenerationConfig(GenerationConfig):
             raise ValueError("`do_sample=True` contradicts `temperature=0`; drop one of them.")
         if self.conv_mult is not None and self.conv_mult <= 0:
             raise ValueError(f"`conv_mult`={self.conv_mult} must be positive.")
-        if self.remasking is not None and self.remasking not in REMASKING:
-            raise ValueError(f"`remasking`={self.remasking!r} must be one of {REMASKING}.")
+        self._validate_choices()
+        for name, (least, most) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                rule = f"between {least} and {most}" if most < math.inf else f"at least {least}"
+                raise ValueError(f"`{name}`={value!r} must be {rule}.")
         for name, reason in WITHOUT_MEANING.items():
             if getattr(self, name, None):
                 raise ValueError(f"`{name}`={getattr(self, name)!r} has no effect: {reason}. Drop it.")
         self._validate_remdm_fields()
+
+    def _validate_choices(self) -> None:
+        choices = {
+            "remasking": REMASKING,
+            "exit_schedule": tuple(EXIT_SCHEDULES),
+            "cache_implementation": tuple(CACHE_POLICIES),
+        }
+        for name, known in choices.items():
+            value = getattr(self, name, None)
+            if value is not None and value not in known:
+                raise ValueError(f"`{name}`={value!r} must be one of {known}.")
 
     def _validate_remdm_fields(self) -> None:
         loop = {name: getattr(self, name) for name in ("alpha_on", "t_on", "t_off", "eta")}

@@ -2,7 +2,8 @@
 
 Each step asks the position weights where it may decide, the denoiser what it would put there, and the unmasking rule
 what is decided. A row whose canvas and window are as they were at its last forward needs none (the ancestral cache,
-arXiv 2406.07524). Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
+arXiv 2406.07524), a row that is finished leaves the forwards of the others.
+Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -13,25 +14,29 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from conv_dlm.generation import noise
+from conv_dlm.generation.cache_policies import CachePolicy, Kept
 from conv_dlm.generation.candidates import Candidates, draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.early_exit import EarlyExit
+from conv_dlm.generation.plan import Demand, Forward, plan, positions_of, repeated, sight
 from conv_dlm.generation.position_weights import PositionWeights
-from conv_dlm.generation.schedule import Schedule
-from conv_dlm.generation.unmasking_rules import AncestralRule, ConfidenceRule, Situation
+from conv_dlm.generation.schedule import OwnPace, Schedule, Step
+from conv_dlm.generation.unmasking_rules import Situation, UnmaskingRule
 
 # vocabulary scores held in fp32 at a time, whatever the canvas: what a CPU's cache holds (twice as fast as 64 MB in a
 # measurement on two cores), elsewhere enough for a few launches
 SCORES_AT_ONCE = {"cpu": 1 << 20}
 SCORES_AT_ONCE_ELSEWHERE = 1 << 24
-WINDOW_GRANULARITY = 16  # windows are rounded up, so that the forward sees few different shapes
 
 
 @dataclass
 class Denoising:
     """A run of the reverse process on a canvas.
 
+    policy: what forwards compute anew, if the denoiser has a cache.
+    early_exit: when rows leave the process, if they may.
     after_step: called with (canvas, candidates, step index) after each step; returns whether to stop now. None where
         nobody watches, so that nothing is synchronised for it.
     """
@@ -39,25 +44,30 @@ class Denoising:
     canvas: Canvas
     denoiser: Denoiser
     weights: PositionWeights
-    rule: AncestralRule | ConfidenceRule
+    rule: UnmaskingRule
     config: DiffusionGenerationConfig
     processors: LogitsProcessorList
     eos_token_ids: Tensor | None
     seeds: Tensor
+    policy: CachePolicy | None = None
+    early_exit: EarlyExit | None = None
     after_step: Callable[[Canvas, Candidates, int], bool] | None = None
 
     def __post_init__(self) -> None:
-        shape, device = self.canvas.ids.shape, self.canvas.ids.device
-        nothing = torch.zeros(shape, device=device)
-        no_token = torch.full_like(self.canvas.ids, self.canvas.mask_token_id)
-        self.candidates = Candidates(no_token, nothing, nothing, nothing)
-        self.forwards = torch.zeros(shape[0], dtype=torch.long, device=device)
-        self.schedule = Schedule(self.config.steps, self.weights.blocks(self.canvas))
+        ids = self.canvas.ids
+        self.candidates = Candidates.none(ids, self.canvas.mask_token_id)
+        self.measures = self.rule.measures | (self.early_exit.measures if self.early_exit else frozenset())
+        self.forwards = torch.zeros(ids.shape[0], dtype=torch.long, device=ids.device)
+        if self.rule.paced:
+            self.schedule: Schedule | OwnPace = Schedule(self.config.steps, self.weights.blocks(self.canvas))
+        else:
+            self.schedule = OwnPace(int(self.canvas.size.max()), self.weights)
         # canvas and window of each row at its last forward
-        self.seen_ids = torch.full_like(self.canvas.ids, -1)
-        self.seen_window = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.seen_ids = torch.full_like(ids, -1)
+        self.seen_window = torch.zeros_like(ids, dtype=torch.bool)
+        self.kept = Kept.nothing(ids)
         # a revocable rule's last step is the final fill, so that no token is masked again after it
-        self.last = self.config.steps - self.rule.revocable
+        self.last = self.schedule.steps - self.rule.revocable
 
     def run(self) -> Tensor:
         """Decide every position of the canvas. Returns the number of forwards of each row, LongTensor [B]."""
@@ -71,18 +81,18 @@ class Denoising:
 
     def step(self, index: int) -> bool:
         """One step of the reverse process. Returns whether nothing had been left to do."""
-        canvas, step = self.canvas, self.schedule[index]
-        weights = self.weights.weights(canvas, step)
-        eligible = canvas.undecided & (weights > 0)
-        stale = ((canvas.ids != self.seen_ids) | (eligible != self.seen_window)).any(1) & eligible.any(1)
-        # the step's one synchronisation with the device
-        window_sizes, undecided = torch.stack([eligible.sum(1) * stale, canvas.undecided.sum(1)]).tolist()
-        if not (any(undecided) or self.rule.revocable):
+        canvas, step = self.canvas, self.schedule.step(index, self.canvas)
+        weights, scope = self.weights.weights(canvas, step), self.weights.scope(canvas, step)
+        demand = self.demand(canvas.undecided & (weights > 0), scope, step)
+        forwards, unfinished = plan(demand, canvas)
+        if not (unfinished or self.rule.revocable):
             return True
-        self.predict(eligible, window_sizes, index, self.config.top_k, self.config.temperature)
-        self.seen_ids = torch.where(stale[:, None], canvas.ids, self.seen_ids)
-        self.seen_window = torch.where(stale[:, None], eligible, self.seen_window)
-        scope = self.weights.scope(canvas, step)
+        if self.denoiser.cache is not None and not (self.rule.revocable or self.denoiser.compiled):
+            self.denoiser.cache.forget_all_but(unfinished)
+        for forward in forwards:
+            self.predict(forward, index, self.config.top_k, self.config.temperature)
+        self.remember(demand, step)
+        self.leave_early(demand.eligible, step)
         decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
         canvas.commit(decision.commit, self.candidates.token, index)
         if decision.remask is not None:
@@ -90,20 +100,41 @@ class Denoising:
         self.end_rows(index)
         return False
 
-    def predict(self, eligible: Tensor, window_sizes: list[int], step: int, top_k: int, temperature: float) -> None:
-        """Renew the candidates at the `eligible` positions [B, L] of the rows whose window size is not 0."""
-        needed = [row for row, size in enumerate(window_sizes) if size]
-        if not needed:
-            return
-        length, device = eligible.shape[1], eligible.device
-        rows = None if len(needed) == len(window_sizes) else torch.tensor(needed, device=device)
-        size = min(length, -(-max(window_sizes) // WINDOW_GRANULARITY) * WINDOW_GRANULARITY)
-        # the eligible positions first, in order; what follows only fills up the window
-        wanted = eligible if rows is None else eligible[rows]
-        window = wanted.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :size]
-        logits = self.denoiser(self.canvas, rows, window)
-        row_index = torch.arange(eligible.shape[0], device=device) if rows is None else rows
-        self.forwards[row_index] += 1
+    def demand(self, eligible: Tensor, scope: Tensor, step: Step) -> Demand:
+        """What a step that may decide the `eligible` positions [B, L] of its `scope` [B, L] wants of the model."""
+        canvas = self.canvas
+        stale = ((canvas.ids != self.seen_ids) | (eligible != self.seen_window)).any(1) & eligible.any(1)
+        end = canvas.end if self.config.horizon is None else sight(canvas, self.config.horizon)
+        predicted = canvas.undecided if self.early_exit is not None else eligible
+        if self.policy is None:
+            return Demand(stale, stale & False, predicted, eligible, eligible, end)
+        # where the logits of a position are its left neighbour's, that one is computed too
+        read = eligible | eligible.roll(-1, dims=1) if self.denoiser.shift_logits else eligible
+        seen = canvas.seen(end)
+        computed = self.policy.computed(canvas.ids, seen, read, scope, self.kept)
+        # a forward over most of what is in sight costs about as much as one over all of it
+        due = self.policy.is_due(self.kept, step) | (2 * computed.sum(1) > seen.sum(1))
+        return Demand(stale & due, stale & ~due, predicted, eligible, computed, end)
+
+    def remember(self, demand: Demand, step: Step) -> None:
+        """What each row's last forward was of."""
+        ids, row = self.canvas.ids, demand.full | demand.partial
+        self.forwards = self.forwards + row
+        self.seen_ids = torch.where(row[:, None], ids, self.seen_ids)
+        self.seen_window = torch.where(row[:, None], demand.eligible, self.seen_window)
+        if self.policy is not None:
+            seen = self.canvas.seen(demand.end)
+            self.kept = self.kept.after(ids, seen, demand.computed, demand.full, demand.partial, step.block)
+
+    def predict(self, forward: Forward, step: int, top_k: int, temperature: float) -> None:
+        """Renew the candidates at the positions that the `forward` predicts."""
+        canvas, rows = self.canvas, forward.rows
+        if self.denoiser.compiled:  # for one number of rows only
+            rows = repeated(rows, canvas.ids.shape[0])
+        row_index = torch.tensor(rows, device=canvas.ids.device)
+        window = positions_of(forward.predicted[row_index], forward.window)
+        positions = None if forward.computed is None else positions_of(forward.computed[row_index], forward.size)
+        logits = self.denoiser(canvas, rows, window, forward.seen, forward.end, positions)
         drawn = self._draw(logits, row_index, window, step, top_k, temperature)
         cells = (row_index[:, None], window)
         renewed = (
@@ -136,9 +167,22 @@ class Denoising:
                     uniform[chunk],
                     int(self.config.reference_normalizer),
                     end_token_ids,
+                    self.measures,
                 )
             )
         return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def leave_early(self, eligible: Tensor, step: Step) -> None:
+        """Cut the text off where its end is clear among the `eligible` positions [B, L], and decide what is left of a
+        row where all of it is."""
+        canvas = self.canvas
+        if self.config.eos_threshold is not None and self.eos_token_ids is not None:
+            ends = torch.isin(self.candidates.token, self.eos_token_ids) & eligible
+            sure = ends & (self.candidates.confidence >= self.config.eos_threshold)
+            canvas.cut_after(sure, self.eos_token_ids, step.number)
+        if self.early_exit is not None:
+            clear = self.early_exit(self.candidates, canvas.undecided, step.progress)
+            canvas.commit(clear[:, None] & canvas.undecided, self.candidates.best, step.number)
 
     def end_rows(self, step: int) -> None:
         """What follows from an end token: EOS-fill if asked for, else nothing until the text before it is complete."""
@@ -151,7 +195,11 @@ class Denoising:
 
     def fill(self) -> None:
         """Decide what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
-        left = self.canvas.undecided
-        self.predict(left, left.sum(1).tolist(), self.last, top_k=1, temperature=0.0)
-        self.canvas.commit(left, self.candidates.token, self.last)
+        canvas, left = self.canvas, self.canvas.undecided
+        needed = left.any(1)
+        forwards, _ = plan(Demand(needed, needed & False, left, left, left, canvas.end), canvas)
+        for forward in forwards:
+            self.predict(forward, self.last, top_k=1, temperature=0.0)
+        self.forwards = self.forwards + needed
+        canvas.commit(left, self.candidates.token, self.last)
         self.end_rows(self.last)

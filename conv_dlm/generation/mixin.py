@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from transformers import (
+    CompileConfig,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
@@ -19,28 +20,28 @@ from transformers import (
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
+from conv_dlm.generation.cache import CanvasCache
+from conv_dlm.generation.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.configuration import (
-    DEFAULT_MAX_NEW_TOKENS,
-    DIFFUSION_DEFAULTS,
-    DiffusionGenerationConfig,
+from conv_dlm.generation.checks import (
+    check_canvas,
+    check_fields_matter,
+    check_inputs,
+    check_speed_fields,
+    left_padding,
 )
-from conv_dlm.generation.decode_types import DECODE_TYPES
+from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, DiffusionGenerationConfig
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.early_exit import EarlyExit
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.noise import row_seeds
+from conv_dlm.generation.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.output import DiffusionGenerateOutput
-from conv_dlm.generation.position_weights import (
-    POSITION_WEIGHTS,
-    ConvolutionWeights,
-    PositionWeights,
-)
+from conv_dlm.generation.position_weights import POSITION_WEIGHTS
 from conv_dlm.generation.processors import check_processors
 from conv_dlm.generation.unmasking_rules import UNMASKING_RULES
 from conv_dlm.generation.watching import Watcher
 
-# fields that every decode type reads; the others belong to some (`DecodeType.fields`)
-COMMON_FIELDS = frozenset({"decode_type", "steps", "eos_fill", "mask_token_id", "output_history"})
 # fields that say one thing together: a call that sets one of them replaces the checkpoint's values of all
 SAID_TOGETHER = (("max_length", "max_new_tokens"), ("do_sample", "temperature"))
 CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
@@ -97,7 +98,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         config.resolve()
         config.validate()
         given = {name for name, value in kwargs.items() if value is not None} - set(model_kwargs)
-        _check_fields_matter(config, given)
+        check_fields_matter(config, given)
         return config, model_kwargs
 
     def _prepare_attention_mask_for_generation(  # type: ignore[override]
@@ -142,7 +143,7 @@ class DiffusionGenerationMixin(GenerationMixin):
             )
 
     def _prepare_cache_for_generation(self, *args: Any, **kwargs: Any) -> bool:
-        """No cache: attention is bidirectional, and every step sees a new canvas."""
+        """None of Transformers' caches: attention is bidirectional, and every step sees a new canvas."""
         return False
 
     def _get_logits_processor(
@@ -177,41 +178,52 @@ class DiffusionGenerationMixin(GenerationMixin):
         """Denoise the canvas of prompt and response (the place where other models predict token after token)."""
         config, model = generation_config, cast(PreTrainedModel, self)
         input_ids = input_ids.to(model.device)
-        padding = _left_padding(model_kwargs.get("attention_mask"), input_ids)
-        self._check_inputs(input_ids, config, synced_gpus, streamer, model_kwargs)
+        padding = left_padding(model_kwargs.get("attention_mask"), input_ids)
+        check_inputs(model, input_ids, config, synced_gpus, streamer, model_kwargs)
         canvas = Canvas.from_prompt(input_ids, config.max_length - input_ids.shape[1], config.mask_token_id, padding)
         decode_type = config.resolved_decode_type
         weights = POSITION_WEIGHTS[decode_type.weights].from_config(config)
-        _check_canvas(canvas, weights, config)
         rule = UNMASKING_RULES[decode_type.rule](config)
-        eos_token_ids = config._eos_token_tensor
-        criteria = StoppingCriteriaList(
-            c for c in stopping_criteria if not isinstance(c, (EosTokenCriteria, MaxLengthCriteria))
-        )
+        policy = CACHE_POLICIES[config.cache_implementation](config) if config.cache_implementation else None
+        check_canvas(canvas, weights, rule, config)
+        check_speed_fields(model, canvas, weights, rule, policy, config)
         watcher = Watcher(
             canvas,
             input_ids.shape[1],
-            criteria,
+            StoppingCriteriaList(
+                c for c in stopping_criteria if not isinstance(c, (EosTokenCriteria, MaxLengthCriteria))
+            ),
             streamer,
             config.output_history,
             not rule.revocable,
-            eos_token_ids,
+            config._eos_token_tensor,
         )
         if watcher.criteria and config._pad_token_tensor is None:
             raise ValueError("Stopping criteria end rows early, and something must follow there; pass `pad_token_id=`.")
-        guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
-        forwards = Denoising(
+        run = Denoising(
             canvas=canvas,
-            denoiser=Denoiser(model, None if padding is None else canvas.padding, guidance, self.shift_logits),
+            denoiser=self._denoiser(canvas, padding is not None, config),
             weights=weights,
             rule=rule,
             config=config,
             processors=logits_processor,
-            eos_token_ids=eos_token_ids,
+            eos_token_ids=config._eos_token_tensor,
             seeds=row_seeds(generator, input_ids.shape[0], input_ids.device),
+            policy=policy,
+            early_exit=None if config.exit_schedule is None else EarlyExit(config),
             after_step=None if watcher.idle else watcher,
-        ).run()
-        watcher.finish(canvas, config.steps)
+        )
+        rows, length = canvas.ids.shape
+        with explain_out_of_memory(
+            model,
+            rows,
+            input_ids.shape[1],
+            length - input_ids.shape[1],
+            guided=config.guidance_scale not in (None, 1),
+            cached=policy is not None,
+        ):
+            forwards = run.run()
+        watcher.finish(canvas, run.last)
         sequences, decided = _finished(canvas, watcher.cut, config)
         if not config.return_dict_in_generate:
             return sequences
@@ -219,89 +231,17 @@ class DiffusionGenerationMixin(GenerationMixin):
         per_forward = decided / forwards.clamp(min=1)
         return DiffusionGenerateOutput(sequences, forwards, per_forward, canvas.decided_at, history)
 
-    def _check_inputs(
-        self,
-        input_ids: Tensor,
-        config: DiffusionGenerationConfig,
-        synced_gpus: bool,
-        streamer: Any,
-        model_kwargs: dict,
-    ) -> None:
-        if config.mask_token_id is None:
-            raise ValueError(
-                "`mask_token_id` is not known: this model's config names no mask token. Pass `mask_token_id=`, or set "
-                "it in `model.generation_config`."
-            )
-        for name in ("eos_fill", "confidence_eos_eot_inf"):
-            if getattr(config, name) and config.eos_token_id is None:
-                raise ValueError(f"`{name}=True` needs to know the end token; pass `eos_token_id=`, or drop it.")
-        if input_ids.shape[0] == 0:
-            raise ValueError("`input_ids` is an empty batch; give at least one row.")
-        if getattr(self.config, "time_conditioning", False):
-            raise ValueError(
-                "`time_conditioning=True` models are not supported by `generate`: their logits depend on the time too."
-            )
-        if streamer is not None and input_ids.shape[0] > 1:
-            raise ValueError(
-                f"`streamer` shows one text, but the batch has {input_ids.shape[0]} rows; generate them one by one."
-            )
-        if synced_gpus:
-            raise ValueError(
-                "`synced_gpus=True` (ZeRO-3, FSDP) needs the same number of forwards on every rank, and rows finish at "
-                "their own time. Gather the weights first, or pass `synced_gpus=False` where they are not sharded."
-            )
-        # what Transformers' `generate` hands on, used above or of no meaning here
-        prepared = {"attention_mask", "position_ids", "use_cache", "logits_to_keep", "tokenizer"}
-        for name, value in model_kwargs.items():
-            if value is not None and name not in prepared:
-                raise ValueError(f"`{name}` is not supported by denoising; drop it.")
-
-
-def _check_fields_matter(config: DiffusionGenerationConfig, given: set[str]) -> None:
-    """Raise for a keyword of `generate` that has no effect with this decode type."""
-    without_effect = given & set(DIFFUSION_DEFAULTS) - COMMON_FIELDS - config.resolved_decode_type.fields
-    for name in sorted(without_effect):
-        users = [decode_type for decode_type, parts in DECODE_TYPES.items() if name in parts.fields]
-        raise ValueError(
-            f"`{name}`={getattr(config, name)!r} has no effect with `decode_type={config.decode_type!r}`; drop it, or "
-            f"use one of {users}."
-        )
-    draws = config.temperature > 0 or config.remasking == "random"
-    if config.num_return_sequences > 1 and not draws:
-        raise ValueError(
-            f"`num_return_sequences`={config.num_return_sequences} would return the same text each time, since nothing "
-            "is drawn at random; set `do_sample=True`."
-        )
-
-
-def _left_padding(attention_mask: Tensor | None, input_ids: Tensor) -> Tensor | None:
-    """BoolTensor [B, P] of the padding, None if there is none. Raises if it is not at the left."""
-    if attention_mask is None:
-        return None
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"`attention_mask` has shape {tuple(attention_mask.shape)}, but `input_ids` {tuple(input_ids.shape)}; they "
-            "must agree."
-        )
-    text = attention_mask.to(input_ids.device).bool()
-    if bool((text.int().diff(dim=1) < 0).any()):
-        raise ValueError("`attention_mask` has zeros behind text: pad at the left (`tokenizer.padding_side = 'left'`).")
-    return ~text
-
-
-def _check_canvas(canvas: Canvas, weights: PositionWeights, config: DiffusionGenerationConfig) -> None:
-    """Raise for a canvas that this decoder can't denoise."""
-    blocks = int(weights.blocks(canvas).max())
-    if blocks > config.steps:
-        raise ValueError(
-            f"`steps`={config.steps} is too few for {blocks} blocks, each of which needs one; raise `steps` or "
-            "`block_length`."
-        )
-    if isinstance(weights, ConvolutionWeights) and not bool((canvas.known.any(1) | ~canvas.undecided.any(1)).all()):
-        raise ValueError(
-            f"`decode_type={config.decode_type!r}` decides near known text, but a row has none; begin it with a prompt "
-            "or the BOS token, or use 'topk'."
-        )
+    def _denoiser(self, canvas: Canvas, padded: bool, config: DiffusionGenerationConfig) -> Denoiser:
+        """The model with what its forwards need in this run."""
+        model = cast(PreTrainedModel, self)
+        guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
+        cache = None
+        if config.cache_implementation is not None:
+            rows, length = canvas.ids.shape
+            cache = CanvasCache(model, rows, length, 1 if guidance == 1 else 2, config.compile)
+        compile_config = (config.compile_config or CompileConfig()) if config.compile else None
+        padding = canvas.padding if padded else None
+        return Denoiser(model, padding, guidance, self.shift_logits, cache, compile_config)
 
 
 def _finished(canvas: Canvas, cut: Tensor, config: DiffusionGenerationConfig) -> tuple[Tensor, Tensor]:

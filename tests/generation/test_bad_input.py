@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
-from transformers import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers import CompileConfig, LogitsProcessorList, NoRepeatNGramLogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
-from conv_dlm import DiffusionGenerationConfig
+import conv_dlm
+from conv_dlm import DecodeType, DiffusionGenerationConfig
+from tests.generation.toy import ToyModel, load_golden
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
 BATCH = torch.tensor([[0, 1, 40], [1, 50, 60]])
@@ -50,6 +52,35 @@ BATCH = torch.tensor([[0, 1, 40], [1, 50, 60]])
         (dict(eos_token_id=None, eos_fill=True), "`eos_fill=True` needs to know"),
         (dict(output_scores=True), "`output_scores`=True has no effect"),
         (dict(negative_prompt_ids=PROMPT, guidance_scale=2.0), "`negative_prompt_ids` is not supported"),
+        (dict(decode_type="threshold", steps=8), "`steps`=8 has no effect with `decode_type='threshold'`"),
+        (dict(decode_type="conv", threshold=0.5), "`threshold`=0.5 has no effect"),
+        (dict(decode_type="threshold", threshold=1.5), "`threshold`=1.5 must be between 0 and 1"),
+        (dict(decode_type="factor", factor=-1.0), "`factor`=-1.0 must be at least 0"),
+        (dict(decode_type="entropy", entropy_bound=-0.1), "`entropy_bound`=-0.1 must be at least 0"),
+        (dict(eos_threshold=2.0), "`eos_threshold`=2.0 must be between 0 and 1"),
+        (dict(eos_threshold=0.9, eos_token_id=None), "`eos_threshold=0.9` needs to know"),
+        (dict(decode_type="remdm", eos_threshold=0.9), "`eos_threshold`=0.9 decides for good"),
+        (dict(exit_schedule="fast"), "`exit_schedule`='fast' must be one of"),
+        (dict(exit_high=3.0), "`exit_high`=3.0 has no effect with `exit_schedule=None`"),
+        (dict(exit_schedule="linear", exit_decay=2.0), "set `exit_schedule` to 'exponential'"),
+        (dict(exit_schedule="linear", exit_high=1.0), "`exit_low`=2.5 is above `exit_high`=1.0"),
+        (dict(decode_type="remdm", exit_schedule="linear"), "`exit_schedule`='linear' decides for good"),
+        (dict(cache_implementation="static"), "`cache_implementation`='static' must be one of"),
+        (dict(cache_margin=3), "`cache_margin`=3 has no effect with `cache_implementation=None`"),
+        (
+            dict(decode_type="threshold", cache_implementation="dual", cache_refresh_interval=4),
+            "set `cache_implementation` to 'window'",
+        ),
+        (dict(cache_implementation="window", cache_refresh_interval=0), "`cache_refresh_interval`=0"),
+        (dict(cache_implementation="window", cache_margin=-1), "`cache_margin`=-1 must be at least 0"),
+        (dict(decode_type="conv", cache_implementation="dual"), "has no blocks; use 'window', or drop it"),
+        (dict(decode_type="remdm", cache_implementation="prefix"), "has no blocks"),
+        (dict(decode_type="topk", horizon=64), "`horizon`=64 is nearer than the 133 positions"),
+        (dict(decode_type="conv", kernel_size=64, horizon=16), "raise it, drop it, or lower `kernel_size`"),
+        (dict(decode_type="threshold", block_length=32, horizon=16), "or set a shorter `block_length`"),
+        (dict(kernel_size=8, horizon=16, max_new_tokens=0), "would cut off the text at the right"),
+        (dict(kernel_size=8, horizon=16, exit_schedule="linear"), "hides masks that `exit_schedule='linear'`"),
+        (dict(compile_config=CompileConfig()), "`compile_config`.* has no effect with `compile=False`"),
     ],
 )
 def test_refused(tiny_llada, keywords, message):
@@ -107,3 +138,32 @@ def test_padding_that_cannot_be_told(tiny_llada, meaning):
 def test_configuration_refuses(values):
     with pytest.raises(ValueError):
         DiffusionGenerationConfig(**values)
+
+
+def test_a_rule_that_masks_again_and_a_cache_that_is_frozen(tiny_llada):
+    """Blocks with ReMDM's rule, as somebody may register them."""
+    conv_dlm.register_decode_type("block_remdm", DecodeType("block", "remasking", "ReMDM in blocks", top_k=1))
+    settings = dict(attention_mask=torch.ones_like(PROMPT), decode_type="block_remdm", block_length=8, steps=8)
+    try:
+        for cache in ("dual", "prefix"):
+            with pytest.raises(ValueError, match=f"`cache_implementation='{cache}'` keeps .* masks tokens again"):
+                tiny_llada.generate(PROMPT, **settings, max_new_tokens=16, cache_implementation=cache)
+        tiny_llada.generate(PROMPT, **settings, max_new_tokens=16, cache_implementation="window")
+    finally:
+        del conv_dlm.DECODE_TYPES["block_remdm"]
+
+
+def test_a_model_without_a_cache_interface():
+    _, tensors = load_golden("full_runs")
+    model = ToyModel(tensors, 3)
+    with pytest.raises(ValueError, match="of ToyModel takes no past_key_values and no position_ids; drop it"):
+        model.generate(PROMPT % 8, attention_mask=torch.ones_like(PROMPT), cache_implementation="window")
+
+
+def test_flash_attention_and_rows_that_end_at_different_positions(tiny_llada):
+    model = copy.deepcopy(tiny_llada)
+    model.config._attn_implementation = "flash_attention_2"
+    settings = dict(attention_mask=torch.ones(2, 2), cache_implementation="window", kernel_size=8)
+    for uneven in (dict(horizon=16), dict(eos_threshold=0.9)):
+        with pytest.raises(ValueError, match=f"`{next(iter(uneven))}`.* flash attention can't mask"):
+            model.generate(BATCH[:, 1:], **settings, **uneven)

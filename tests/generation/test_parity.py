@@ -228,7 +228,7 @@ def test_confidences(run):
     steps = denoising(toy_model(), golden[0, :, : run["prompt_length"]], run, **keywords)
     for index in range(run["steps"]):
         put(steps, golden[index])
-        weights = steps.weights.weights(steps.canvas, steps.schedule[index])
+        weights = steps.weights.weights(steps.canvas, steps.schedule.step(index, steps.canvas))
         eligible = steps.canvas.undecided & (weights > 0)
         steps.step(index)
         ours = (steps.candidates.confidence * weights)[eligible]

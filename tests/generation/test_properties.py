@@ -28,21 +28,49 @@ def runs(draw):
     prompts = [[*prompt, draw(text)] for prompt in prompts]
     new_tokens = draw(st.integers(1, 24))
     fields = DECODE_TYPES[decode_type].fields
-    keywords = dict(
-        decode_type=decode_type, max_new_tokens=new_tokens, steps=draw(st.integers(4, 40)), eos_fill=draw(st.booleans())
-    )
+    keywords = dict(decode_type=decode_type, max_new_tokens=new_tokens, eos_fill=draw(st.booleans()))
+    if "steps" in fields:
+        keywords["steps"] = draw(st.integers(4, 40))
     if "kernel_size" in fields:
         keywords["kernel_size"] = draw(st.integers(1, 40))
     if "block_length" in fields:
-        least = 1 if decode_type == "slide" else -(-(new_tokens + 9) // keywords["steps"])  # a step for each block
+        one_each = "steps" in fields and decode_type != "slide"  # blocks need a step each
+        least = -(-(new_tokens + 9) // keywords["steps"]) if one_each else 1
         keywords["block_length"] = draw(st.integers(least, 30))
+    for name, most in (("threshold", 1), ("factor", 5), ("entropy_bound", 9)):
+        if name in fields:
+            keywords[name] = draw(st.floats(0, most))
     if draw(st.booleans()):
         keywords["top_k"] = draw(st.integers(0, 6))
     if draw(st.booleans()):
         keywords["temperature"] = draw(st.sampled_from([0.0, 0.5, 1.0, 1.7]))
     if draw(st.booleans()):
         keywords["guidance_scale"] = draw(st.sampled_from([0.5, 2.0]))
+    if draw(st.booleans()):
+        keywords |= draw(shortcuts(decode_type, keywords))
     return prompts, keywords, draw(st.integers(0, 2**31))
+
+
+@st.composite
+def shortcuts(draw, decode_type, keywords):
+    """Caches, early ends and horizons that go with this decode type."""
+    parts = DECODE_TYPES[decode_type]
+    revocable = parts.rule == "remasking"
+    found = {}
+    cache = draw(st.sampled_from([None, "window", *(["prefix", "dual"] if parts.weights == "block" else [])]))
+    if cache is not None:
+        found["cache_implementation"] = cache
+    if cache == "window":
+        found |= dict(cache_refresh_interval=draw(st.integers(1, 9)), cache_margin=draw(st.integers(0, 5)))
+    if not revocable and draw(st.booleans()):
+        found["eos_threshold"] = draw(st.floats(0, 0.2))
+    reach = keywords.get("kernel_size", 0) // 2 or keywords.get("block_length")
+    if reach is not None and draw(st.booleans()):
+        found["horizon"] = draw(st.integers(reach or 1, 40))
+    elif not revocable and draw(st.booleans()):
+        found |= dict(exit_schedule=draw(st.sampled_from(["linear", "cosine", "exponential", "staged"])))
+        found |= dict(exit_high=draw(st.floats(1, 3)), exit_low=1.0, exit_patience=draw(st.booleans()))
+    return found
 
 
 def batch(prompts):

@@ -1,0 +1,50 @@
+"""Compiled forwards: the same text, and few graphs whatever the shapes."""
+
+import copy
+
+import pytest
+import torch
+from transformers import CompileConfig
+
+MASK, PAD = 3, 0
+PROMPTS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 44, MASK, 81, 82], [1, 5, 6, 7, 8]])
+TEXT = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
+
+
+graphs = []
+
+
+def counting(graph, inputs):
+    """A backend that compiles nothing."""
+    graphs.append(graph)
+    return graph.forward
+
+
+def run(model, **keywords):
+    generators = [torch.Generator().manual_seed(row) for row in range(3)]
+    return model.generate(
+        PROMPTS, attention_mask=TEXT, generator=generators, max_new_tokens=48, return_dict_in_generate=True, **keywords
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(decode_type="conv", kernel_size=16, steps=40),
+        dict(decode_type="conv", kernel_size=16, steps=40, cache_implementation="window", cache_refresh_interval=6),
+        dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", horizon=16),
+        dict(decode_type="threshold", block_length=20, threshold=0.1, cache_implementation="dual"),
+    ],
+)
+def test_compiled_forwards(tiny_llada, settings):
+    torch._dynamo.reset()
+    graphs.clear()
+    model = copy.deepcopy(tiny_llada)
+    config = CompileConfig(fullgraph=True, mode=None, backend=counting)
+    plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
+    assert torch.equal(plain.sequences, compiled.sequences)
+    assert torch.equal(plain.decided_at, compiled.decided_at) and torch.equal(plain.forwards, compiled.forwards)
+    count = len(graphs)
+    assert 1 <= count <= 8 < int(plain.forwards.max())
+    run(model, **settings, compile=True, compile_config=config)
+    assert len(graphs) == count  # a second run finds all of them
