@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from conv_dlm.cli.parser import Parser
+from conv_dlm.generation.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.configuration import (
     DEFAULT_MAX_NEW_TOKENS,
     DIFFUSION_DEFAULTS,
@@ -12,6 +13,7 @@ from conv_dlm.generation.configuration import (
     DiffusionGenerationConfig,
 )
 from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
+from conv_dlm.generation.early_exit import EXIT_SCHEDULES
 
 # Fields of the generation config with what they mean to somebody at a terminal. A default is named in the help where
 # the library has one; the value itself lives there alone, and an option that is not given changes nothing.
@@ -30,6 +32,20 @@ GENERATION_OPTIONS: dict[str, tuple[type, str]] = {
     "eos_fill": (bool, "end the response as soon as an end token is decided"),
     "remasking": (str, f"what llada ranks by: {' or '.join(REMASKING)}"),
     "confidence_eos_eot_inf": (bool, "decide end tokens last (llada, llada_conv)"),
+    "threshold": (float, "confidence from which on threshold types decide"),
+    "factor": (float, "how much factor types decide at once: more with a greater one"),
+    "entropy_bound": (float, "nats of uncertainty that entropy types decide at once"),
+    "eos_threshold": (float, "cut the text off behind an end token of this probability"),
+    "exit_schedule": (str, f"decide the rest at once when it is clear: {', '.join(EXIT_SCHEDULES)}"),
+    "exit_high": (float, "how clear at the start: margin of the best token, in logits"),
+    "exit_low": (float, "and at the end"),
+    "exit_decay": (float, "how fast the exponential schedule falls"),
+    "exit_patience": (bool, "and only if the best tokens were the same in the step before"),
+    "cache_implementation": (str, f"keep keys and values, which is faster and inexact: {', '.join(CACHE_POLICIES)}"),
+    "cache_refresh_interval": (int, "every how manieth forward a window cache computes everything"),
+    "cache_margin": (int, "positions around the window that a window cache computes too"),
+    "horizon": (int, "leave masks out that are more than so many positions behind the text"),
+    "compile": (bool, "compile the model's forward"),
     "eta": (float, "share of tokens that remdm masks again in a step"),
     "alpha_on": (float, "share of tokens that remdm keeps decided in its loop"),
     "t_on": (float, "time at which remdm's loop begins"),

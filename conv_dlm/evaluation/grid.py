@@ -26,7 +26,7 @@ class Setting:
 
     Attributes:
         decode_type (`str`): a name of `conv_dlm.DECODE_TYPES`.
-        steps (`int`): denoising steps.
+        steps (`int`): denoising steps; of types at their own pace as many as there are tokens, the most that they take.
         size (`int`, *optional*): kernel size of types with a convolution, block length of types with blocks; the
             whole canvas for `None`, and for types that have neither.
     """
@@ -42,7 +42,8 @@ class Setting:
         field = size_field(self.decode_type)
         sized = {} if self.size is None or field is None else {field: self.size}
         common = {name: value for name, value in shared.items() if name not in foreign}
-        return common | {"decode_type": self.decode_type, "steps": self.steps} | sized
+        paced = {"steps": self.steps} if "steps" in DECODE_TYPES[self.decode_type].fields else {}
+        return common | {"decode_type": self.decode_type} | paced | sized
 
     def __str__(self) -> str:
         size = "" if self.size is None else f", size {self.size}"
@@ -94,8 +95,8 @@ def settings_of(
 ) -> tuple[list[Setting], list[Setting]]:
     """All cells, few steps first.
 
-    A type without sizes has one cell for each number of steps, as one with blocks has where they would be as long as
-    the canvas, or longer.
+    A type at its own pace has cells for one number of steps, `canvas`. A type without sizes has one cell for each
+    number of steps, as one with blocks has where they would be as long as the canvas, or longer.
 
     Args:
         canvas (`int`): tokens of a response.
@@ -104,7 +105,8 @@ def settings_of(
         The cells, and those that can't be: of more blocks than steps.
     """
     cells: dict[Setting, bool] = {}
-    for count, decode_type in itertools.product(sorted(set(steps)), decode_types):
+    for given, decode_type in itertools.product(sorted(set(steps)), decode_types):
+        count = given if "steps" in DECODE_TYPES[decode_type].fields else canvas
         field = size_field(decode_type)
         for size in [None] if field is None else sorted(set(sizes)):
             whole = field == "block_length" and size is not None and size >= canvas

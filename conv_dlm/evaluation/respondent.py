@@ -14,8 +14,9 @@ from conv_dlm.prompting import Prompter
 
 # what an answer depends on, of the fields of the generation config
 DECODING = (
-    *(name for name in DIFFUSION_DEFAULTS if name != "output_history"),
+    *(name for name in DIFFUSION_DEFAULTS if name not in ("output_history", "compile")),
     *("max_new_tokens", "do_sample", "temperature", "top_k", "repetition_penalty", "guidance_scale"),
+    "cache_implementation",
 )
 
 

@@ -70,7 +70,9 @@ def test_all_cells_are_distinct_and_none_is_lost(
 ) -> None:
     cells, impossible = settings_of(types, steps, sizes, canvas)
     assert len({*cells, *impossible}) == len(cells) + len(impossible)
-    assert {(cell.decode_type, cell.steps) for cell in cells + impossible} == {(a, b) for a in types for b in steps}
+    assert {(cell.decode_type, cell.steps) for cell in cells + impossible} == {
+        (name, count if "steps" in DECODE_TYPES[name].fields else canvas) for name in types for count in steps
+    }
     for cell in cells + impossible:
         field = size_field(cell.decode_type)
         assert cell.size is None or (field is not None and cell.size in sizes)
@@ -83,6 +85,8 @@ def test_all_cells_are_distinct_and_none_is_lost(
 def test_a_setting_takes_the_options_that_its_type_reads() -> None:
     shared = {"conv_mult": 2.0, "remasking": "random", "eta": 0.1, "temperature": 0.5, "max_new_tokens": 9}
     common = {"temperature": 0.5, "max_new_tokens": 9}
+    own_pace = Setting("conv_threshold", 9, 16).options(shared | {"threshold": 0.5})
+    assert own_pace == common | {"decode_type": "conv_threshold", "kernel_size": 16, "conv_mult": 2.0, "threshold": 0.5}
     assert TOPK.options(shared) == common | {"decode_type": "topk", "steps": 8}
     assert CONV.options(shared) == common | {"decode_type": "conv", "steps": 8, "kernel_size": 16, "conv_mult": 2.0}
     assert Setting("llada", 8, 4).options(shared) == common | {
