@@ -7,11 +7,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import find_adapter_config_file
 
 from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.shapes import shape_config
 
 QUANTIZATIONS = ("8bit", "4bit")
 DIGEST_VALUES = 4096  # of each tensor, or up to twice as many, at even distances
@@ -42,7 +50,7 @@ def load_model(
         ValueError: there is no such model or device, it can't be loaded, or is not of the kind that is wanted.
     """
     path = embedded_checkpoint() if name is None else _locate(name)
-    device = _device(device)
+    device = find_device(device)
     dtype = dtype or ("float32" if torch.device(device if device != "auto" else "meta").type == "cpu" else "auto")
     try:
         its_tokenizer = _load_tokenizer(tokenizer or path)
@@ -63,6 +71,26 @@ def load_model(
     if its_tokenizer.pad_token is None:
         its_tokenizer.pad_token = its_tokenizer.eos_token
     return model.eval(), its_tokenizer
+
+
+def load_config(name: str | None = None) -> PretrainedConfig:
+    """The config of a model alone; of a name on the Hub, config.json is all that is fetched.
+
+    Args:
+        name (`str`, *optional*): as for `load_model`; of an adapter, its base model's.
+
+    Raises:
+        ValueError: there is no such model, or it has no config that Transformers knows.
+    """
+    if name is None:
+        return shape_config("embedded")
+    path = _locate(name)
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        return load_config(_base_model(str(Path(path) / "adapter_config.json")))
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
 
 
 def identity(name: str | None, model: Any) -> dict[str, Any]:
@@ -116,8 +144,11 @@ def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         adapter = find_adapter_config_file(path)
         if adapter is None:
             raise
-    base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    return AutoTokenizer.from_pretrained(base, padding_side="left")
+    return AutoTokenizer.from_pretrained(_base_model(adapter), padding_side="left")
+
+
+def _base_model(adapter_config: str) -> str:
+    return str(json.loads(Path(adapter_config).read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def _quantization(quantize: str | None) -> dict[str, Any]:
@@ -128,7 +159,8 @@ def _quantization(quantize: str | None) -> dict[str, Any]:
     return {"quantization_config": BitsAndBytesConfig(**{f"load_in_{quantize}": True})}
 
 
-def _device(name: str | torch.device | None) -> str | torch.device:
+def find_device(name: str | torch.device | None) -> str | torch.device:
+    """The device of this name, or "auto"; the first accelerator, else the CPU, if `None`. Raises ValueError."""
     if name is None:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return "cpu" if accelerator is None else accelerator.type

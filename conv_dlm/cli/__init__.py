@@ -4,13 +4,22 @@ import os
 import sys
 from collections.abc import Sequence
 
-from conv_dlm.cli import chat, compare, evaluate, generate
+from torch import OutOfMemoryError
+
+from conv_dlm.cli import bench, chat, compare, evaluate, fit, generate
 from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 from conv_dlm.cli.parser import Parser
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.
-COMMANDS = {"generate": generate, "chat": chat, "eval": evaluate, "compare": compare}
+COMMANDS = {
+    "generate": generate,
+    "chat": chat,
+    "eval": evaluate,
+    "compare": compare,
+    "bench": bench,
+    "fit": fit,
+}
 
 
 def build_parser() -> Parser:
@@ -43,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return PIPE_CLOSED
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, OutOfMemoryError) as error:
         print(f"conv-dlm {args.command}: error: {_one_line(error)}", file=sys.stderr)
         return MISTAKE
 

@@ -142,9 +142,7 @@ def model_settings(args: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 def load(args: argparse.Namespace, autoregressive: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
     """Model and tokenizer that the options of `add_model_options` name."""
-    logging.set_verbosity_error()
-    if args.model is None or not sys.stderr.isatty():  # progress bars are for models that take long
-        logging.disable_progress_bar()
+    quiet_loading(args.model)
     return load_model(
         args.model,
         tokenizer=args.tokenizer,
@@ -153,3 +151,10 @@ def load(args: argparse.Namespace, autoregressive: bool = False) -> tuple[Any, P
         quantize=args.quantize,
         autoregressive=autoregressive,
     )
+
+
+def quiet_loading(model: str | None) -> None:
+    """Of a model by this name: no warnings, and progress bars only for those that take long."""
+    logging.set_verbosity_error()
+    if model is None or not sys.stderr.isatty():
+        logging.disable_progress_bar()
