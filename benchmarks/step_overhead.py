@@ -13,7 +13,6 @@ resident set over what was there before the run.
 import argparse
 import json
 import multiprocessing
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -24,7 +23,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from benchmarks.textbook_loops import conv_loop, llada_loop
+from conv_dlm.benchmark.baselines import conv_loop, llada_loop
+from conv_dlm.benchmark.meters import PeakMemory, Stopwatch
 from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
@@ -56,35 +56,6 @@ class StubLM(PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
         else:
             position = logits_to_keep
         return CausalLMOutput(logits=self.table[position % len(self.table)])
-
-
-class Stopwatch:
-    """Times the forwards of a model, through hooks, and whole runs around them."""
-
-    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
-        self.device, self.inside, self.calls = device, 0.0, 0
-        model.register_forward_pre_hook(self._enter)
-        model.register_forward_hook(self._leave)
-
-    def run(self, work: Callable[[], object]) -> dict[str, float]:
-        self.inside, self.calls = 0.0, 0
-        start = self.now()
-        work()
-        total = self.now() - start
-        return {"total_s": total, "model_s": self.inside, "loop_s": total - self.inside, "forwards": self.calls}
-
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            return time.perf_counter()
-        return time.process_time()
-
-    def _enter(self, *_: Any) -> None:
-        self._start = self.now()
-
-    def _leave(self, *_: Any) -> None:
-        self.inside += self.now() - self._start
-        self.calls += 1
 
 
 def _generate(**settings: Any) -> Loop:
@@ -183,28 +154,6 @@ def _peak_memory(case: str, side: int, batch: int, args: argparse.Namespace) -> 
     peak = PeakMemory(torch.device(args.device))
     CASES[case][side](model, prompt, args)
     return peak.in_mb()
-
-
-class PeakMemory:
-    """Highest memory since this was made, over what was taken then: of the GPU, or the resident set (Linux)."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")
-            self.before = self._resident("VmRSS")
-
-    def in_mb(self) -> float:
-        after = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else self._resident("VmHWM")
-        return (after - self.before) / 1e6
-
-    @staticmethod
-    def _resident(name: str) -> int:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(lines[name].split()[0]) * 1024
 
 
 def _line(row: dict[str, Any]) -> str:

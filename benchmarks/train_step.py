@@ -32,8 +32,9 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.step_overhead import MASK_FROM_END, VOCABULARY, PeakMemory, Stopwatch
+from benchmarks.step_overhead import MASK_FROM_END, VOCABULARY
 from benchmarks.textbook_training import llada_loss, mdlm_loss, r2ft_loss
+from conv_dlm.benchmark.meters import PeakMemory, Stopwatch
 from conv_dlm.evaluation.environment import describe_run
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
 from trainers import MDLMConfig, MDLMTrainer, R2FTConfig, R2FTTrainer

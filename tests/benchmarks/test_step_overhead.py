@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from benchmarks import step_overhead
-from benchmarks.step_overhead import Stopwatch, make_model, make_parser, make_prompt
-from benchmarks.textbook_loops import conv_loop, llada_loop
+from benchmarks.step_overhead import make_model, make_parser, make_prompt
+from conv_dlm.benchmark import meters
+from conv_dlm.benchmark.baselines import conv_loop, llada_loop
+from conv_dlm.benchmark.meters import Stopwatch
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--vocabulary 300 --width 32 --prompt 6 --new-tokens 128 --steps 4 --repeats 1 --batch-sizes 2 --no-memory"
@@ -83,7 +85,7 @@ def test_the_stub_looks_up_what_it_is_asked_for(args: Any) -> None:
 
 def test_the_stopwatch_tells_the_model_from_the_loop(args: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 4.0, 5.0, 7.0, 10.0])  # forwards from 1 to 4 and from 5 to 7
-    monkeypatch.setattr(step_overhead, "time", SimpleNamespace(process_time=lambda: next(clock)))
+    monkeypatch.setattr(meters, "time", SimpleNamespace(process_time=lambda: next(clock)))
     model, prompt = make_model("stub", args), make_prompt(1, args)
     times = Stopwatch(model, torch.device("cpu")).run(lambda: (model(prompt), model(prompt)))
     assert times == {"total_s": 10.0, "model_s": 5.0, "loop_s": 5.0, "forwards": 2}
@@ -94,7 +96,7 @@ def test_peak_memory_sees_what_is_freed_again() -> None:
     """In a process of its own, as the benchmark measures: one that has freed much before would take none anew."""
     program = """if True:
         import torch
-        from benchmarks.step_overhead import PeakMemory
+        from conv_dlm.benchmark.meters import PeakMemory
         peak = PeakMemory(torch.device("cpu"))
         torch.ones(64 * 2**20, dtype=torch.uint8).max()
         print(peak.in_mb(), PeakMemory(torch.device("cpu")).in_mb())
