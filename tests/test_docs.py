@@ -20,6 +20,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 import dev
+from conv_dlm.benchmark.floor import Peaks
 from conv_dlm.generation import DECODE_TYPES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,8 +68,9 @@ def tiny_published_llada(
 ) -> Path:
     """A tiny checkpoint as the published ones are: their context, no mask token in the tokenizer, pad = EOS."""
     folder = tmp_path_factory.mktemp("published-llada")
-    # bitsandbytes packs 64 columns at a time
-    make_llada(max_sequence_length=4096, pad_token_id=2, d_model=64, mlp_hidden_size=128).save_pretrained(folder)
+    # One layer, for the documents ask for hundreds of steps; bitsandbytes packs 64 columns at a time.
+    size = dict(n_layers=1, d_model=64, mlp_hidden_size=128)
+    make_llada(max_sequence_length=4096, pad_token_id=2, **size).save_pretrained(folder)
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.mask_token, tokenizer.pad_token = None, tokenizer.eos_token
     tokenizer.save_pretrained(folder)
@@ -231,6 +233,7 @@ def test_shell(
     block: Block,
     command: str,
     with_stand_ins: Callable[[str], str],
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -247,9 +250,15 @@ def test_shell(
             monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)
         if words[1] in ("eval", "compare"):
             words = with_limits(words)
+        if words[1] == "bench":
+            words += ["--max-new-tokens", "8", "--steps", "4", "--batch-sizes", "1", "--repeats", "1", "--no-memory"]
+            monkeypatch.setattr("conv_dlm.benchmark.device.measure_peaks", lambda *_: Peaks(1e12, 1e11))
         if block.document.name != "README.md":  # whose plots are drawn; those of all take a minute
             monkeypatch.setattr("conv_dlm.evaluation.comparison.draw", lambda *_: [])
-        if "--model" not in words:
+        if words[1] == "bench" and "--shape" in words:
+            config = request.getfixturevalue("make_llada")().config
+            monkeypatch.setattr("conv_dlm.benchmark.subject.shape_config", lambda _: config)
+        elif words[1] != "fit" and "--model" not in words:
             words += ["--model", with_stand_ins("GSAI-ML/LLaDA-8B-Instruct")]
     runner(words)
 
@@ -336,6 +345,14 @@ def test_decode_types_table() -> None:
     assert rows == {name: f"{parts.weights} | {parts.rule}" for name, parts in DECODE_TYPES.items()}
 
 
+def test_tokens_per_forward_are_as_measured() -> None:
+    """That table's figures are those of the results file, which knows its command."""
+    results = json.loads((ROOT / "benchmarks/results/decode_types.json").read_text())
+    measured = {case["name"]: f"{case['tokens_per_forward'][0]:.1f}" for case in results["cases"]}
+    shown = dict(re.findall(r"^\| `(\w+)` \| \w+ \| \w+ \| ([\d.]+) \| .* \|$", readme(), flags=re.MULTILINE))
+    assert shown == measured and set(measured) == set(DECODE_TYPES)
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     script = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
     assert script[-1] == "make test"
@@ -350,6 +367,15 @@ def test_shown_output_is_the_demos() -> None:
     assert len(answer) > 1
     speed = re.fullmatch(r"\d+ tokens in ([\d.]+) s \(.* tokens/s\), \d+ forwards, .* tokens per forward", answer[-1])
     assert speed is not None and float(speed[1]) < 10
+
+
+def test_what_fits_is_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The README shows what `conv-dlm fit` says of a GPU with 24 GiB."""
+    from conv_dlm.cli import main
+
+    command = next(command for _, command in SHELL if command.startswith("conv-dlm fit --shape"))
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out in [block.text for block in BLOCKS if block.language == "text"]
 
 
 def test_first_screen() -> None:
