@@ -191,6 +191,48 @@ def test_a_window_computes_a_part_of_the_canvas_and_everything_at_the_interval(t
     assert all(keys == 107 for *_, keys in shapes)
 
 
+def test_a_partial_forward_computes_all_that_has_changed(tiny_llada, monkeypatch):
+    """Each position whose token is another than when its keys and values were computed, in every partial forward."""
+    kept, partial = torch.full((1, 107), -1), []
+    forward = Denoiser.__call__
+
+    def watched(self, canvas, rows, window, seen=None, end=None, positions=None):
+        if positions is None:
+            kept[:] = canvas.ids
+        else:
+            changed = (canvas.ids != kept)[0].nonzero().flatten()
+            assert set(changed.tolist()) <= set(positions[0].tolist())
+            partial.append(len(changed))
+            kept[0, positions[0]] = canvas.ids[0, positions[0]]
+        return forward(self, canvas, rows, window, seen, end, positions)
+
+    monkeypatch.setattr(Denoiser, "__call__", watched)
+    settings = dict(cache_implementation="window", cache_refresh_interval=10, max_new_tokens=100, eos_token_id=None)
+    run(tiny_llada, PROMPTS[1:], TEXT[1:], decode_type="conv", kernel_size=8, steps=40, **settings)
+    assert len(partial) > 20 and max(partial) > 1
+
+
+@pytest.mark.parametrize("cache", ["window", "dual", "prefix"])
+def test_rows_of_other_sizes_and_ends_change_nothing(tiny_llada, cache):
+    """One row computes three times as many positions as another, and the first is finished first."""
+    gaps = [MASK, 41] * 20
+    prompts = torch.tensor([[1, *range(50, 90)], [1, *gaps], [1, *range(90, 130)]])
+    ones = torch.ones_like(prompts)
+    settings = dict(decode_type="threshold", block_length=16, threshold=0.15, max_new_tokens=100)
+    settings |= dict(cache_implementation=cache, eos_token_id=[EOS, *range(236, 260)], pad_token_id=PAD)
+    if cache == "window":
+        settings |= dict(decode_type="conv_threshold", kernel_size=12, cache_refresh_interval=12)
+        del settings["block_length"]
+    with Shapes(tiny_llada) as shapes:
+        together = run(tiny_llada, prompts, ones, **settings)
+    sizes = {computed for _, computed, _ in shapes}
+    assert len(sizes) >= (3 if cache == "window" else 2) and len(set(together.forwards.tolist())) > 1
+    for row in range(3):
+        alone = run(tiny_llada, prompts[row : row + 1], ones[:1], seed=row, **settings)
+        assert torch.equal(alone.sequences[0], together.sequences[row])
+        assert torch.equal(alone.decided_at[0], together.decided_at[row])
+        assert alone.forwards[0] == together.forwards[row]
+
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_block_caches_compute_everything_on_entering_a_block(tiny_llada, cache):
     settings = dict(decode_type="threshold", block_length=16, max_new_tokens=64, eos_token_id=None, threshold=0.99)
@@ -258,6 +300,24 @@ def test_behind_the_horizon_the_canvas_is_as_good_as_shorter(tiny_llada):
     short = run(tiny_llada, prompt, ones, **settings, max_new_tokens=61)
     assert torch.equal(long.history[:5, 0, :64], short.history[:5, 0])
 
+
+@pytest.mark.parametrize("cache", [{}, dict(cache_implementation="window", cache_refresh_interval=5)])
+@pytest.mark.parametrize("ends", [dict(horizon=16), dict(eos_threshold=0.05)], ids=str)
+def test_rows_that_see_differently_far_are_as_alone(tiny_llada, cache, ends):
+    """A short prompt beside a long one: each sees to its own horizon, or to where its own text was cut off."""
+    prompts = [[1, 40, 50], [1, *range(30, 100)]]
+    settings = dict(decode_type="conv_threshold", kernel_size=8, max_new_tokens=150, pad_token_id=PAD, **cache, **ends)
+    settings["eos_token_id"] = None if "horizon" in ends else [EOS, *range(240, 260)]
+    ids = torch.tensor([[PAD] * 68 + prompts[0], prompts[1]])
+    mask = torch.tensor([[0] * 68 + [1] * 3, [1] * 71])
+    together = run(tiny_llada, ids, mask, **settings)
+    for row, prompt in enumerate(prompts):
+        alone_ids = torch.tensor([prompt])
+        alone = run(tiny_llada, alone_ids, torch.ones_like(alone_ids), seed=row, **settings)
+        start = 71 - len(prompt)
+        assert torch.equal(alone.sequences[0], together.sequences[row, start:])
+        assert torch.equal(alone.decided_at[0], together.decided_at[row, start:])
+        assert alone.forwards[0] == together.forwards[row]
 
 def test_shifted_logits_read_the_left_neighbour(make_llada):
     """As in models adapted from autoregressive ones: the position at the left is computed too."""
