@@ -14,12 +14,10 @@ from conv_dlm.generation.position_weights import ConvolutionWeights, PositionWei
 from conv_dlm.generation.unmasking_rules import UnmaskingRule
 
 # fields that every decode type reads; the others belong to some (`DecodeType.fields`), or to another field
-COMMON_FIELDS = frozenset(
-    {
-        *("decode_type", "eos_fill", "eos_threshold", "exit_schedule", "horizon", "compile", "mask_token_id"),
-        "output_history",
-    }
-)
+COMMON_FIELDS = frozenset({
+    "decode_type", "eos_fill", "eos_threshold", "exit_schedule", "horizon", "compile", "mask_token_id",
+    "output_history",
+})  # fmt: skip
 
 
 def check_fields_matter(config: DiffusionGenerationConfig, given: set[str]) -> None:

@@ -24,11 +24,7 @@ from conv_dlm.generation.plan import Demand, Forward, plan, positions_of, repeat
 from conv_dlm.generation.position_weights import PositionWeights
 from conv_dlm.generation.schedule import OwnPace, Schedule, Step
 from conv_dlm.generation.unmasking_rules import Situation, UnmaskingRule
-
-# vocabulary scores held in fp32 at a time, whatever the canvas: what a CPU's cache holds (twice as fast as 64 MB in a
-# measurement on two cores), elsewhere enough for a few launches
-SCORES_AT_ONCE = {"cpu": 1 << 20}
-SCORES_AT_ONCE_ELSEWHERE = 1 << 24
+from conv_dlm.memory.generating import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
 
 
 @dataclass
