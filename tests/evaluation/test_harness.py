@@ -19,6 +19,7 @@ pytest.importorskip("lm_eval")
 import lm_eval
 from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from conv_dlm.evaluation.harness import ConvDLM
 from conv_dlm.evaluation.likelihood import LikelihoodEstimator, Question
@@ -190,6 +191,7 @@ def test_adapters_quantised_or_not(make_llada, tiny_checkpoint, tmp_path):
     peft = pytest.importorskip("peft")
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"], r=2, init_lora_weights=False)
     config.base_model_name_or_path = str(tiny_checkpoint)
+    torch.manual_seed(0)  # the adapter's values
     tuned = peft.get_peft_model(make_llada(), config)
     tuned.peft_config["default"].base_model_name_or_path = str(tiny_checkpoint)
     tuned.save_pretrained(tmp_path / "adapter")
@@ -204,8 +206,12 @@ def test_adapters_quantised_or_not(make_llada, tiny_checkpoint, tmp_path):
     assert (lm.settings["model"], lm.settings["adapter"]) == (tiny_checkpoint.name, "adapter")
     pytest.importorskip("bitsandbytes")
     lm, quantised = score(tiny_checkpoint, quantize="4bit", peft=str(tmp_path / "adapter"))
-    assert lm.model.is_loaded_in_4bit
-    assert adapted != quantised == pytest.approx(adapted, abs=3)
+    four_bits = BitsAndBytesConfig(load_in_4bit=True)
+    by_hand = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype="float32", quantization_config=four_bits)
+    by_hand = peft.PeftModel.from_pretrained(by_hand, tmp_path / "adapter")
+    ids = torch.arange(4, 20)[None]
+    assert lm.model.is_loaded_in_4bit and quantised != adapted
+    torch.testing.assert_close(lm.model(ids).logits, by_hand(ids).logits, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
