@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-EXTRAS = {"demo": "", "dev": "[train,quant,eval,dev]"}
+EXTRAS = {"demo": "", "dev": "[train,quant,eval,demo,serve,dev]"}
 
 QUESTION = "Anna reads 10 pages a day. How many pages does she read in 2 weeks?"
 OPTIONS = ["--decode-type", "conv", "--kernel-size", "32", "--steps", "40", "--max-new-tokens", "64"]
