@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"conv_dlm", "trainers"}
 # Names by which distributions are imported, where it isn't the distribution's own.
-MODULES = {"flash-attn": "flash_attn", "lm-eval": "lm_eval", "pyyaml": "yaml"}
+MODULES = {"flash-attn": "flash_attn", "huggingface-hub": "huggingface_hub", "lm-eval": "lm_eval", "pyyaml": "yaml"}
 
 
 def requirements(*extras: str) -> list[Requirement]:

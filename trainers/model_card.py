@@ -1,6 +1,7 @@
 """The model card that the trainers write: what the model is, how to generate with it, how it was made."""
 
 import os
+import shutil
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from trl import SFTTrainer
 from trl.data_utils import is_conversational
 
 import conv_dlm
+from conv_dlm.models.self_contained import SelfContained, add_code
 
 # Settings of the config that a card tells, where the config has them.
 SETTINGS = (
@@ -121,6 +123,8 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
 class ModelCards(SFTTrainer):
     """A trainer that writes a card of its own, as `README.md` in `output_dir`, with checkpoints and with the model.
 
+    There and on the Hub a model has its code beside it, so that it loads without conv-dlm too.
+
     Subclasses say in `_paper` which method they train by: `id`, `title`, `method`, `citation`.
     """
 
@@ -133,7 +137,7 @@ class ModelCards(SFTTrainer):
     def create_model_card(  # type: ignore[override]  # TRL's signature
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
-        """Write the card; see [`~trl.SFTTrainer`] for the arguments."""
+        """Write the card, and the code of the model if it is there; see [`~trl.SFTTrainer`] for the arguments."""
         if not self.is_world_process_zero():
             return
         more = [tags] if isinstance(tags, str) else tags or []
@@ -141,6 +145,20 @@ class ModelCards(SFTTrainer):
         folder = Path(str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "README.md").write_text(card, encoding="utf-8")
+        self._add_code(folder)
+
+    def _add_code(self, folder: Path) -> list[str]:
+        """Let a full model that is saved there load without conv-dlm; the names of the code files."""
+        model_class = type(self.accelerator.unwrap_model(self.model))
+        native = issubclass(model_class, SelfContained) and model_class._auto_class is None
+        return add_code(folder, model_class) if native and (folder / "config.json").is_file() else []
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """As Trainer, which copies weights and config from the checkpoint to `output_dir` and uploads that."""
+        if self.is_world_process_zero():
+            for name in self._add_code(Path(checkpoint_folder)):
+                shutil.copy(Path(checkpoint_folder, name), str(self.args.output_dir))
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and its card if that is where it belongs."""

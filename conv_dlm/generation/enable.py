@@ -5,13 +5,16 @@ from typing import Any
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits: bool = False) -> Any:
     """Give `generate` by denoising to a model that is already loaded, and return it.
 
     For remote code and for autoregressive models adapted to masked diffusion; `forward` must map ids to logits with
     bidirectional attention, and take `logits_to_keep` as Transformers' own models do, if at all. The instance's class
-    changes, its weights and its saved `architectures` don't.
+    changes, its weights and its saved `architectures` don't. Of a generation config for writing from left to right only
+    the special tokens are kept.
 
     model (`PreTrainedModel`): the model.
     mask_token_id (`int`, *optional*): id of the mask token; read from the config where it has one.
@@ -31,10 +34,12 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
     if not issubclass(cls, DiffusionGenerationMixin):
         namespace = {"__module__": cls.__module__, "can_generate": classmethod(lambda _: True)}
         model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)
-    config = getattr(model, "generation_config", None) or DiffusionGenerationConfig.from_model_config(model.config)
-    config = DiffusionGenerationConfig.from_any(config)
+    config = getattr(model, "generation_config", None)
+    if not isinstance(config, DiffusionGenerationConfig):
+        given = {name: getattr(config, name, None) for name in TOKENS}
+        config = DiffusionGenerationConfig.from_model_config(model.config)
+        config.update(**{name: value for name, value in given.items() if value is not None})
     config.mask_token_id = mask_token_id
-    config.use_cache = None  # autoregressive models ask for one
     model.generation_config = config
     model.shift_logits = shift_logits
     return model

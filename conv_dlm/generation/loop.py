@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from conv_dlm.generation import noise
 from conv_dlm.generation.cache_policies import CachePolicy, Kept
 from conv_dlm.generation.candidates import Candidates, draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.early_exit import EarlyExit
+from conv_dlm.generation.noise import WHICH, uniform
 from conv_dlm.generation.plan import Demand, Forward, plan, positions_of, repeated, sight
 from conv_dlm.generation.position_weights import PositionWeights
 from conv_dlm.generation.schedule import OwnPace, Schedule, Step
@@ -142,7 +142,7 @@ class Denoising:
         self, logits: Tensor, rows: Tensor, window: Tensor, step: int, top_k: int, temperature: float
     ) -> Candidates:
         """Candidates of all window positions, flattened to [R * W]; only a part of them is wide in fp32 at a time."""
-        uniform = noise.uniform(self.seeds, step, self.canvas.slot, noise.WHICH)[rows[:, None], window].flatten()
+        draws = uniform(self.seeds, step, self.canvas.slot, WHICH)[rows[:, None], window].flatten()
         flat = logits.flatten(0, 1)
         context = rows.repeat_interleave(window.shape[1])
         # processors see text only: padding would count as tokens
@@ -160,7 +160,7 @@ class Denoising:
                     scores,
                     top_k,
                     temperature,
-                    uniform[chunk],
+                    draws[chunk],
                     int(self.config.reference_normalizer),
                     end_token_ids,
                     self.measures,

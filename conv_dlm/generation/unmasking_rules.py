@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from conv_dlm.generation import noise
 from conv_dlm.generation.candidates import Candidates
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.noise import REMASK, WHETHER, uniform
 from conv_dlm.generation.schedule import Step
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Situation(NamedTuple):
         return self.canvas.undecided & (self.weights > 0)
 
     def uniform(self, purpose: int) -> Tensor:
-        return noise.uniform(self.seeds, self.step.number, self.canvas.slot, purpose)
+        return uniform(self.seeds, self.step.number, self.canvas.slot, purpose)
 
 
 class Decision(NamedTuple):
@@ -167,7 +167,7 @@ class AncestralRule(UnmaskingRule):
         norm = global_norm(now.candidates.mass, now.weights, now.canvas.undecided & now.scope)
         token_weight = now.candidates.tempered_mass * now.weights * (norm * gain)[:, None]
         probability = decide_probability(token_weight, stay[:, None], self.temperature)
-        return now.eligible & (now.uniform(noise.WHETHER) < probability)
+        return now.eligible & (now.uniform(WHETHER) < probability)
 
 
 class ConfidenceRule(UnmaskingRule):
@@ -180,7 +180,7 @@ class ConfidenceRule(UnmaskingRule):
         self.at_random = config.remasking == "random"
 
     def __call__(self, now: Situation) -> Decision:
-        confidence = now.uniform(noise.WHETHER) if self.at_random else now.candidates.confidence
+        confidence = now.uniform(WHETHER) if self.at_random else now.candidates.confidence
         masks = (now.canvas.undecided & now.scope).sum(1)
         return Decision(best_per_row(confidence * now.weights, now.eligible, quota(masks, now.step.rounds_left)))
 
@@ -199,7 +199,7 @@ class RemaskingRule(AncestralRule):
         gain, stay, again = remdm_weights(now.step.t, now.step.s, *self.loop)
         chance = decide_probability(again, 1 - again, self.temperature)[:, None]
         decided = (now.canvas.slot >= 0) & ~now.canvas.undecided
-        return Decision(self.decide(now, gain, stay), decided & (now.uniform(noise.REMASK) < chance))
+        return Decision(self.decide(now, gain, stay), decided & (now.uniform(REMASK) < chance))
 
 
 class SlideRule(AncestralRule):

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 from transformers.core_model_loading import ConversionOps, revert_weight_conversion
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AUTO_QUANTIZER_MAPPING
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -149,7 +149,6 @@ class Unpack(ConversionOps):
         return {full_layer_name: stored.to(dtype)}
 
 
-@register_quantization_config(METHOD)
 class CompactConfig(QuantizationConfigMixin):
     """Marks a checkpoint in compact storage. The tensors themselves tell bits and groups."""
 
@@ -161,7 +160,6 @@ class CompactConfig(QuantizationConfigMixin):
         return {"quant_method": METHOD}
 
 
-@register_quantizer(METHOD)
 class CompactQuantizer(HfQuantizer):
     """Makes `from_pretrained` unpack compact storage, by Transformers' weight conversions."""
 
@@ -183,3 +181,9 @@ class CompactQuantizer(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         return True
+
+
+# Not by Transformers' decorators, which refuse a name that is taken: checkpoints on the Hub bring this file along, and
+# several may be loaded side by side.
+AUTO_QUANTIZATION_CONFIG_MAPPING[METHOD] = CompactConfig
+AUTO_QUANTIZER_MAPPING[METHOD] = CompactQuantizer

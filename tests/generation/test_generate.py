@@ -3,6 +3,7 @@
 import copy
 import functools
 import itertools
+import json
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     GenerationConfig,
+    LlamaForCausalLM,
     LogitsProcessorList,
     MinPLogitsWarper,
     SuppressTokensLogitsProcessor,
@@ -357,6 +359,19 @@ def test_enable_diffusion_on_a_loaded_model():
     assert not (model.generate(prompt, steps=4, max_new_tokens=8) == 62).any()
     with pytest.raises(ValueError, match="mask_token_id"):
         conv_dlm.enable_diffusion(BertForMaskedLM(config))
+
+
+def test_settings_for_left_to_right_say_nothing_about_denoising(tiny_llama, tmp_path):
+    """Most checkpoints of autoregressive models bring some; only their special tokens are taken over."""
+    tiny_llama.save_pretrained(tmp_path)
+    settings = {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "use_cache": True, "eos_token_id": [2, 5]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    model = conv_dlm.enable_diffusion(LlamaForCausalLM.from_pretrained(tmp_path), mask_token_id=3)
+    assert model.generation_config.to_diff_dict().keys() <= {
+        "eos_token_id", "pad_token_id", "bos_token_id", "mask_token_id", "transformers_version"
+    }  # fmt: skip
+    assert model.generation_config.eos_token_id == [2, 5]
+    assert not (model.generate(torch.tensor([[5, 6]]), steps=2, max_new_tokens=6) == 3).any()
 
 
 def test_shifted_logits(tiny_llada):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from tests.hub.conftest import hub as hub
 from trainers import MDLMConfig, MDLMTrainer
 
 ROWS = [(f"What is {a} and {b}?", f"It is {a + b}. #### {a + b}") for a in range(1, 5) for b in range(1, 5)]

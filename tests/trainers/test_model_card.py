@@ -1,5 +1,6 @@
 """The card that a trainer writes: true, complete, and its example runs."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 from datasets import Dataset
 from peft import LoraConfig
 
+from tests.hub.test_push import CODE
 from trainers import R2FTConfig, R2FTTrainer
 from trainers.model_card import hub_link
 
@@ -118,3 +120,39 @@ def test_the_card_comes_with_each_checkpoint(make_trainer):
 )
 def test_only_what_is_on_the_hub_is_linked(name, link):
     assert hub_link(name, "datasets/") == link
+
+
+def test_what_is_pushed_loads_without_conv_dlm(make_trainer, hub):
+    trainer = make_trainer(max_steps=1, hub_model_id="me/tuned")
+    trainer.train()
+    trainer.push_to_hub()
+    files = hub.repos["model", "me/tuned"]
+    assert CODE | {"README.md", "model.safetensors", "tokenizer.json"} <= files.keys()
+    assert json.loads(files["config.json"])["auto_map"]["AutoConfig"] == "configuration_llada.LLaDAConfig"
+
+
+def test_so_does_what_is_pushed_while_training(make_trainer, hub):
+    settings = dict(push_to_hub=True, hub_model_id="me/tuned", hub_strategy="every_save", hub_always_push=True)
+    trainer = make_trainer(max_steps=2, save_strategy="steps", save_steps=1, **settings)
+    pushed = []
+    push = trainer._push_from_checkpoint
+
+    def look(checkpoint_folder):
+        push(checkpoint_folder)
+        trainer._finish_current_push()
+        pushed.append(dict(hub.repos["model", "me/tuned"]))
+
+    trainer._push_from_checkpoint = look
+    trainer.train()
+    assert len(pushed) == 2
+    for files in pushed:
+        assert CODE | {"README.md", "model.safetensors"} <= files.keys()
+        assert "AutoModel" in json.loads(files["config.json"])["auto_map"]
+
+
+def test_an_adapter_is_pushed_without_code(make_trainer, hub, tiny_checkpoint):
+    trainer = make_trainer(model=str(tiny_checkpoint), max_steps=1, hub_model_id="me/lora", peft_config=LoraConfig(r=2))
+    trainer.train()
+    trainer.push_to_hub()
+    files = hub.repos["model", "me/lora"]
+    assert "adapter_model.safetensors" in files and not CODE & files.keys()

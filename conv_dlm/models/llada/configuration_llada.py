@@ -135,6 +135,8 @@ class LLaDAConfig(PreTrainedConfig):
     precision: str | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self._auto_class is None:  # else this class came with the checkpoint, and needs the map
+            kwargs.pop("auto_map", None)  # points to code that `save_pretrained` would not write again
         if self.embedding_size is None:
             self.embedding_size = self.vocab_size
         if self.mlp_hidden_size is None:

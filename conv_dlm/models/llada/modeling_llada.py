@@ -29,9 +29,11 @@ from transformers.models.llama.modeling_llama import (
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
+from conv_dlm.models.self_contained import SelfContained
 
 # Original name -> name here, applied in order when loading and backwards when saving. `ff_out` names both the output
 # head and the down projection of a block, so the rules of the whole model are anchored. No rule may match a name that
@@ -167,7 +169,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
 
 
-class LLaDAModelLM(LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
+class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA with its output head: ids, some of them masked, to logits for every position."""
 
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}

@@ -56,6 +56,8 @@ class MDLMConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if self._auto_class is None:  # else this class came with the checkpoint, and needs the map
+            kwargs.pop("auto_map", None)  # points to code that `save_pretrained` would not write again
         if self.mask_token_id is None:
             self.mask_token_id = self.vocab_size - 1
         super().__post_init__(**kwargs)

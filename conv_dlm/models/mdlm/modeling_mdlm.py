@@ -26,9 +26,11 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
 from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
+from conv_dlm.models.self_contained import SelfContained
 
 FREQUENCIES = 256  # features of sigma that `sigma_map` sees
 ROPE_THETA = 10000.0  # fixed in the original, like the period of the features
@@ -177,7 +179,7 @@ class MDLMBackbone(nn.Module):
         self.output_layer = MDLMOutputLayer(config)
 
 
-class MDLM(PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
+class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """The denoiser of MDLM: ids, some of them masked, to logits for every position."""
 
     config: MDLMConfig

@@ -1,0 +1,154 @@
+"""Staged checkpoints load and denoise where Transformers is installed alone, as they do here."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+import conv_dlm
+from conv_dlm.hub import stage
+from conv_dlm.models import MDLM, MDLMConfig
+from tests.hub.conftest import COMMIT, RunPython
+
+HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
+PROMPT = "One plus one is"
+SETTINGS = {"steps": 4, "max_new_tokens": 12}
+GENERATE = """
+import importlib.util, json, torch
+from transformers import {auto} as AutoModelForAnything, AutoTokenizer
+
+for name in ("conv_dlm", "trl", "peft", "accelerate"):
+    assert importlib.util.find_spec(name) is None, name
+name, prompt, options, trusted = {name!r}, {prompt!r}, {options!r}, {trusted!r}
+load = dict(trust_remote_code=True) if trusted else {{}}
+tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **load)
+inputs = tokenizer(prompt, return_tensors="pt")
+model = AutoModelForAnything.from_pretrained(name, dtype="float32", **load)
+torch.manual_seed(7)
+print(json.dumps([type(model).__module__, model.generate(**inputs, **options).tolist()]))
+"""
+
+
+def here(folder: Any, **options: Any) -> list[list[int]]:
+    """What the native class writes, in this process."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    assert type(model).__module__.startswith("conv_dlm.")  # with conv_dlm imported the native class wins
+    inputs = AutoTokenizer.from_pretrained(folder, padding_side="left")(PROMPT, return_tensors="pt")
+    return seeded(model, inputs, **options)
+
+
+def seeded(model: Any, inputs: Any, **options: Any) -> list[list[int]]:
+    torch.manual_seed(7)
+    return model.generate(**inputs, **options).tolist()
+
+
+@pytest.fixture(scope="module")
+def mdlm_checkpoint(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = MDLMConfig(vocab_size=260, model_length=64, hidden_dim=32, cond_dim=8, n_blocks=2, n_heads=2,
+                        mask_token_id=3, pad_token_id=0, bos_token_id=1, eos_token_id=2)  # fmt: skip
+    model = MDLM(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    folder = tmp_path_factory.mktemp("tiny-mdlm")
+    model.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def asking(name: Any, options: dict[str, Any], auto: str = "AutoModelForCausalLM", trusted: bool = True) -> str:
+    """The code that loads a model by its name, and prints where its class is from and what it writes."""
+    return GENERATE.format(name=str(name), prompt=PROMPT, options=options, auto=auto, trusted=trusted)
+
+
+@pytest.mark.parametrize(
+    ("which", "auto"),
+    [("llada", "AutoModelForCausalLM"), ("mdlm", "AutoModel"), ("embedded", "AutoModelForMaskedLM")],
+)
+def test_a_staged_checkpoint_needs_nothing_of_ours(
+    which: str, auto: str, transformers_alone: RunPython, tiny_checkpoint: Path, mdlm_checkpoint: Path, tmp_path: Path
+) -> None:
+    sources = {"llada": tiny_checkpoint, "mdlm": mdlm_checkpoint, "embedded": conv_dlm.embedded_checkpoint()}
+    staged = stage(sources[which], tmp_path / "staged").folder
+    options = SETTINGS | {"decode_type": "conv", "kernel_size": 8}
+    module, written = json.loads(transformers_alone(asking(staged, options, auto)))
+    assert module.startswith("transformers_modules.")
+    assert written == here(staged, **options)
+
+
+def test_loading_by_name_from_the_hub(transformers_alone: RunPython, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """The Hub's files arrive one by one, and Transformers follows their imports another way than in a folder."""
+    repository = tmp_path / "hub" / "models--someone--tiny-llada"
+    repository.mkdir(parents=True)
+    stage(tiny_checkpoint, repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    options = SETTINGS | {"decode_type": "threshold", "threshold": 0.02}
+    options.pop("steps")
+    code = asking("someone/tiny-llada", options)
+    module, written = json.loads(transformers_alone(code, HF_HUB_CACHE=str(tmp_path / "hub")))
+    assert "someone" in module
+    assert written == here(tiny_checkpoint, **options)
+
+
+def test_a_model_that_came_with_its_code_is_saved_with_it(
+    transformers_alone: RunPython, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    staged = stage(tiny_checkpoint, tmp_path / "staged").folder
+    transformers_alone(
+        "from transformers import AutoModelForCausalLM\n"
+        f"AutoModelForCausalLM.from_pretrained({str(staged)!r}, trust_remote_code=True)"
+        f".save_pretrained({str(tmp_path / 'again')!r})"
+    )
+    code = {file.name for file in staged.glob("*.py")}
+    assert {file.name for file in (tmp_path / "again").glob("*.py")} == code
+    for file in staged.glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "again")
+    assert json.loads(transformers_alone(asking(tmp_path / "again", SETTINGS)))[1] == here(tiny_checkpoint, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def foreign_checkpoint(tiny_tokenizer: Any, tiny_llama: LlamaForCausalLM, tmp_path_factory: Any) -> Path:
+    """Someone else's model, which does not denoise: as far as `generate` can tell, any would do."""
+    folder = tmp_path_factory.mktemp("foreign")
+    tiny_llama.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"mask_token_id": 3}))
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_custom_generate_for_other_peoples_models(
+    transformers_alone: RunPython, foreign_checkpoint: Path, tmp_path: Path
+) -> None:
+    staged = stage(HUB_CARDS / "conv-decoding", tmp_path / "conv-decoding").folder
+    options = SETTINGS | {"decode_type": "conv", "kernel_size": 8}
+    asked = options | {"custom_generate": str(staged), "trust_remote_code": True}
+    module, written = json.loads(transformers_alone(asking(foreign_checkpoint, asked, trusted=False)))
+    assert module.startswith("transformers.models.llama")
+
+    model = LlamaForCausalLM.from_pretrained(foreign_checkpoint)
+    inputs = AutoTokenizer.from_pretrained(foreign_checkpoint, padding_side="left")(PROMPT, return_tensors="pt")
+    before = model.generate(**inputs, max_new_tokens=5)
+    assert written == seeded(model, inputs, **asked)
+    assert type(model) is LlamaForCausalLM  # and writes from left to right again
+    assert torch.equal(model.generate(**inputs, max_new_tokens=5), before)
+    assert written == seeded(conv_dlm.enable_diffusion(model), inputs, **options)
+
+
+def test_custom_generate_tells_what_is_wrong(foreign_checkpoint: Path, tmp_path: Path) -> None:
+    staged = stage(HUB_CARDS / "conv-decoding", tmp_path / "conv-decoding").folder
+    model = LlamaForCausalLM.from_pretrained(foreign_checkpoint)
+    ask = {"custom_generate": str(staged), "trust_remote_code": True, "max_new_tokens": 4}
+    ids = torch.tensor([[5, 6, 7]])
+    with pytest.raises(ValueError, match="convv"):
+        model.generate(ids, **ask, decode_type="convv")
+    with pytest.raises(ValueError, match="`mask_token_id`=900 is not an id"):
+        model.generate(ids, **ask, mask_token_id=900)
+    assert type(model) is LlamaForCausalLM
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        model.generate(ids, custom_generate=str(staged), max_new_tokens=4, trust_remote_code=False)
