@@ -7,13 +7,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from peft import PeftModel
+from transformers import TrainingArguments
 from transformers.trainer_utils import has_length
 from trl import SFTTrainer
 from trl.data_utils import is_conversational
 
 import conv_dlm
+from conv_dlm.evaluation.environment import device_name
 from conv_dlm.models.self_contained import SelfContained, add_code
 
 # Settings of the config that a card tells, where the config has them.
@@ -66,6 +69,12 @@ def last_evaluation(trainer: SFTTrainer) -> dict[str, Any] | None:
     return {"step": entry["step"], "measures": measures}
 
 
+def hardware(args: TrainingArguments) -> str:
+    """Processes, and the device of each."""
+    processes = "1 process" if args.world_size == 1 else f"{args.world_size} processes"
+    return f"{processes} on {device_name(args.device)}"
+
+
 def versions() -> str:
     """Names and versions of the packages that matter."""
     found = {"conv-dlm": conv_dlm.__version__} | {name: metadata.version(name) for name in PACKAGES}
@@ -84,20 +93,17 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
     base = getattr(getattr(model, "config", None), "_name_or_path", None)
     base_link, data_link = hub_link(base), hub_link(dataset_name, "datasets/")
     name = model_name or Path(str(args.output_dir)).name
-    header = {
-        "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
-        "base_model": base if "](" in str(base_link) else None,
-        "datasets": [dataset_name] if "](" in str(data_link) else None,
-        "tags": sorted(tags),
-    }
+    metadata = ModelCardData(
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        base_model=base if "](" in str(base_link) else None,
+        datasets=[dataset_name] if dataset_name and "](" in str(data_link) else None,
+        tags=sorted(tags),
+    )
     canvas = getattr(args, "canvas_length", None)
     new_tokens = canvas or MAX_NEW_TOKENS
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, undefined=StrictUndefined
-    )
-    return environment.get_template("model_card.jinja").render(
-        metadata=header,
+    return fill_in(
+        metadata=metadata.to_yaml(),
         name=name,
         trainer=type(trainer).__name__,
         adapter=getattr(adapter, "value", adapter),
@@ -106,6 +112,7 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
         repository=trainer.hub_model_id or name,
         denoises="masked-diffusion" in trainer._tag_names,
         chats=trainer.chats,
+        question="What is diffusion?",
         canvas=canvas,
         new_tokens=new_tokens,
         steps=min(new_tokens, 128),
@@ -115,9 +122,22 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
         rows=len(trainer.train_dataset) if has_length(trainer.train_dataset) else "streamed",
         settings=settings(trainer),
         evaluation=last_evaluation(trainer),
+        hardware=hardware(args),
         versions=versions(),
+        sections={},
         citation=trainer._paper["citation"],
     )
+
+
+def fill_in(**values: Any) -> str:
+    """The one template of all model cards, with the values that it names; those that it can do without may lack."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("model_card.jinja").render(**values)
 
 
 class ModelCards(SFTTrainer):

@@ -1,0 +1,77 @@
+"""What the recipes of the paper's models cost, by calculation: operations, and hours on a GPU.
+
+    python -m benchmarks.recipe_costs --results benchmarks/results/recipe_costs.json
+
+A forward takes, for each token, two operations for each parameter in the blocks and in the output head, and 4 L d for
+the attention of a block (L tokens, d the width of all queries). A backward takes as many for the activations and, where all
+parameters are trained, as many again for the weights; activation checkpointing repeats the forward. Adapters' own
+operations, a hundredth of that, are left out, and so are evaluations. A GPU reaches half of its dense bfloat16 peak.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conv_dlm.evaluation.environment import ROOT, describe_run
+from conv_dlm.evaluation.files import write_json
+from conv_dlm.memory.shape import Shape
+from conv_dlm.shapes import shape_config
+
+ALPACA_ROWS = 52_002  # https://huggingface.co/datasets/tatsu-lab/alpaca
+PEAK, UTILISATION = 989e12, 0.5  # operations a second of an H100 SXM in dense bfloat16, by its data sheet
+RECIPES = {
+    "mdlm-small-sft": ("configs/sft/mdlm_small.yaml", "mdlm-small"),
+    "mdlm-small-r2ft": ("configs/r2ft/mdlm_small.yaml", "mdlm-small"),
+    "llada-8b-sft": ("configs/sft/llada_8b_lora.yaml", "llada-8b"),
+    "llada-8b-r2ft": ("configs/r2ft/llada_8b_lora.yaml", "llada-8b"),
+}
+
+
+def block_parameters(shape: Shape) -> int:
+    """Numbers in the matrices that every token passes: those of the blocks, and the output head."""
+    attention = shape.width * (2 * shape.query + 2 * shape.key_value)
+    mlp = (3 if shape.gated else 2) * shape.width * shape.inner
+    return shape.layers * (attention + mlp) + shape.vocabulary * shape.width
+
+
+def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
+    """Steps, tokens, operations and hours of a recipe for a model of a shape."""
+    rows_a_step = recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]
+    rows = ALPACA_ROWS - recipe["held_out_rows"]
+    steps = recipe.get("max_steps") or recipe["num_train_epochs"] * math.ceil(rows / rows_a_step)
+    tokens = steps * rows_a_step * recipe["canvas_length"]
+    forward = 2 * block_parameters(shape) + 4 * recipe["canvas_length"] * shape.query * shape.layers
+    trains_all = not (recipe.get("use_peft") or "lora" in recipe["output_dir"])  # R2FT goes on with SFT's adapter
+    passes = 2 + trains_all + bool(recipe["activation_checkpointing"])
+    operations = passes * forward * tokens
+    return {
+        "steps": steps,
+        "rows_a_step": rows_a_step,
+        "rows": rows,
+        "tokens": tokens,
+        "operations": float(operations),
+        "hours": operations / (PEAK * UTILISATION) / 3600,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", required=True, help="JSON file to write")
+    args = parser.parse_args()
+    shapes = {name: Shape.of(shape_config(name)) for name in ("mdlm-small", "llada-8b")}
+    costs = {
+        name: cost(yaml.safe_load((ROOT / path).read_text(encoding="utf-8")), shapes[shape]) | {"recipe": path}
+        for name, (path, shape) in RECIPES.items()
+    }
+    about = describe_run("python -m benchmarks.recipe_costs", "cpu")
+    assumed = {"device": "H100", "peak": PEAK, "utilisation": UTILISATION}
+    write_json(Path(args.results), about | {"assumed": assumed, "recipes": costs})
+    print(json.dumps(costs, indent=1))
+
+
+if __name__ == "__main__":
+    main()
