@@ -3,6 +3,7 @@
     python3 dev.py demo                ask the embedded model a question and watch it denoise the answer
     python3 dev.py test [-k conv ...]  ruff, mypy and the quick tests; further words go to pytest
     python3 dev.py test-all            the same with the slow tests, and those for a GPU where there is one
+    python3 dev.py browser             Chromium for the tests of the live page, by apt-get; they are skipped without one
     python3 dev.py lint                ruff and mypy
     python3 dev.py build               wheel and sdist into dist/
     python3 dev.py clean               remove .venv and what the tools left behind
@@ -26,6 +27,8 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 EXTRAS = {"demo": "", "dev": "[train,quant,eval,demo,serve,dev]"}
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")  # names that the page's tests look for
 
 QUESTION = "Anna reads 10 pages a day. How many pages does she read in 2 weeks?"
 OPTIONS = ["--decode-type", "conv", "--kernel-size", "32", "--steps", "40", "--max-new-tokens", "64"]
@@ -55,7 +58,9 @@ def demo(words: list[str]) -> int:
 
 
 def test(words: list[str]) -> int:
-    return lint([]) or run(PYTHON, "-m", "pytest", *IN_PARALLEL, *words)
+    # In CI nothing may be skipped for want of a browser; on a person's machine nothing is installed unasked.
+    missing = os.environ.get("CI") and not any(map(shutil.which, BROWSERS))
+    return (browser([]) if missing else 0) or lint([]) or run(PYTHON, "-m", "pytest", *IN_PARALLEL, *words)
 
 
 def test_all(words: list[str]) -> int:
@@ -65,6 +70,14 @@ def test_all(words: list[str]) -> int:
 def lint(words: list[str]) -> int:
     set_up("dev")
     return run(PYTHON, "-m", "ruff", "check", ".", *words) or run(PYTHON, "-m", "mypy")
+
+
+def browser(words: list[str]) -> int:
+    if shutil.which("apt-get") is None:
+        sys.exit("Only apt-get is known here; install Chromium or Chrome as your system does it.")
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"]
+    return run(*as_root, "apt-get", "update", "-qq") or run(*as_root, *install)
 
 
 def build(words: list[str]) -> int:
@@ -82,6 +95,7 @@ CHORES: dict[str, Callable[[list[str]], int]] = {
     "demo": demo,
     "test": test,
     "test-all": test_all,
+    "browser": browser,
     "lint": lint,
     "build": build,
     "clean": clean,

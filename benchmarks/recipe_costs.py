@@ -3,8 +3,8 @@
     python -m benchmarks.recipe_costs --results benchmarks/results/recipe_costs.json
 
 A forward takes, for each token, two operations for each parameter in the blocks and in the output head, and 4 L d for
-the attention of a block (L tokens, d the width of all queries). A backward takes as many for the activations and, where all
-parameters are trained, as many again for the weights; activation checkpointing repeats the forward. Adapters' own
+the attention of a block (L tokens, d the width of all queries). A backward takes as many for the activations and, where
+all parameters are trained, as many again for the weights; activation checkpointing repeats the forward. Adapters' own
 operations, a hundredth of that, are left out, and so are evaluations. A GPU reaches half of its dense bfloat16 peak.
 """
 

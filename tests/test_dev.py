@@ -46,7 +46,7 @@ def test_installs_again_when_requirements_change(commands: list[list[str]]) -> N
 def test_demo_is_content_with_what_tests_need_but_not_the_reverse(commands: list[list[str]]) -> None:
     dev.set_up("demo")
     dev.set_up("dev")
-    assert commands[-1][-1] == ".[train,quant,eval,dev]"
+    assert commands[-1][-1] == ".[train,quant,eval,demo,serve,dev]"
     dev.set_up("demo")
     assert len(commands) == 3
 
@@ -84,3 +84,23 @@ def test_pytest_runs_in_parallel_with_the_words_given_last(monkeypatch: pytest.M
     monkeypatch.setattr(dev, "run", lambda *command: ran.append(command) or 0)
     assert dev.test(["-k", "conv", "-x"]) == 0
     assert ran == [(dev.PYTHON, "-m", "pytest", *dev.IN_PARALLEL, "-k", "conv", "-x")]
+
+
+@pytest.mark.parametrize(("ci", "found", "asked"), [("true", False, 1), ("true", True, 0), ("", False, 0)])
+def test_ci_installs_a_browser_and_nobody_else_unasked(
+    monkeypatch: pytest.MonkeyPatch, ci: str, found: bool, asked: int
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(dev.shutil, "which", lambda name: name if found or name == "apt-get" else None)
+    monkeypatch.setattr(dev, "run", lambda *command: calls.append([str(word) for word in command]) or 0)
+    monkeypatch.setattr(dev, "set_up", lambda kind: None)
+    assert dev.test(["-k", "nothing"]) == 0
+    assert sum("chromium" in call for call in calls) == asked
+    assert calls[-1][-2:] == ["-k", "nothing"]
+
+
+def test_without_apt_the_browser_is_left_to_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="install Chromium or Chrome as your system does it"):
+        dev.browser([])

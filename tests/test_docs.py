@@ -10,6 +10,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -18,10 +19,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from accelerate.commands.launch import launch_command_parser
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import dev
 from conv_dlm.benchmark.floor import Peaks
 from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.hub import stage
+from tests.hub.conftest import hub as hub
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_OURS = {"tests", "dist", "outputs"}  # nor are hidden folders: pytest writes a README into its cache
@@ -34,6 +39,16 @@ STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
     "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
+    "someone/their-masked-diffusion-model": "tiny_foreign_model",
+    "conv-dlm/conv-decoding": "staged_custom_generate",
+    '"conv-dlm/conv-dlm-gsm8k"': "tiny_published_llada",
+    '"outputs/embedded-r2ft"': "tiny_published_llada",
+    '"outputs/mdlm_small-sft"': "tiny_published_llada",
+    '"outputs/mdlm_small-r2ft"': "tiny_published_llada",
+    '"outputs/llada_8b_lora-sft"': "tiny_adapter",
+    '"outputs/llada_8b_lora-r2ft"': "tiny_adapter",
+    "push outputs/run": "tiny_run",
+    "push outputs/lora": "tiny_adapter",
     "--scorer smollm2": "tiny_causal_lm",  # the option stays
 }
 SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
@@ -85,6 +100,41 @@ def tiny_causal_lm(tiny_llama: Any, tiny_tokenizer: Any, tmp_path_factory: pytes
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_foreign_model(tiny_causal_lm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is not this package's, with a mask."""
+    folder = tmp_path_factory.mktemp("foreign") / "model"
+    shutil.copytree(tiny_causal_lm, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"mask_token_id": 3}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def staged_custom_generate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stage(ROOT / "hub_cards" / "conv-decoding", tmp_path_factory.mktemp("staged") / "conv-decoding").folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_published_llada: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a trainer leaves in its `output_dir`: a model with its card."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    shutil.copytree(tiny_published_llada, folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# A model\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_published_llada: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """LoRA on the tiny published checkpoint, with the tokenizer beside it, as the trainers leave one."""
+    folder = tmp_path_factory.mktemp("adapter")
+    model = AutoModelForCausalLM.from_pretrained(tiny_published_llada)
+    get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_published_llada).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n\n# An adapter\n")
+    return folder
+
+
 @pytest.fixture
 def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Replaces published names in a text by folders of tiny checkpoints."""
@@ -92,8 +142,8 @@ def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
     def replace(text: str) -> str:
         for name, fixture in STAND_INS.items():
             if name in text:
-                option = name.rpartition(" ")[0]
-                text = text.replace(name, f"{option} {request.getfixturevalue(fixture)}".strip())
+                option, quote = name.rpartition(" ")[0], '"' if name[0] == '"' else ""
+                text = text.replace(name, f"{option} {quote}{request.getfixturevalue(fixture)}{quote}".strip())
         return text
 
     return replace
@@ -258,6 +308,9 @@ def test_shell(
         if words[1] == "bench" and "--shape" in words:
             config = request.getfixturevalue("make_llada")().config
             monkeypatch.setattr("conv_dlm.benchmark.subject.shape_config", lambda _: config)
+        elif words[1] == "push":
+            request.getfixturevalue("hub")
+            words = [str(ROOT / word) if word.startswith("hub_cards/") else word for word in words]
         elif words[1] != "fit" and "--model" not in words:
             words += ["--model", with_stand_ins("GSAI-ML/LLaDA-8B-Instruct")]
     runner(words)
