@@ -5,6 +5,7 @@ A model gets its code, so that it loads where conv-dlm is not installed; an adap
 """
 
 import argparse
+import os
 import tempfile
 import textwrap
 from contextlib import ExitStack
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repo_id is not None:
         check_repo_id(args.repo_id)
     with ExitStack() as stack:
-        target = args.stage or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conv-dlm-"))) / "staged"
+        target = args.stage or stack.enter_context(_folder_beside(Path(args.folder).expanduser()))
         staged = stage(args.folder, target, args.base_model)
         print(listing(staged, args.repo_id))
         for sentence in advice(staged):
@@ -74,6 +75,12 @@ def run(args: argparse.Namespace) -> int:
         )
     print(address)
     return 0
+
+
+def _folder_beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder on the same file system where that may be, so that weights are linked and not copied."""
+    parent = folder.resolve().parent
+    return tempfile.TemporaryDirectory(prefix=".staged-", dir=parent if os.access(parent, os.W_OK) else None)
 
 
 def listing(staged: "Staged", repo_id: str | None) -> str:

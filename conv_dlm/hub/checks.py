@@ -95,6 +95,6 @@ def _of_code(folder: Path, entries: list[str]) -> Iterator[str]:
 
 
 def _of_base(folder: Path) -> Iterator[str]:
-    name = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    name = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not name or Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         yield f"The adapter's base model is {name!r}, which nobody else has; name it as on the Hub (--base-model)."
