@@ -1,0 +1,149 @@
+"""The page, in Gradio: what a visitor may set, and what happens then."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from conv_dlm.demo.job import Run, Worker
+from conv_dlm.demo.order import NO_SECOND, Order
+from conv_dlm.demo.view import EMPTY, INTRODUCTION, message, view
+from conv_dlm.demo.visits import Look, Visits
+from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError("The page needs Gradio: `pip install conv-dlm[demo]`.") from error
+
+PROMPTS = {
+    "Anna's pages": "Anna reads 10 pages a day. How many pages does she read in 2 weeks?",
+    "Tom's pencils": "Tom has 3 boxes with 12 pencils each. He gives away 6 pencils. How many are left?",
+    "shirts and a hat": "A shirt costs $20 and a hat costs half as much. How much do 2 shirts and a hat cost?",
+}
+KEPT = 3600  # seconds that a visitor's last run can be replayed
+# Nothing from elsewhere, no record of prompts in the browser, no pages about the page; the last runs of 100 visitors.
+LAUNCH: dict[str, Any] = {
+    "share": False,
+    "css_paths": Path(__file__).with_name("style.css"),
+    "footer_links": ["gradio"],
+    "run_history": False,
+    "enable_monitoring": False,
+    "mcp_server": False,
+    "ssr_mode": False,
+    "pwa": False,
+    "state_session_capacity": 100,
+}
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def serve(models: Sequence[str], host: str | None = None, port: int | None = None) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        models (sequence of `str`): names to choose from; the first is chosen at the start.
+        host, port (*optional*): where to listen; by default as Gradio's environment variables say.
+
+    Raises:
+        ValueError: nothing can listen there.
+    """
+    worker = Worker(models)
+    try:
+        build(worker).launch(server_name=host, server_port=port, theme=theme(), **LAUNCH)
+    except OSError as error:
+        raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
+    finally:
+        worker.close()
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain one, in fonts that it serves itself."""
+    # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
+    fonts = [[gr.themes.LocalFont(f"IBM Plex {kind}", weights=(400, 700)), kind] for kind in ("Sans", "Mono")]
+    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=fonts[0], font_mono=fonts[1])
+
+
+def build(worker: Worker) -> gr.Blocks:
+    """The page of a worker's models."""
+    visits = Visits(worker)
+    with gr.Blocks(title="conv-dlm", analytics_enabled=False) as page:
+        gr.HTML(INTRODUCTION, elem_id="introduction", apply_default_css=False)
+        examples = list(PROMPTS.values())
+        prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
+        gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
+        with gr.Row(elem_id="settings"):
+            several = len(worker.names) > 1
+            model = gr.Dropdown(list(worker.names), value=worker.names[0], label="Model", visible=several)
+            first = _decode_type(list(DECODE_TYPES), "conv", "Decode type")
+            second = _decode_type([NO_SECOND, *DECODE_TYPES], NO_SECOND, "Beside it")
+            steps, size, length, seed = (
+                gr.Number(value, label=label, min_width=90, elem_id=label.split()[0].lower())
+                for label, value in (("Steps", 40), ("Kernel", 32), ("Canvas", 64), ("Seed", 0))
+            )
+        with gr.Row(elem_id="buttons"):
+            begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
+            stop = gr.Button("Stop", interactive=False, min_width=140, elem_id="stop")
+        note = gr.HTML(elem_id="note", apply_default_css=False)
+        slider = gr.Slider(0, 1, step=1, label="Replay: after step", visible=False, buttons=[], elem_id="replay")
+        shown = gr.HTML(EMPTY, elem_id="shown", apply_default_css=False)
+        kept = gr.State([], time_to_live=KEPT)
+
+        def show(look: Look) -> dict[Any, Any]:
+            """What a look changes on the page."""
+            changes: dict[Any, Any] = {
+                note: message(look.note, look.problem),
+                begin: gr.update(interactive=not look.live),
+                stop: gr.update(interactive=look.live),
+            }
+            if look.live or look.runs:
+                last = max(run.steps for run in look.runs)
+                changes[shown] = view(look.runs, live=look.live)
+                changes[slider] = gr.update(maximum=max(last, 1), value=last, visible=not look.live and last > 0)
+            if not look.live and look.runs:
+                changes[kept] = look.runs
+            return changes
+
+        async def denoise(
+            request: gr.Request, prompt: str, model: str, first: str, second: str, *numbers: Any
+        ) -> AsyncIterator[dict[Any, Any]]:
+            decode_types = (first,) if second == NO_SECOND else (first, second)
+            try:
+                order = Order(prompt, model, decode_types, *numbers)
+            except ValueError as error:
+                yield show(Look([], str(error), problem=True))
+                return
+            async for look in visits.watch(str(request.session_hash), order):
+                yield show(look)
+
+        def leave(request: gr.Request) -> None:
+            visits.stop(str(request.session_hash))
+
+        gr.on(
+            [begin.click, prompt.submit],
+            denoise,
+            [prompt, model, first, second, steps, size, length, seed],
+            [note, begin, stop, shown, slider, kept],
+            concurrency_limit=None,  # they wait in the worker's queue
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        stop.click(leave, None, None, **QUICK)
+        slider.input(replay, [kept, slider], shown, **QUICK, trigger_mode="always_last")
+        gr.on([first.change, second.change], settings, [first, second], [steps, size], **QUICK)
+    return page
+
+
+def replay(runs: list[Run], step: int) -> str:
+    """A visitor's last runs after a step."""
+    return view(runs, step) if runs else EMPTY
+
+
+def settings(first: str, second: str) -> tuple[Any, Any]:
+    """Steps and size, as far as one of the decode types has them."""
+    fields = get_decode_type(first).fields | (get_decode_type(second).fields if second != NO_SECOND else frozenset())
+    names = [label for label, field in (("Kernel", "kernel_size"), ("Block", "block_length")) if field in fields]
+    size = gr.update(label=" and ".join(names) or "Kernel", interactive=bool(names))
+    return gr.update(interactive="steps" in fields), size
+
+
+def _decode_type(names: list[str], value: str, label: str) -> gr.Dropdown:
+    return gr.Dropdown(names, value=value, label=label, min_width=150)
