@@ -1,7 +1,7 @@
 """Serve a page on which a canvas is seen while it is denoised, by two decode types side by side if wanted.
 
-For a browser on this machine, at http://127.0.0.1:7860 if nothing else is said. Nothing is sent or fetched elsewhere, but
-for models that are named and not here yet. Needs the extra `demo`. Ctrl-C ends it.
+For a browser on this machine, at http://127.0.0.1:7860 if nothing else is said. Only models that are named and not here
+yet are fetched from elsewhere, and nothing is sent there. Needs the extra `demo`. Ctrl-C ends it.
 """
 
 import argparse

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from conv_dlm.demo.colours import letter_colour, step_colour
 from conv_dlm.demo.pieces import REPLACEMENT, Pieces
-from conv_dlm.demo.recording import GIVEN, UNDECIDED, Frame
+from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame
 
 DOT, END_SIGN, BREAK_SIGN = "·", "∎", "↵"
 
@@ -42,19 +42,22 @@ def _cells(frame: Frame, pieces: Pieces) -> Iterator[Cell]:
 
 
 def _draw(cell: Cell, number: int, steps: int, pieces: Pieces) -> str:
+    if cell.ids[0] == NO_GUESS:
+        return f'<span class="open">{DOT}</span>'
     special = pieces.special(cell.ids[0])
     text = special or pieces.text(cell.ids)
     if cell.since == UNDECIDED:
-        guess = f' tabindex="0" title="{_one_line(text)}"' if number else ""
-        return f'<span class="open"{guess}>{DOT}</span>'
-    shown = END_SIGN if special else escape(text).replace("\n", f"<i>{BREAK_SIGN}</i>\n")
+        return f'<span class="open" tabindex="0" title="{_one_line(text)}">{DOT}</span>'
+    word = text.lstrip(" ") or text  # without the space before it, which may be left at the end of a line
+    shown = END_SIGN if special else escape(word).replace("\n", f"<i>{BREAK_SIGN}</i>\n")
+    space = " " * (len(text) - len(word))
     if cell.since == GIVEN:
-        return f'<span class="given">{shown}</span>'
+        return f'{space}<span class="given">{shown}</span>'
     background = step_colour(cell.since, steps)
     classes = "token new" if cell.since == number else "token"
     title = f"step {cell.since}" + (f": {_one_line(special)}" if special else "")
     style = f"background:{background};color:{letter_colour(background)}"
-    return f'<span class="{classes}" style="{style}" title="{title}">{shown}</span>'
+    return f'{space}<span class="{classes}" style="{style}" title="{title}">{shown}</span>'
 
 
 def _one_line(text: str) -> str:

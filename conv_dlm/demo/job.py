@@ -61,10 +61,6 @@ class Job:
         self.problem: str | None = None
         self._stop = Event()
 
-    @property
-    def stopped(self) -> bool:
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Leave what is not done yet, at the next step."""
         self._stop.set()
@@ -100,7 +96,7 @@ class Job:
 
 
 class Worker:
-    """Does one job at a time, for all visitors, in the order in which they came. Models are loaded when first asked for.
+    """Does one job at a time, for all visitors, in the order in which they came. It loads a model when first asked for.
 
     Args:
         names (sequence of `str`): of the models that may be asked for.

@@ -41,7 +41,9 @@ class Order:
         for decode_type in self.decode_types:
             get_decode_type(decode_type)
         if len(set(self.decode_types)) < len(self.decode_types):
-            raise ValueError(f"Both decode types are {self.decode_types[0]!r}, with the same result. Change one of them.")
+            raise ValueError(
+                f"Both decode types are {self.decode_types[0]!r}, with the same result. Change one of them."
+            )
         for name, number in (("Steps", self.steps), ("Kernel or block", self.size), ("Canvas", self.length)):
             if not isinstance(number, int) or not 1 <= number <= LARGEST:
                 raise ValueError(f"{name}: {_shown(number)} must be a whole number from 1 to {LARGEST}.")

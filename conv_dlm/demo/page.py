@@ -6,7 +6,7 @@ from typing import Any
 
 from conv_dlm.demo.job import Run, Worker
 from conv_dlm.demo.order import NO_SECOND, Order
-from conv_dlm.demo.view import EMPTY, INTRODUCTION, message, view
+from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
 from conv_dlm.demo.visits import Look, Visits
 from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
 
@@ -58,8 +58,10 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
 def theme() -> gr.themes.Base:
     """Gradio's plain one, in fonts that it serves itself."""
     # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
-    fonts = [[gr.themes.LocalFont(f"IBM Plex {kind}", weights=(400, 700)), kind] for kind in ("Sans", "Mono")]
-    return gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=fonts[0], font_mono=fonts[1])
+    sans, mono = (gr.themes.LocalFont(name, weights=(400, 700)) for name in ("IBM Plex Sans", "IBM Plex Mono"))
+    return gr.themes.Base(
+        primary_hue="teal", neutral_hue="slate", font=[sans, "sans-serif"], font_mono=[mono, "monospace"]
+    )
 
 
 def build(worker: Worker) -> gr.Blocks:
@@ -94,11 +96,12 @@ def build(worker: Worker) -> gr.Blocks:
                 begin: gr.update(interactive=not look.live),
                 stop: gr.update(interactive=look.live),
             }
-            if look.live or look.runs:
+            if look.runs:
                 last = max(run.steps for run in look.runs)
+                most = last_step(look.runs) if look.live else max(last, 1)
                 changes[shown] = view(look.runs, live=look.live)
-                changes[slider] = gr.update(maximum=max(last, 1), value=last, visible=not look.live and last > 0)
-            if not look.live and look.runs:
+                changes[slider] = gr.update(maximum=most, value=last, visible=True, interactive=not look.live)
+            if look.runs and not look.live:
                 changes[kept] = look.runs
             return changes
 

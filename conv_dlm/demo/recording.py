@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 UNDECIDED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
+NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an undecided position yet
 
 
 class Stopped(Exception):
@@ -20,7 +21,7 @@ class Stopped(Exception):
 class Frame(NamedTuple):
     """The canvas after a step.
 
-    ids: IntTensor [N]; decided tokens, and the best guess where undecided (the mask before the first step).
+    ids: IntTensor [N]; decided tokens; where undecided the best guess, or `NO_GUESS`.
     since: IntTensor [N]; the frame that decided a token, `GIVEN` for the prompt's, `UNDECIDED`.
     end: where the text ends: what is behind its end token is no part of it, and keeps its last state.
     """
@@ -95,8 +96,9 @@ class Recording(BaseStreamer):
         holes = (prompt == self.mask_token_id).nonzero()
         ids = prompt[int(holes[0]) :] if len(holes) else prompt[:0]
         ids = torch.nn.functional.pad(ids, (0, self.length), value=self.mask_token_id).int()
-        since = torch.where(ids == self.mask_token_id, UNDECIDED, GIVEN).int()
-        self.frames.append(Frame(ids, since, len(ids)))
+        undecided = ids == self.mask_token_id
+        since = torch.where(undecided, UNDECIDED, GIVEN).int()
+        self.frames.append(Frame(ids.masked_fill(undecided, NO_GUESS), since, len(ids)))
 
     def _add(self, draft: Tensor, decided: Tensor) -> None:
         number, last = len(self.frames), self.frames[-1]
@@ -105,7 +107,7 @@ class Recording(BaseStreamer):
         decided = torch.cat((torch.ones_like(final, dtype=torch.bool), decided))
         end = len(seen)
         ids, since = last.ids.clone(), last.since.clone()
-        ids[:end] = seen
+        ids[:end] = seen.masked_fill(~decided & (seen == self.mask_token_id), NO_GUESS)
         since[:end] = torch.where(decided, torch.where(since[:end] >= 0, since[:end], number), UNDECIDED)
         self.frames.append(Frame(ids, since, end))
         self._unseen = False

@@ -29,11 +29,15 @@ def view(runs: Sequence[Run], step: int | None = None, live: bool = False) -> st
         step (`int`, *optional*): after which step, the last one of runs that had less; by default where they are.
         live (`bool`, defaults to `False`): whether the worker is at it still.
     """
-    steps = max(run.planned or run.steps for run in runs)
-    steps = max(steps, 1, *(run.steps for run in runs))
+    steps = last_step(runs)
     panels = "".join(_panel(run, steps, run.steps if step is None else min(step, run.steps), live) for run in runs)
     kind = "runs alone" if len(runs) == 1 else "runs"
     return f'<div class="{kind}">{panels}</div>{_legend(steps)}'
+
+
+def last_step(runs: Sequence[Run]) -> int:
+    """The step that the colours and the axis of all runs end with: the same step looks the same in each."""
+    return max(1, *(max(run.planned or 0, run.steps) for run in runs))
 
 
 def _panel(run: Run, steps: int, step: int, live: bool) -> str:

@@ -35,15 +35,20 @@ class Visits:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._jobs: dict[str, Job] = {}
+        self._jobs: dict[str, tuple[Job, Future[None]]] = {}
 
     def stop(self, visitor: str) -> None:
         """End a visitor's job, if there is one, wherever it is."""
         if visitor in self._jobs:
-            self._jobs[visitor].stop()
+            job, future = self._jobs[visitor]
+            job.stop()
+            future.cancel()  # has an effect on one that waits
 
     async def watch(self, visitor: str, order: Order) -> AsyncIterator[Look]:
-        """Do what was ordered, with a look at it every now and then, and a last one. Closing the iterator ends the job."""
+        """Do what was ordered, with a look at it every now and then, and a last one.
+
+        Closing the iterator ends the job.
+        """
         if visitor in self._jobs:
             yield Look([], "A run of yours is not done yet. Stop it first.", problem=True)
             return
@@ -53,17 +58,14 @@ class Visits:
         except ValueError as error:
             yield Look([], str(error), problem=True)
             return
-        self._jobs[visitor] = job
+        self._jobs[visitor] = job, future
         try:
             while not future.done():
                 yield Look(job.runs, _progress(job), live=True)
                 await asyncio.sleep(PAUSE)
-                if job.stopped:
-                    future.cancel()  # has an effect on one that waits
         finally:
+            self.stop(visitor)
             del self._jobs[visitor]
-            job.stop()
-            future.cancel()
         yield _last(job, future)
 
 
@@ -80,4 +82,6 @@ def _last(job: Job, future: Future[None]) -> Look:
     if job.problem is not None:
         return Look([run for run in job.runs if run.steps], job.problem, problem=True)
     unfinished = [run for run in job.runs if run.answer is None]
-    return Look(job.runs, f"Stopped after {unfinished[0].steps} steps of {unfinished[0].decode_type}." if unfinished else "")
+    return Look(
+        job.runs, f"Stopped after {unfinished[0].steps} steps of {unfinished[0].decode_type}." if unfinished else ""
+    )
