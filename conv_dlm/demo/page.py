@@ -1,8 +1,9 @@
 """The page, in Gradio: what a visitor may set, and what happens then."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from conv_dlm.demo.job import Run, Worker
 from conv_dlm.demo.order import NO_SECOND, Order
@@ -12,6 +13,7 @@ from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
 
 try:
     import gradio as gr
+    from gradio.components import Component
 except ImportError as error:
     raise ImportError("The page needs Gradio: `pip install conv-dlm[demo]`.") from error
 
@@ -56,12 +58,27 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain one, in fonts that it serves itself."""
+    """Gradio's plain one, in a font that it serves itself."""
     # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
-    sans, mono = (gr.themes.LocalFont(name, weights=(400, 700)) for name in ("IBM Plex Sans", "IBM Plex Mono"))
-    return gr.themes.Base(
-        primary_hue="teal", neutral_hue="slate", font=[sans, "sans-serif"], font_mono=[mono, "monospace"]
+    font = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]
+    plain = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=font)
+    # darker than its own, to be legible on white, and for white on them
+    return plain.set(
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
     )
+
+
+class Outcome(NamedTuple):
+    """The parts of the page that a run changes."""
+
+    note: gr.HTML
+    begin: gr.Button
+    stop: gr.Button
+    slider: gr.Slider
+    shown: gr.HTML
+    kept: gr.State
 
 
 def build(worker: Worker) -> gr.Blocks:
@@ -72,50 +89,30 @@ def build(worker: Worker) -> gr.Blocks:
         examples = list(PROMPTS.values())
         prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
         gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
-        with gr.Row(elem_id="settings"):
-            several = len(worker.names) > 1
-            model = gr.Dropdown(list(worker.names), value=worker.names[0], label="Model", visible=several)
-            first = _decode_type(list(DECODE_TYPES), "conv", "Decode type")
-            second = _decode_type([NO_SECOND, *DECODE_TYPES], NO_SECOND, "Beside it")
-            steps, size, length, seed = (
-                gr.Number(value, label=label, min_width=90, elem_id=label.split()[0].lower())
-                for label, value in (("Steps", 40), ("Kernel", 32), ("Canvas", 64), ("Seed", 0))
-            )
+        settings = _settings(worker.names)
         with gr.Row(elem_id="buttons"):
             begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
             stop = gr.Button("Stop", interactive=False, min_width=140, elem_id="stop")
-        note = gr.HTML(elem_id="note", apply_default_css=False)
-        slider = gr.Slider(0, 1, step=1, label="Replay: after step", visible=False, buttons=[], elem_id="replay")
-        shown = gr.HTML(EMPTY, elem_id="shown", apply_default_css=False)
-        kept = gr.State([], time_to_live=KEPT)
+        outcome = Outcome(
+            note=gr.HTML(elem_id="note", apply_default_css=False),
+            begin=begin,
+            stop=stop,
+            slider=gr.Slider(
+                0, 1, step=1, precision=0, label="Replay: after step", visible=False, buttons=[], elem_id="replay"
+            ),
+            shown=gr.HTML(EMPTY, elem_id="shown", apply_default_css=False),
+            kept=gr.State([], time_to_live=KEPT),
+        )
 
-        def show(look: Look) -> dict[Any, Any]:
-            """What a look changes on the page."""
-            changes: dict[Any, Any] = {
-                note: message(look.note, look.problem),
-                begin: gr.update(interactive=not look.live),
-                stop: gr.update(interactive=look.live),
-            }
-            if look.runs:
-                last = max(run.steps for run in look.runs)
-                most = last_step(look.runs) if look.live else max(last, 1)
-                changes[shown] = view(look.runs, live=look.live)
-                changes[slider] = gr.update(maximum=most, value=last, visible=True, interactive=not look.live)
-            if look.runs and not look.live:
-                changes[kept] = look.runs
-            return changes
-
-        async def denoise(
-            request: gr.Request, prompt: str, model: str, first: str, second: str, *numbers: Any
-        ) -> AsyncIterator[dict[Any, Any]]:
-            decode_types = (first,) if second == NO_SECOND else (first, second)
+        async def denoise(request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, Any]]:
             try:
-                order = Order(prompt, model, decode_types, *numbers)
+                order = _order(*values)
             except ValueError as error:
-                yield show(Look([], str(error), problem=True))
+                yield _changes(outcome, Look(None, str(error), problem=True))
                 return
-            async for look in visits.watch(str(request.session_hash), order):
-                yield show(look)
+            async with aclosing(visits.watch(str(request.session_hash), order)) as looks:  # of who leaves, too
+                async for look in looks:
+                    yield _changes(outcome, look)
 
         def leave(request: gr.Request) -> None:
             visits.stop(str(request.session_hash))
@@ -123,30 +120,61 @@ def build(worker: Worker) -> gr.Blocks:
         gr.on(
             [begin.click, prompt.submit],
             denoise,
-            [prompt, model, first, second, steps, size, length, seed],
-            [note, begin, stop, shown, slider, kept],
+            [prompt, *settings],
+            list(outcome),
             concurrency_limit=None,  # they wait in the worker's queue
             show_progress="hidden",
             api_visibility="private",
         )
         stop.click(leave, None, None, **QUICK)
-        slider.input(replay, [kept, slider], shown, **QUICK, trigger_mode="always_last")
-        gr.on([first.change, second.change], settings, [first, second], [steps, size], **QUICK)
+        outcome.slider.input(replay, [outcome.kept, outcome.slider], outcome.shown, **QUICK, trigger_mode="always_last")
     return page
+
+
+def _settings(models: Sequence[str]) -> list[Component]:
+    """Model, both decode types, steps, size, length and seed."""
+    with gr.Row(elem_id="settings"):
+        model = gr.Dropdown(list(models), value=models[0], label="Model", visible=len(models) > 1)
+        first = gr.Dropdown(list(DECODE_TYPES), value="conv", label="Decode type", min_width=150)
+        second = gr.Dropdown([NO_SECOND, *DECODE_TYPES], value=NO_SECOND, label="Beside it", min_width=150)
+        steps, size, length, seed = (
+            gr.Number(value, label=label, min_width=90, elem_id=label.lower())
+            for label, value in (("Steps", 40), ("Kernel", 32), ("Canvas", 64), ("Seed", 0))
+        )
+    gr.on([first.change, second.change], what_matters, [first, second], [steps, size], **QUICK)
+    return [model, first, second, steps, size, length, seed]
+
+
+def _order(prompt: str, model: str, first: str, second: str, *numbers: Any) -> Order:
+    return Order(prompt, model, (first,) if second == NO_SECOND else (first, second), *numbers)
+
+
+def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:
+    """What a look changes on the page."""
+    changes: dict[Any, Any] = {
+        outcome.note: message(look.note, look.problem),
+        outcome.begin: gr.update(interactive=not look.live),
+        outcome.stop: gr.update(interactive=look.live),
+    }
+    if look.runs is None:
+        return changes
+    last = max((run.steps for run in look.runs), default=0)
+    most = last_step(look.runs) if look.live else max(last, 1)
+    changes[outcome.shown] = view(look.runs, live=look.live)
+    changes[outcome.slider] = gr.update(maximum=most, value=last, visible=bool(look.runs), interactive=not look.live)
+    if not look.live:
+        changes[outcome.kept] = look.runs
+    return changes
 
 
 def replay(runs: list[Run], step: int) -> str:
     """A visitor's last runs after a step."""
-    return view(runs, step) if runs else EMPTY
+    return view(runs, step)
 
 
-def settings(first: str, second: str) -> tuple[Any, Any]:
+def what_matters(first: str, second: str) -> tuple[Any, Any]:
     """Steps and size, as far as one of the decode types has them."""
     fields = get_decode_type(first).fields | (get_decode_type(second).fields if second != NO_SECOND else frozenset())
     names = [label for label, field in (("Kernel", "kernel_size"), ("Block", "block_length")) if field in fields]
     size = gr.update(label=" and ".join(names) or "Kernel", interactive=bool(names))
     return gr.update(interactive="steps" in fields), size
-
-
-def _decode_type(names: list[str], value: str, label: str) -> gr.Dropdown:
-    return gr.Dropdown(names, value=value, label=label, min_width=150)

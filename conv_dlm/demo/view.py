@@ -22,13 +22,15 @@ def message(text: str, problem: bool = False) -> str:
 
 
 def view(runs: Sequence[Run], step: int | None = None, live: bool = False) -> str:
-    """All runs, side by side.
+    """All runs, side by side; without any, where they will be.
 
     Args:
         runs (sequence of `Run`): what to draw.
         step (`int`, *optional*): after which step, the last one of runs that had less; by default where they are.
         live (`bool`, defaults to `False`): whether the worker is at it still.
     """
+    if not runs:
+        return EMPTY
     steps = last_step(runs)
     panels = "".join(_panel(run, steps, run.steps if step is None else min(step, run.steps), live) for run in runs)
     kind = "runs alone" if len(runs) == 1 else "runs"

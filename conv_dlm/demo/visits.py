@@ -1,7 +1,7 @@
 """What each visitor sees: of jobs that wait, are at work, are stopped or done."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -14,13 +14,14 @@ PAUSE = 0.15  # seconds between two looks at a job
 class Look(NamedTuple):
     """A job at a moment.
 
-    runs: its runs so far; none if it was refused.
+    runs: its runs so far, those with something to see once it is over; `None` for an order that was refused at the
+        door, so that what the visitor saw before may stay.
     note: what to tell the visitor, if anything.
     problem: whether that is why there is no result.
     live: whether there is more to come.
     """
 
-    runs: list[Run]
+    runs: list[Run] | None
     note: str = ""
     problem: bool = False
     live: bool = False
@@ -44,19 +45,19 @@ class Visits:
             job.stop()
             future.cancel()  # has an effect on one that waits
 
-    async def watch(self, visitor: str, order: Order) -> AsyncIterator[Look]:
+    async def watch(self, visitor: str, order: Order) -> AsyncGenerator[Look, None]:
         """Do what was ordered, with a look at it every now and then, and a last one.
 
         Closing the iterator ends the job.
         """
         if visitor in self._jobs:
-            yield Look([], "A run of yours is not done yet. Stop it first.", problem=True)
+            yield Look(None, "A run of yours is not done yet. Stop it first.", problem=True)
             return
         job = Job(order)
         try:
             future = self._worker.begin(job)
         except ValueError as error:
-            yield Look([], str(error), problem=True)
+            yield Look(None, str(error), problem=True)
             return
         self._jobs[visitor] = job, future
         try:

@@ -191,7 +191,7 @@ def test_mistakes_are_explained(visitors: Any) -> None:
         anna.fill(**fields)
         anna.begin()
         anna.page.wait_for_function(f"document.querySelector('.problem')?.textContent.includes(`{said}`)")
-        assert "Traceback" not in anna.text("body")
+        assert "Traceback" not in anna.text("body") and anna.page.locator(".run").count() == 0
     anna.fill(steps="4", canvas="8")
     anna.begin()
     anna.finish()

@@ -98,7 +98,7 @@ def test_two_types_with_the_same_seed(order: MakeOrder, visits: Visits) -> None:
 )
 def test_what_generate_refuses_is_said(order: MakeOrder, visits: Visits, changes: dict[str, Any], said: str) -> None:
     last = watch(visits, order(**changes))[-1]
-    assert last.problem and said in last.note and last.runs == []
+    assert last.problem and said in last.note and not last.runs
 
 
 def test_one_type_refused_leaves_the_other(order: MakeOrder, visits: Visits) -> None:
@@ -148,7 +148,7 @@ def test_who_leaves_makes_room(order: MakeOrder, visits: Visits) -> None:
         async for look in watching:
             if look.runs[0].steps:
                 break
-        await watching.aclose()  # type: ignore[attr-defined]
+        await watching.aclose()
         return [look async for look in visits.watch("anna", order())][-1]
 
     assert asyncio.run(asyncio.wait_for(leave_and_ask(), 20)).runs[0].answer is not None
@@ -159,7 +159,7 @@ def test_one_run_for_each_visitor(order: MakeOrder, visits: Visits) -> None:
         first = visits.watch("anna", order(steps=512, length=200))
         await anext(first)
         last = [look async for look in visits.watch("anna", order())][-1]
-        await first.aclose()  # type: ignore[attr-defined]
+        await first.aclose()
         return last
 
     assert asyncio.run(twice()).note == "A run of yours is not done yet. Stop it first."
