@@ -60,7 +60,7 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
 def theme() -> gr.themes.Base:
     """Gradio's plain one, in a font that it serves itself."""
     # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
-    font = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]
+    font: list[gr.themes.Font | str] = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]
     plain = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=font)
     # darker than its own, to be legible on white, and for white on them
     return plain.set(
