@@ -1,5 +1,6 @@
 """Runs to draw, without a page."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,3 +36,16 @@ def record(tiny_llada: Any, inputs: BatchEncoding) -> Record:
         return recording, output
 
     return record
+
+
+@pytest.fixture
+def long(monkeypatch: pytest.MonkeyPatch) -> int:
+    """So many steps that a run doesn't end by itself before a test gives up."""
+    put_draft = Recording.put_draft
+
+    def wait(*args: Any, **kwargs: Any) -> None:
+        time.sleep(0.05)
+        put_draft(*args, **kwargs)
+
+    monkeypatch.setattr(Recording, "put_draft", wait)
+    return 512

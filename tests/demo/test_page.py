@@ -2,14 +2,12 @@
 
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conv_dlm.demo.recording import Recording
 from hub_cards.space.screenshots import BROWSER_OPTIONS, find_browser
 
 pytest.importorskip("gradio")
@@ -107,19 +105,6 @@ def visitors(browser: Any, address: str) -> Iterator[Any]:
     assert complaints == []
 
 
-@pytest.fixture
-def long(monkeypatch: pytest.MonkeyPatch) -> str:
-    """So many steps that a run doesn't end by itself before a test gives up."""
-    put_draft = Recording.put_draft
-
-    def wait(*args: Any, **kwargs: Any) -> None:
-        time.sleep(0.05)
-        put_draft(*args, **kwargs)
-
-    monkeypatch.setattr(Recording, "put_draft", wait)
-    return "512"
-
-
 def test_a_run_and_its_replay(visitors: Any) -> None:
     anna = visitors()
     anna.fill(steps="150", canvas="32")
@@ -198,9 +183,9 @@ def test_mistakes_are_explained(visitors: Any) -> None:
     assert "·" not in anna.text() and anna.page.locator(".message").count() == 0
 
 
-def test_stop(visitors: Any, long: str) -> None:
+def test_stop(visitors: Any, long: int) -> None:
     anna = visitors()
-    anna.fill(steps=long, canvas="120")
+    anna.fill(steps=str(long), canvas="120")
     anna.begin()
     anna.see_it_begin()
     assert anna.page.locator("#begin").is_disabled()
@@ -211,10 +196,10 @@ def test_stop(visitors: Any, long: str) -> None:
     anna.replay(1)
 
 
-def test_two_visitors_at_once(visitors: Any, long: str) -> None:
+def test_two_visitors_at_once(visitors: Any, long: int) -> None:
     """The second waits for the first, who leaves; both have their own."""
     anna, bob = visitors(), visitors()
-    anna.fill(steps=long, canvas="120")
+    anna.fill(steps=str(long), canvas="120")
     anna.begin()
     anna.see_it_begin()
     bob.choose("Decode type", "topk")

@@ -106,10 +106,10 @@ def test_one_type_refused_leaves_the_other(order: MakeOrder, visits: Visits) -> 
     assert last.problem and [run.decode_type for run in last.runs] == ["topk"]
 
 
-def test_stop(order: MakeOrder, visits: Visits) -> None:
+def test_stop(order: MakeOrder, visits: Visits, long: int) -> None:
     async def stop_soon() -> list[Look]:
         looks = []
-        async for look in visits.watch("anna", order(steps=512, length=200, decode_types=("conv", "topk"))):
+        async for look in visits.watch("anna", order(steps=long, decode_types=("conv", "topk"))):
             looks.append(look)
             if look.runs and look.runs[0].steps:
                 visits.stop("anna")
@@ -117,17 +117,16 @@ def test_stop(order: MakeOrder, visits: Visits) -> None:
 
     last = asyncio.run(stop_soon())[-1]
     steps = last.runs[0].steps
-    assert 0 < steps < 512 and last.note == f"Stopped after {steps} steps of conv."
+    assert 0 < steps < long and last.note == f"Stopped after {steps} steps of conv."
     assert "not begun" in view(last.runs) and "<dl>" not in view(last.runs)
 
 
-def test_visitors_wait_for_each_other(order: MakeOrder, visits: Visits) -> None:
+def test_visitors_wait_for_each_other(order: MakeOrder, visits: Visits, long: int) -> None:
     """Stopping one that waits, and one that is at work, lets the next one in."""
-    long = order(steps=512, length=200)
 
     async def visit(visitor: str, stops: str) -> list[Look]:
         looks = []
-        async for look in visits.watch(visitor, order() if visitor == "cleo" else long):
+        async for look in visits.watch(visitor, order(steps=4 if visitor == "cleo" else long)):
             looks.append(look)
             if "Another run" in look.note:
                 visits.stop(stops)
@@ -142,21 +141,21 @@ def test_visitors_wait_for_each_other(order: MakeOrder, visits: Visits) -> None:
     assert any("Another run is at work" in look.note for look in cleo) and cleo[-1].runs[0].answer is not None
 
 
-def test_who_leaves_makes_room(order: MakeOrder, visits: Visits) -> None:
+def test_who_leaves_makes_room(order: MakeOrder, visits: Visits, long: int) -> None:
     async def leave_and_ask() -> Look:
-        watching = visits.watch("anna", order(steps=512, length=200))
+        watching = visits.watch("anna", order(steps=long))
         async for look in watching:
             if look.runs[0].steps:
                 break
         await watching.aclose()
         return [look async for look in visits.watch("anna", order())][-1]
 
-    assert asyncio.run(asyncio.wait_for(leave_and_ask(), 20)).runs[0].answer is not None
+    assert asyncio.run(asyncio.wait_for(leave_and_ask(), 15)).runs[0].answer is not None
 
 
-def test_one_run_for_each_visitor(order: MakeOrder, visits: Visits) -> None:
+def test_one_run_for_each_visitor(order: MakeOrder, visits: Visits, long: int) -> None:
     async def twice() -> Look:
-        first = visits.watch("anna", order(steps=512, length=200))
+        first = visits.watch("anna", order(steps=long))
         await anext(first)
         last = [look async for look in visits.watch("anna", order())][-1]
         await first.aclose()
