@@ -246,6 +246,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "make": check_chore,
     "python3 dev.py": check_chore,
     "pip install": check_install,
+    "conv-dlm demo": parse_cli,  # serves until Ctrl-C
     "conv-dlm": run_cli,
     "lm_eval": check_harness,
     "accelerate launch": check_launched,

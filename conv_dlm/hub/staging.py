@@ -34,6 +34,10 @@ RECORDS = ("training_log.json", "samples.jsonl", "all_results.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
 
+SOURCES = (".py", ".css")  # of the package
+TORCH_FOR_CPU = "--extra-index-url https://download.pytorch.org/whl/cpu"
+
+
 class Kind(Enum):
     """What a folder holds, by the file that says so: how it lies on the Hub depends on it."""
 
@@ -52,7 +56,7 @@ BELONG = {
     Kind.MODEL: (CONFIG_NAME, "generation_config.json", *WEIGHTS, *TOKENIZER, *RECORDS, *SHOWN),
     Kind.ADAPTER: (ADAPTER_CONFIG_NAME, *WEIGHTS, *TOKENIZER, *RECORDS, *SHOWN),
     Kind.CUSTOM_GENERATE: ("custom_generate", *SHOWN),
-    Kind.SPACE: ("app.py", "requirements.txt", *SHOWN),
+    Kind.SPACE: ("app.py", *SHOWN),
 }
 
 
@@ -173,11 +177,12 @@ def _add_package(folder: Path) -> list[str]:
     """A Space runs this very version, from a checkout as from a wheel, and brings the embedded checkpoint."""
     package = Path(conv_dlm.__file__).parent
     sources = {
-        (Path("conv_dlm") / file.relative_to(package)).as_posix(): file.read_text(encoding="utf-8")
-        for file in sorted(package.rglob("*.py"))
+        file.relative_to(package.parent).as_posix(): file.read_text(encoding="utf-8")
+        for file in sorted(package.rglob("*"))
+        if file.suffix in SOURCES
     }
-    needed = [line for line in requires("conv-dlm") or () if "extra ==" not in line]
-    sources["requirements.txt"] = "\n".join(sorted(needed)) + "\n"
+    needed = [line for line in requires("conv-dlm") or () if "extra ==" not in line]  # Gradio is the Space's own
+    sources["requirements.txt"] = "\n".join([TORCH_FOR_CPU, *sorted(needed), ""])
     checkpoint = folder / "conv_dlm" / "_embedded" / EMBEDDED_NAME
     names = _write(folder, sources, folder)
     checkpoint.parent.mkdir()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +112,30 @@ def test_an_adapter_names_its_base_and_loads(adapter_folder: Path, tiny_checkpoi
 
 
 def test_a_space_brings_the_package_and_its_requirements(tmp_path: Path) -> None:
-    source = tmp_path / "space"
-    source.mkdir()
-    (source / "app.py").write_text("import conv_dlm\n")
-    (source / "README.md").write_text("---\nsdk: gradio\n---\n")
-    (source / "screenshots.py").write_text("")
-    staged = stage(source, tmp_path / "staged")
+    staged = stage(HUB_CARDS / "space", tmp_path / "staged")
     assert staged.kind is Kind.SPACE and staged.kind.repo_type == "space"
-    assert problems(staged) == [] and staged.left_out == ["screenshots.py"]
+    assert problems(staged) == [] and "screenshots.py" in staged.left_out
     package = Path(conv_dlm.__file__).parent
     modules = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
     assert modules == {name for name in staged.added if name.endswith(".py")}
     assert (staged.folder / "conv_dlm/_embedded/conv-dlm-gsm8k/model.safetensors").stat().st_size > 1e6
-    required = [Requirement(line).name for line in (staged.folder / "requirements.txt").read_text().splitlines()]
-    assert {"torch", "transformers", "accelerate"} <= set(required) and "trl" not in required
+    index, *lines = (staged.folder / "requirements.txt").read_text().splitlines()
+    assert index == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    required = {Requirement(line).name for line in lines}
+    assert {"torch", "transformers", "accelerate"} <= required and not {"trl", "gradio"} & required
+
+
+def test_a_staged_space_is_complete(tmp_path: Path) -> None:
+    """Its page and its checkpoint are those beside `app.py`."""
+    folder = stage(HUB_CARDS / "space", tmp_path / "staged").folder
+    code = (
+        "import app, conv_dlm.demo.page; print(conv_dlm.demo.page.__file__, conv_dlm.embedded_checkpoint(), sep='\\n')"
+    )
+    environment = os.environ | {"PYTHONPATH": ""}
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert [Path(line).is_relative_to(folder) for line in printed.splitlines()] == [True, True]
 
 
 def test_what_cannot_be_staged(run_folder: Path, tiny_llama: Any, tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Serve a page on which a canvas is seen while it is denoised, by two decode types side by side if wanted.
+
+For a browser on this machine, at http://127.0.0.1:7860 if nothing else is said. Only models that are named and not here
+yet are fetched from elsewhere, and nothing is sent there. Needs the extra `demo`. Ctrl-C ends it.
+"""
+
+import argparse
+
+from conv_dlm.cli.parser import Parser
+from conv_dlm.embedded import EMBEDDED_NAME
+
+SUMMARY = "watch a model denoise, on a page in the browser"
+USAGE = "conv-dlm demo [options]"
+EXAMPLES = f"""examples:
+  conv-dlm demo
+  conv-dlm demo --model {EMBEDDED_NAME} GSAI-ML/LLaDA-8B-Instruct
+"""
+PORT = 7860
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.epilog = EXAMPLES
+    parser.add_argument(
+        "--model", nargs="+", default=[EMBEDDED_NAME], metavar="NAME",
+        help=f"the models to choose from: names on the Hub or folders (default: {EMBEDDED_NAME}, the embedded one)",
+    )  # fmt: skip
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")
+
+
+def run(args: argparse.Namespace) -> int:
+    from conv_dlm.cli.session import quiet_loading
+    from conv_dlm.demo.page import serve
+    from conv_dlm.loading import load_config
+
+    quiet_loading(None)
+    for name in args.model:
+        if name != EMBEDDED_NAME:
+            load_config(name)  # a name that leads nowhere is said now, not to the first visitor
+    serve(args.model, host=args.host, port=args.port)
+    return 0

@@ -1,0 +1,65 @@
+"""What a visitor asks for, checked before anything is done for it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from conv_dlm.generation.decode_types import get_decode_type
+
+NO_SECOND = "none"  # the choice that leaves out the second decode type
+# Of a run's size, for its frames are kept as long as the visitor stays: at most 2.6 MB for two.
+LARGEST = 512
+
+
+@dataclass(frozen=True)
+class Order:
+    """A prompt, and how it is to be answered, by one decode type or by two.
+
+    Args:
+        prompt (`str`): the question.
+        model (`str`): a name that the page offers.
+        decode_types (`tuple[str, ...]`): of `conv_dlm.DECODE_TYPES`; each answers with the same seed.
+        steps (`int`): for types that have them.
+        size (`int`): of the kernel or the block, for types that have one.
+        length (`int`): positions of the canvas, `max_new_tokens`.
+        seed (`int`): for types that draw at random.
+
+    Raises:
+        ValueError: an argument is impossible; the message is for the visitor.
+    """
+
+    prompt: str
+    model: str
+    decode_types: tuple[str, ...]
+    steps: int
+    size: int
+    length: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ValueError("The prompt is empty. Type a question, or take one of the examples.")
+        for decode_type in self.decode_types:
+            get_decode_type(decode_type)
+        if len(set(self.decode_types)) < len(self.decode_types):
+            raise ValueError(
+                f"Both decode types are {self.decode_types[0]!r}, with the same result. Change one of them."
+            )
+        for name, number in (("Steps", self.steps), ("Kernel or block", self.size), ("Canvas", self.length)):
+            if not isinstance(number, int) or not 1 <= number <= LARGEST:
+                raise ValueError(f"{name}: {_shown(number)} must be a whole number from 1 to {LARGEST}.")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+            raise ValueError(f"Seed: {_shown(self.seed)} must be a whole number from 0 on.")
+
+    def options(self, decode_type: str) -> dict[str, Any]:
+        """The keywords of `generate`: of steps and size, what the type has."""
+        values = {"steps": self.steps, "kernel_size": self.size, "block_length": self.size}
+        fields = get_decode_type(decode_type).fields
+        return {
+            "decode_type": decode_type,
+            "max_new_tokens": self.length,
+            **{name: value for name, value in values.items() if name in fields},
+        }
+
+
+def _shown(number: object) -> str:
+    return "no number" if number is None else str(number)

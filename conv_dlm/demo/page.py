@@ -1,0 +1,180 @@
+"""The page, in Gradio: what a visitor may set, and what happens then."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from conv_dlm.demo.job import Run, Worker
+from conv_dlm.demo.order import NO_SECOND, Order
+from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
+from conv_dlm.demo.visits import Look, Visits
+from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
+
+try:
+    import gradio as gr
+    from gradio.components import Component
+except ImportError as error:
+    raise ImportError("The page needs Gradio: `pip install conv-dlm[demo]`.") from error
+
+PROMPTS = {
+    "Anna's pages": "Anna reads 10 pages a day. How many pages does she read in 2 weeks?",
+    "Tom's pencils": "Tom has 3 boxes with 12 pencils each. He gives away 6 pencils. How many are left?",
+    "shirts and a hat": "A shirt costs $20 and a hat costs half as much. How much do 2 shirts and a hat cost?",
+}
+KEPT = 3600  # seconds that a visitor's last run can be replayed
+# Nothing from elsewhere, no record of prompts in the browser, no pages about the page; the last runs of 100 visitors.
+LAUNCH: dict[str, Any] = {
+    "share": False,
+    "css_paths": Path(__file__).with_name("style.css"),
+    "footer_links": ["gradio"],
+    "run_history": False,
+    "enable_monitoring": False,
+    "mcp_server": False,
+    "ssr_mode": False,
+    "pwa": False,
+    "state_session_capacity": 100,
+}
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def serve(models: Sequence[str], host: str | None = None, port: int | None = None) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        models (sequence of `str`): names to choose from; the first is chosen at the start.
+        host, port (*optional*): where to listen; by default as Gradio's environment variables say.
+
+    Raises:
+        ValueError: nothing can listen there.
+    """
+    worker = Worker(models)
+    try:
+        build(worker).launch(server_name=host, server_port=port, theme=theme(), **LAUNCH)
+    except OSError as error:
+        raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
+    finally:
+        worker.close()
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain one, in a font that it serves itself."""
+    # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
+    font: list[gr.themes.Font | str] = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]
+    plain = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=font)
+    # darker than its own, to be legible on white, and for white on them
+    return plain.set(
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+    )
+
+
+class Outcome(NamedTuple):
+    """The parts of the page that a run changes."""
+
+    note: gr.HTML
+    begin: gr.Button
+    stop: gr.Button
+    slider: gr.Slider
+    shown: gr.HTML
+    kept: gr.State
+
+
+def build(worker: Worker) -> gr.Blocks:
+    """The page of a worker's models."""
+    visits = Visits(worker)
+    with gr.Blocks(title="conv-dlm", analytics_enabled=False) as page:
+        gr.HTML(INTRODUCTION, elem_id="introduction", apply_default_css=False)
+        examples = list(PROMPTS.values())
+        prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
+        gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
+        settings = _settings(worker.names)
+        with gr.Row(elem_id="buttons"):
+            begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
+            stop = gr.Button("Stop", interactive=False, min_width=140, elem_id="stop")
+        outcome = Outcome(
+            note=gr.HTML(elem_id="note", apply_default_css=False),
+            begin=begin,
+            stop=stop,
+            slider=gr.Slider(
+                0, 1, step=1, precision=0, label="Replay: after step", visible=False, buttons=[], elem_id="replay"
+            ),
+            shown=gr.HTML(EMPTY, elem_id="shown", apply_default_css=False),
+            kept=gr.State([], time_to_live=KEPT),
+        )
+
+        async def denoise(request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+            try:
+                order = _order(*values)
+            except ValueError as error:
+                yield _changes(outcome, Look(None, str(error), problem=True))
+                return
+            async with aclosing(visits.watch(str(request.session_hash), order)) as looks:  # of who leaves, too
+                async for look in looks:
+                    yield _changes(outcome, look)
+
+        def leave(request: gr.Request) -> None:
+            visits.stop(str(request.session_hash))
+
+        gr.on(
+            [begin.click, prompt.submit],
+            denoise,
+            [prompt, *settings],
+            list(outcome),
+            concurrency_limit=None,  # they wait in the worker's queue
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        stop.click(leave, None, None, **QUICK)
+        outcome.slider.input(replay, [outcome.kept, outcome.slider], outcome.shown, **QUICK, trigger_mode="always_last")
+    return page
+
+
+def _settings(models: Sequence[str]) -> list[Component]:
+    """Model, both decode types, steps, size, length and seed."""
+    with gr.Row(elem_id="settings"):
+        model = gr.Dropdown(list(models), value=models[0], label="Model", visible=len(models) > 1)
+        first = gr.Dropdown(list(DECODE_TYPES), value="conv", label="Decode type", min_width=150)
+        second = gr.Dropdown([NO_SECOND, *DECODE_TYPES], value=NO_SECOND, label="Beside it", min_width=150)
+        steps, size, length, seed = (
+            gr.Number(value, label=label, min_width=90, elem_id=label.lower())
+            for label, value in (("Steps", 40), ("Kernel", 32), ("Canvas", 64), ("Seed", 0))
+        )
+    gr.on([first.change, second.change], what_matters, [first, second], [steps, size], **QUICK)
+    return [model, first, second, steps, size, length, seed]
+
+
+def _order(prompt: str, model: str, first: str, second: str, *numbers: Any) -> Order:
+    return Order(prompt, model, (first,) if second == NO_SECOND else (first, second), *numbers)
+
+
+def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:
+    """What a look changes on the page."""
+    changes: dict[Any, Any] = {
+        outcome.note: message(look.note, look.problem),
+        outcome.begin: gr.update(interactive=not look.live),
+        outcome.stop: gr.update(interactive=look.live),
+    }
+    if look.runs is None:
+        return changes
+    last = max((run.steps for run in look.runs), default=0)
+    most = last_step(look.runs) if look.live else max(last, 1)
+    changes[outcome.shown] = view(look.runs, live=look.live)
+    changes[outcome.slider] = gr.update(maximum=most, value=last, visible=bool(look.runs), interactive=not look.live)
+    if not look.live:
+        changes[outcome.kept] = look.runs
+    return changes
+
+
+def replay(runs: list[Run], step: int) -> str:
+    """A visitor's last runs after a step."""
+    return view(runs, step)
+
+
+def what_matters(first: str, second: str) -> tuple[Any, Any]:
+    """Steps and size, as far as one of the decode types has them."""
+    fields = get_decode_type(first).fields | (get_decode_type(second).fields if second != NO_SECOND else frozenset())
+    names = [label for label, field in (("Kernel", "kernel_size"), ("Block", "block_length")) if field in fields]
+    size = gr.update(label=" and ".join(names) or "Kernel", interactive=bool(names))
+    return gr.update(interactive="steps" in fields), size

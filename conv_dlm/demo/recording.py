@@ -1,0 +1,117 @@
+"""What a run looked like after each of its steps, kept for drawing and replay.
+
+Suffix: N positions from the first mask to the end of the canvas.
+"""
+
+from threading import Event
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
+
+UNDECIDED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
+NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an undecided position yet
+
+
+class Stopped(Exception):
+    """Leaves `generate` where nobody wants the rest."""
+
+
+class Frame(NamedTuple):
+    """The canvas after a step.
+
+    ids: IntTensor [N]; decided tokens; where undecided the best guess, or `NO_GUESS`.
+    since: IntTensor [N]; the frame that decided a token, `GIVEN` for the prompt's, `UNDECIDED`.
+    end: where the text ends: what is behind its end token is no part of it, and keeps its last state.
+    """
+
+    ids: Tensor
+    since: Tensor
+    end: int
+
+
+class Recording(BaseStreamer):
+    """A streamer of `generate` that keeps a `Frame` for each step; frame 0 is the canvas before the first.
+
+    One thread may record while another one reads: frames are only added, and never change.
+
+    Args:
+        length (`int`): new positions of the canvas, `max_new_tokens`.
+        mask_token_id (`int`): the mask.
+        stop (`threading.Event`, *optional*): once set, `generate` is left at its next step, by `Stopped`.
+    """
+
+    def __init__(self, length: int, mask_token_id: int, stop: Event | None = None) -> None:
+        self.length, self.mask_token_id = length, mask_token_id
+        self.stop = stop or Event()
+        self.frames: list[Frame] = []
+        self._final: list[int] = []  # from the first mask on, as far as decided without a gap
+        self._unseen = False  # whether there are final tokens that no frame shows
+
+    @property
+    def steps(self) -> int:
+        """Steps that have been recorded."""
+        return max(0, len(self.frames) - 1)
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, then what joins the decided prefix.
+
+        Args:
+            value (`torch.LongTensor` of shape `[n]` or `[1, n]`): the tokens.
+
+        Raises:
+            Stopped: nobody wants the rest.
+        """
+        self._check()
+        ids = value.flatten()
+        if not self.frames:
+            self._begin(ids)
+            return
+        self._final += ids.tolist()
+        self._unseen = True
+
+    def put_draft(self, value: Tensor, decided: Tensor | None = None, **kwargs: Any) -> None:
+        """Take what follows the decided prefix after a step, and close the step's frame.
+
+        Args:
+            value (`torch.LongTensor` of shape `[n]` or `[1, n]`): decided tokens, and guesses where undecided.
+            decided (`torch.BoolTensor` of the same shape, *optional*, defaults to nowhere): which are decided.
+
+        Raises:
+            Stopped: nobody wants the rest.
+        """
+        self._check()
+        ids = value.flatten()
+        flags = torch.zeros_like(ids, dtype=torch.bool) if decided is None else decided.flatten()
+        self._add(ids, flags)
+
+    def end(self) -> None:
+        """Close the last frame: a step that leaves nothing undecided comes without a draft."""
+        if self._unseen:
+            nothing = torch.empty(0, dtype=torch.long)
+            self._add(nothing, nothing.bool())
+
+    def _begin(self, prompt: Tensor) -> None:
+        holes = (prompt == self.mask_token_id).nonzero()
+        ids = prompt[int(holes[0]) :] if len(holes) else prompt[:0]
+        ids = torch.nn.functional.pad(ids, (0, self.length), value=self.mask_token_id).int()
+        undecided = ids == self.mask_token_id
+        since = torch.where(undecided, UNDECIDED, GIVEN).int()
+        self.frames.append(Frame(ids.masked_fill(undecided, NO_GUESS), since, len(ids)))
+
+    def _add(self, draft: Tensor, decided: Tensor) -> None:
+        number, last = len(self.frames), self.frames[-1]
+        final = torch.tensor(self._final, dtype=torch.long)
+        seen = torch.cat((final, draft)).int()
+        decided = torch.cat((torch.ones_like(final, dtype=torch.bool), decided))
+        end = len(seen)
+        ids, since = last.ids.clone(), last.since.clone()
+        ids[:end] = seen.masked_fill(~decided & (seen == self.mask_token_id), NO_GUESS)
+        since[:end] = torch.where(decided, torch.where(since[:end] >= 0, since[:end], number), UNDECIDED)
+        self.frames.append(Frame(ids, since, end))
+        self._unseen = False
+
+    def _check(self) -> None:
+        if self.stop.is_set():
+            raise Stopped

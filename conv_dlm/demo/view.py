@@ -1,0 +1,84 @@
+"""A job as HTML: for each of its runs the canvas, the plot of position against step, and what it cost."""
+
+from collections.abc import Sequence
+from html import escape
+
+from conv_dlm.demo.colours import RAMP
+from conv_dlm.demo.drawing import canvas
+from conv_dlm.demo.job import Run
+from conv_dlm.demo.plot import plot
+
+INTRODUCTION = (
+    "<h1>conv-dlm</h1><p>A masked diffusion language model doesn't write from left to right. All positions of its "
+    "canvas are masked at first, and each step decides some of them, anywhere.</p>"
+)
+EMPTY = '<p class="hint">The canvas appears here.</p>'
+
+
+def message(text: str, problem: bool = False) -> str:
+    """A line for the visitor."""
+    role, kind = ("alert", " problem") if problem else ("status", "")
+    return f'<p class="message{kind}" role="{role}">{escape(text)}</p>' if text else ""
+
+
+def view(runs: Sequence[Run], step: int | None = None, live: bool = False) -> str:
+    """All runs, side by side; without any, where they will be.
+
+    Args:
+        runs (sequence of `Run`): what to draw.
+        step (`int`, *optional*): after which step, the last one of runs that had less; by default where they are.
+        live (`bool`, defaults to `False`): whether the worker is at it still.
+    """
+    if not runs:
+        return EMPTY
+    steps = last_step(runs)
+    panels = "".join(_panel(run, steps, run.steps if step is None else min(step, run.steps), live) for run in runs)
+    kind = "runs alone" if len(runs) == 1 else "runs"
+    return f'<div class="{kind}">{panels}</div>{_legend(steps)}'
+
+
+def last_step(runs: Sequence[Run]) -> int:
+    """The step that the colours and the axis of all runs end with: the same step looks the same in each."""
+    return max(1, *(max(run.planned or 0, run.steps) for run in runs))
+
+
+def _panel(run: Run, steps: int, step: int, live: bool) -> str:
+    name = f"<h3>{escape(run.decode_type)}</h3>"
+    if run.recording is None or run.pieces is None or not run.recording.frames:
+        waiting = "comes next" if live else "not begun"
+        return f'<section class="run"><div class="head">{name}</div><div class="canvas hint">{waiting}</div></section>'
+    frames = run.recording.frames
+    text = canvas(frames[step], step, steps, run.pieces)
+    return (
+        f'<section class="run"><div class="head">{name}<p class="at">{_place(run, step, live)}</p></div>'
+        f'<div class="canvas" role="group" aria-label="canvas of {escape(run.decode_type)}">{text}</div>'
+        f"{plot(frames[run.steps], steps, step)}{_summary(run)}</section>"
+    )
+
+
+def _place(run: Run, step: int, live: bool) -> str:
+    of = run.planned if live and run.planned else run.steps
+    return f"after step {step}" + (f" of {of}" if of and not (live and not run.planned) else "")
+
+
+def _summary(run: Run) -> str:
+    """What the run cost; of one that was left there are only steps."""
+    if run.answer is None:
+        return ""
+    tokens, forwards, seconds = len(run.answer.ids), run.answer.forwards, run.answer.seconds
+    figures = (
+        (f"{tokens}", "tokens"),
+        (f"{forwards}", "forwards"),
+        (f"{tokens / max(forwards, 1):.2f}", "tokens per forward"),
+        (f"{seconds:.1f}", "seconds"),
+    )
+    return "<dl>" + "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in figures) + "</dl>"
+
+
+def _legend(steps: int) -> str:
+    gradient = f"background:linear-gradient(to right,{','.join(RAMP)})"
+    return (
+        f'<p class="legend"><span>decided in step 1<i style="{gradient}"></i>{steps}</span>'
+        "<span>· undecided: point at it for the guess</span><span>∎ end of the text, ○ behind it</span>"
+        "<span>↵ line break</span></p>"
+    )

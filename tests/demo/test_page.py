@@ -1,0 +1,230 @@
+"""The page in a real browser: what a visitor does, and that the browser has nothing to complain about."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub_cards.space.screenshots import BROWSER_OPTIONS, find_browser
+
+pytest.importorskip("gradio")
+sync_api = pytest.importorskip("playwright.sync_api")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_checkpoint: Path) -> Iterator[str]:
+    """Of the page, with the tiny model."""
+    from conv_dlm.demo.job import Worker
+    from conv_dlm.demo.page import LAUNCH, build, theme
+
+    worker = Worker([str(tiny_checkpoint)])
+    page = build(worker)
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, theme=theme(), **LAUNCH)
+    yield url
+    worker.close()
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = find_browser()
+    if path is None:
+        reason = "there is no Chromium: `make browser` installs Debian's"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Somebody with a page of their own. `complaints` has what the browser says, and requests to other places."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.complaints: list[str] = []
+        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page.set_default_timeout(15_000)
+        self.page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.check(request.url, address))
+        self.page.goto(address)
+        self.page.wait_for_selector("#begin")
+
+    def check(self, url: str, address: str) -> None:
+        if not url.startswith((address, "data:", "blob:")):
+            self.complaints.append(f"request to {url}")
+
+    def fill(self, **fields: str) -> None:
+        for name, value in fields.items():
+            self.page.fill(f"#{name} input, #{name} textarea", value)
+
+    def choose(self, label: str, value: str) -> None:
+        self.page.get_by_label(label, exact=True).click()
+        self.page.click(f"[role=option][aria-label='{value}']")
+        self.page.wait_for_selector("[role=option]", state="detached")
+
+    def begin(self) -> None:
+        self.page.click("#begin")
+
+    def see_it_begin(self) -> None:
+        self.page.wait_for_selector(".token", state="attached")  # it may have no width: a space, a control character
+
+    def finish(self, runs: int = 1) -> None:
+        """Wait for the end of the first job."""
+        self.page.wait_for_function(f"document.querySelectorAll('dl').length == {runs}")
+        self.page.wait_for_selector("#begin:enabled")
+
+    def replay(self, step: int) -> None:
+        """Move the slider as a hand does, and wait for the canvas to follow."""
+        self.page.locator("#replay input[type=range]").fill(str(step))
+        self.page.wait_for_selector(f".at:text-matches('^after step {step} of')")
+
+    def text(self, selector: str = ".canvas") -> str:
+        return str(self.page.locator(selector).first.inner_text())
+
+    def texts(self, selector: str) -> list[str]:
+        return list(self.page.locator(selector).all_inner_texts())
+
+
+@pytest.fixture
+def visitors(browser: Any, address: str) -> Iterator[Any]:
+    """`visitors()`: another one. In the end nobody's browser may have complained."""
+    all_of_them: list[Visitor] = []
+
+    def come() -> Visitor:
+        all_of_them.append(Visitor(browser, address))
+        return all_of_them[-1]
+
+    yield come
+    complaints = [complaint for visitor in all_of_them for complaint in visitor.complaints]
+    for visitor in all_of_them:
+        visitor.page.close()
+    assert complaints == []
+
+
+def test_a_run_and_its_replay(visitors: Any) -> None:
+    anna = visitors()
+    anna.fill(steps="150", canvas="32")
+    anna.fill(prompt="What is 2 + 3?")
+    anna.page.evaluate(
+        """() => {
+            window.seen = new Set();
+            const look = () => document.querySelectorAll(".at").forEach((at) => window.seen.add(at.textContent));
+            new MutationObserver(look).observe(document.querySelector("#shown"), {childList: true, subtree: true});
+        }"""
+    )
+    anna.begin()
+    anna.finish()
+    last = anna.text()
+    assert "·" not in last and len(last) > 8
+    assert len(anna.page.evaluate("[...window.seen]")) >= 3  # the canvas was seen on its way
+    figures = " ".join(anna.text("dl").split())
+    assert re.fullmatch(r"tokens \d+ forwards \d+ tokens per forward [\d.]+ seconds [\d.]+", figures)
+    assert anna.page.locator(".plot circle").count() > 8
+
+    anna.replay(0)
+    assert set(anna.text().replace("\n", "")) == {"·"}
+    anna.replay(60)
+    half = anna.text()
+    assert "·" in half and len(set(half)) > 1
+    steps = anna.page.locator(".canvas .token").evaluate_all("all => all.map((one) => parseInt(one.title.slice(5)))")
+    assert steps and max(steps) <= 60
+    assert anna.page.locator(".canvas .token.new").count() == steps.count(60)
+    anna.replay(int(anna.page.get_attribute("#replay input[type=range]", "max")))
+    assert anna.text() == last
+
+
+def test_two_decode_types_side_by_side(visitors: Any) -> None:
+    anna = visitors()
+    anna.choose("Beside it", "topk")
+    anna.fill(steps="8", canvas="16")
+    anna.begin()
+    anna.finish(runs=2)
+    assert anna.texts(".run h3") == ["conv", "topk"]
+    left, right = (anna.page.locator(".canvas").nth(place).bounding_box() for place in (0, 1))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"]
+    anna.replay(3)
+    assert all("·" in text for text in anna.texts(".canvas"))
+    anna.page.set_viewport_size({"width": 390, "height": 844})
+    upper, lower = (anna.page.locator(".canvas").nth(place).bounding_box() for place in (0, 1))
+    assert upper["y"] + upper["height"] < lower["y"]
+    assert anna.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_settings_are_those_of_the_decode_types(visitors: Any) -> None:
+    anna = visitors()
+    anna.choose("Decode type", "conv_threshold")
+    anna.page.wait_for_selector("#steps input:disabled")
+    assert anna.page.locator("#kernel input").is_enabled()
+    anna.choose("Decode type", "topk")
+    anna.page.wait_for_selector("#kernel input:disabled")
+    assert anna.page.locator("#steps input").is_enabled()
+    anna.choose("Beside it", "llada")
+    anna.page.wait_for_selector("#kernel:has-text('Block') input:enabled")
+
+
+def test_mistakes_are_explained(visitors: Any) -> None:
+    anna = visitors()
+    for fields, said in (
+        ({"prompt": "  "}, "The prompt is empty"),
+        ({"prompt": "long " * 400}, "the model's is 256; shorten the prompt"),
+        ({"prompt": "short", "steps": "0"}, "Steps: 0 must be a whole number from 1 to 512"),
+    ):
+        anna.fill(**fields)
+        anna.begin()
+        anna.page.wait_for_function(f"document.querySelector('.problem')?.textContent.includes(`{said}`)")
+        assert "Traceback" not in anna.text("body") and anna.page.locator(".run").count() == 0
+    anna.fill(steps="4", canvas="8")
+    anna.begin()
+    anna.finish()
+    assert "·" not in anna.text() and anna.page.locator(".message").count() == 0
+
+
+def test_stop(visitors: Any, long: int) -> None:
+    anna = visitors()
+    anna.fill(steps=str(long), canvas="120")
+    anna.begin()
+    anna.see_it_begin()
+    assert anna.page.locator("#begin").is_disabled()
+    anna.page.click("#stop")
+    anna.page.wait_for_selector(".message:has-text('Stopped after')")
+    anna.page.wait_for_selector("#begin:enabled")
+    assert "·" in anna.text()
+    anna.replay(1)
+
+
+def test_two_visitors_at_once(visitors: Any, long: int) -> None:
+    """The second waits for the first, who leaves; both have their own."""
+    anna, bob = visitors(), visitors()
+    anna.fill(steps=str(long), canvas="120")
+    anna.begin()
+    anna.see_it_begin()
+    bob.choose("Decode type", "topk")
+    bob.fill(steps="8", canvas="16", seed="3")
+    bob.begin()
+    bob.page.wait_for_selector(".message:has-text('Another run is at work')")
+    anna.page.close()
+    bob.finish()
+    assert "·" not in bob.text() and bob.texts(".run h3") == ["topk"]
+
+
+def test_examples(visitors: Any) -> None:
+    anna = visitors()
+    anna.page.get_by_text("Tom's pencils").click()
+    anna.page.wait_for_function("document.querySelector('#prompt textarea').value.startsWith('Tom has 3 boxes')")
+
+
+def test_a_guess_is_seen_by_keyboard(visitors: Any) -> None:
+    anna = visitors()
+    anna.choose("Decode type", "topk")
+    anna.fill(steps="8", canvas="16")
+    anna.begin()
+    anna.finish()
+    anna.replay(2)
+    dot = anna.page.locator(".open").first
+    dot.focus()
+    shown = dot.evaluate("one => getComputedStyle(one, '::after').content")
+    assert shown not in ("none", "normal") and dot.get_attribute("title")
