@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import OutOfMemoryError
 
-from conv_dlm.cli import bench, chat, compare, evaluate, fit, generate
+from conv_dlm.cli import bench, chat, compare, evaluate, fit, generate, serve
 from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 from conv_dlm.cli.parser import Parser
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": compare,
     "bench": bench,
     "fit": fit,
+    "serve": serve,
 }
 
 
