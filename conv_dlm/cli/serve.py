@@ -5,6 +5,7 @@ settings are denoised together. Ctrl-C ends the server.
 """
 
 import argparse
+import contextlib
 import os
 
 from conv_dlm.cli.notes import note
@@ -18,6 +19,10 @@ EXAMPLES = """examples:
   conv-dlm serve --model GSAI-ML/LLaDA-8B-Instruct --decode-type conv_threshold --max-new-tokens 512 --port 8001
   CONV_DLM_API_KEY=... conv-dlm serve --host 0.0.0.0
 """
+HOW_TO_ASK = (
+    "{name} on {url}/v1; ask it: curl {url}/v1/chat/completions -H 'Content-Type: application/json' "
+    """-d '{{"messages": [{{"role": "user", "content": "What is 7 * 8?"}}]}}'"""
+)
 KEY_VARIABLE = "CONV_DLM_API_KEY"
 LIMITS = {  # option -> default and what it limits
     "max_batch_size": (8, "answers that are denoised together"),
@@ -54,22 +59,17 @@ def run(args: argparse.Namespace) -> int:
     from conv_dlm.serving.app import build_app
     from conv_dlm.serving.queue import Worker
     from conv_dlm.serving.served import Limits, ServedModel
-    from conv_dlm.serving.server import make_server
+    from conv_dlm.serving.server import address, listen, make_server
 
-    model, tokenizer = load(args)
-    name = EMBEDDED_NAME if args.model is None else own_name(args.model)
-    limits = Limits(args.max_new_tokens_limit, args.steps_limit)
-    served = ServedModel(name, model, tokenizer, Prompter(tokenizer, args.system, args.raw), options, limits)
-    worker = Worker(model, args.max_batch_size, args.max_queue)
-    app = build_app(served, worker, args.max_request_bytes, args.api_key or os.environ.get(KEY_VARIABLE))
-
-    def announce(address: str) -> None:
-        note(
-            f"{name} on {address}/v1; ask it: curl {address}/v1/chat/completions -H 'Content-Type: application/json' "
-            """-d '{"messages": [{"role": "user", "content": "What is 7 * 8?"}]}'"""
-        )
-
-    server = make_server(app, worker, args.host, args.port, announce)
-    server.run()
-    worker.join(timeout=60)
-    return 0 if server.started else 1
+    with listen(args.host, args.port) as listener:
+        model, tokenizer = load(args)
+        name = EMBEDDED_NAME if args.model is None else own_name(args.model)
+        limits = Limits(args.max_new_tokens_limit, args.steps_limit)
+        served = ServedModel(name, model, tokenizer, Prompter(tokenizer, args.system, args.raw), options, limits)
+        worker = Worker(model, args.max_batch_size, args.max_queue)
+        app = build_app(served, worker, args.max_request_bytes, args.api_key or os.environ.get(KEY_VARIABLE))
+        server = make_server(app, worker, lambda: note(HOW_TO_ASK.format(name=name, url=address(listener))))
+        with contextlib.suppress(KeyboardInterrupt):  # which ends a server in good order
+            server.run(sockets=[listener])
+        worker.join(timeout=60)
+    return 0

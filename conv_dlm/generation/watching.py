@@ -52,7 +52,7 @@ class Watcher:
         if self.history is not None:
             self.history.append(canvas.ids)
         if self.streamer is not None:
-            self._stream(canvas, candidates if canvas.undecided.any() else None, step)
+            self._stream(canvas, candidates, step)
         return bool(self.timers) and bool(self.timers(canvas.ids[:1], None).all())
 
     def finish(self, canvas: Canvas, step: int) -> None:
@@ -93,7 +93,7 @@ class Watcher:
                 self.streamed[row] = committed
                 if self.rows_may_end and enough:
                     self.cut[row] = committed
-            if drafts is not None and hasattr(streamer, "put_draft"):
+            if drafts is not None and first_open < canvas.ids.shape[1] and hasattr(streamer, "put_draft"):
                 rest = slice(self.streamed[row], end)
                 shown = torch.where(canvas.undecided, drafts.token, canvas.ids)[row, rest]
                 streamer.put_draft(shown.cpu(), decided=~canvas.undecided[row, rest].cpu())

@@ -91,7 +91,7 @@ def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_k
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "model": served.name, "waiting": len(worker.waiting)}
+        return {"status": "ok", "model": served.name, "waiting": worker.waiting}
 
     return app
 
@@ -99,7 +99,8 @@ def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_k
 def check_key(http: Any, api_key: str | None) -> None:
     """Raise Refused unless the request has the key, if there is one."""
     given = http.headers.get("authorization", "").removeprefix("Bearer ")
-    if api_key is not None and not secrets.compare_digest(given.encode(), api_key.encode()):
+    # a header is read as Latin-1, whatever its bytes are
+    if api_key is not None and not secrets.compare_digest(given.encode("latin-1"), api_key.encode()):
         raise Refused("The API key is missing or wrong; give the server's.", 401, code="invalid_api_key")
 
 

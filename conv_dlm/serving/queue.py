@@ -55,7 +55,7 @@ class Worker:
 
     def __init__(self, model: Any, max_batch_size: int, max_queue: int) -> None:
         self.model, self.max_batch_size, self.max_queue = model, max_batch_size, max_queue
-        self.waiting: list[Row] = []
+        self._rows: list[Row] = []
         self.closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="denoising", daemon=True)
@@ -64,22 +64,27 @@ class Worker:
         """Begin to denoise what is submitted."""
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many rows wait."""
+        return sum(row.wanted() for row in self._rows)
+
     def submit(self, rows: Sequence[Row]) -> None:
         """Queue all of the `rows`. Raises Refused if there is no room for them, or after `close`."""
         with self._changed:
-            self.waiting = [row for row in self.waiting if row.wanted()]
+            self._rows = [row for row in self._rows if row.wanted()]
             if self.closed:
                 raise Refused(SHUTTING_DOWN, 503)
             if len(rows) > self.max_queue:
                 raise Refused(f"The request asks for {len(rows)} answers; at most {self.max_queue} can wait.")
-            if len(self.waiting) + len(rows) > self.max_queue:
+            if len(self._rows) + len(rows) > self.max_queue:
                 raise Refused(
-                    f"{len(self.waiting)} of at most {self.max_queue} answers are being waited for already; ask again "
+                    f"{len(self._rows)} of at most {self.max_queue} answers are being waited for already; ask again "
                     "later.",
                     429,
                     code="queue_full",
                 )
-            self.waiting += rows
+            self._rows += rows
             self._changed.notify()
 
     def close(self) -> None:
@@ -89,8 +94,9 @@ class Worker:
             self._changed.notify()
 
     def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, or so many seconds."""
-        self._thread.join(timeout)
+        """After `close`, wait until the thread has ended, or so many seconds: what runs in it can't be cut off."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -104,18 +110,18 @@ class Worker:
             except Exception:
                 log.exception("A batch of %d failed", len(batch))
                 _fail(batch, Refused("The generation failed; the server's log has the reason.", 500))
-        _fail(self.waiting, Refused(SHUTTING_DOWN, 503))
+        _fail(self._rows, Refused(SHUTTING_DOWN, 503))
 
     def _next_batch(self) -> list[Row]:
         """The next rows; none after `close`."""
         with self._changed:
             while not self.closed:
-                self.waiting = [row for row in self.waiting if row.wanted()]
-                if self.waiting:
-                    same = [row for row in self.waiting if row.settings == self.waiting[0].settings]
+                self._rows = [row for row in self._rows if row.wanted()]
+                if self._rows:
+                    same = [row for row in self._rows if row.settings == self._rows[0].settings]
                     batch = same[: self.max_batch_size]
                     chosen = set(map(id, batch))
-                    self.waiting = [row for row in self.waiting if id(row) not in chosen]
+                    self._rows = [row for row in self._rows if id(row) not in chosen]
                     return batch
                 self._changed.wait()
         return []

@@ -122,7 +122,7 @@ class ServedModel:
         try:
             return [self._prompt(ids, request, length) for ids in self._encoded(request)]
         except ValueError as error:
-            named = re.match(r"`(\w+)`", str(error))
+            named = re.match(r"`(\w+)[`=]", str(error))
             known = SETTINGS.keys() | {"max_new_tokens"}
             raise Refused(str(error), param=named[1] if named and named[1] in known else None) from error
 

@@ -1,19 +1,36 @@
-"""uvicorn, told how to begin and how to end."""
+"""uvicorn, told where to listen, how to begin and how to end."""
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from conv_dlm.serving.queue import Worker
 
 
-def make_server(app: Any, worker: Worker, host: str, port: int, announce: Callable[[str], None]) -> Any:
-    """A uvicorn server of `app`; its `run()` serves until Ctrl-C or `should_exit`.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at the address; port 0 takes any free one. Raises ValueError if it can't."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"`--host`={host} `--port`={port} can't be listened on: {error}; give others, or port 0 for any free one."
+        ) from error
+
+
+def address(listener: socket.socket) -> str:
+    """Where a listener is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(app: Any, worker: Worker, announce: Callable[[], None]) -> Any:
+    """A uvicorn server of `app`; its `run(sockets=[listener])` serves until Ctrl-C or `should_exit`.
 
     Args:
         app: as `build_app` makes it.
         worker (`Worker`): stops as soon as the server is told to, so that nobody waits for a long generation.
-        host (`str`), port (`int`): where to listen; port 0 takes any free one.
-        announce (callable): called with the address when the server listens.
+        announce (callable): called when requests are taken.
 
     Raises:
         ImportError: the extra `serve` is not installed.
@@ -27,12 +44,10 @@ def make_server(app: Any, worker: Worker, host: str, port: int, announce: Callab
         async def startup(self, *args: Any, **kwargs: Any) -> None:
             await super().startup(*args, **kwargs)
             if self.started:
-                listening = self.servers[0].sockets[0].getsockname()
-                name = f"[{host}]" if ":" in host else host
-                announce(f"http://{name}:{listening[1]}")
+                announce()
 
         def handle_exit(self, *args: Any) -> None:
             worker.close()
             super().handle_exit(*args)
 
-    return Server(uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False))
+    return Server(uvicorn.Config(app, log_level="warning", access_log=False))
