@@ -15,7 +15,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,24 +154,13 @@ def serving(
     from conv_dlm.serving.app import build_app
     from conv_dlm.serving.queue import Worker
     from conv_dlm.serving.served import Limits, ServedModel
-    from conv_dlm.serving.server import address, listen, make_server
+    from conv_dlm.serving.server import in_background
 
     served = ServedModel(name, model, tokenizer, Prompter(tokenizer, system), options or {}, Limits(128, 256))
     worker = Worker(model, max_batch_size, max_queue)
     app = build_app(served, worker, max_request_bytes=1 << 16, api_key=api_key)
-    started = threading.Event()
-    with listen("127.0.0.1", 0) as listener:
-        server = make_server(app, worker, started.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        assert started.wait(60), "the server did not start"
-        try:
-            yield address(listener)
-        finally:
-            worker.close()
-            server.should_exit = True
-            thread.join(60)
-            worker.join(60)
+    with in_background(app, worker) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

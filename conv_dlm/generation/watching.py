@@ -84,12 +84,14 @@ class Watcher:
         canvas.commit(stopped, canvas.ids, step)
 
     def _stream(self, canvas: Canvas, drafts: Candidates | None, step: int) -> None:
-        ids, ends = canvas.ids.cpu(), self._text_ends(canvas)
+        ends = self._text_ends(canvas)
         for row, (first_open, end) in enumerate(zip(_first_undecided(canvas), ends, strict=True)):
-            streamer, start = self.row_streamers[row], self.streamed[row]
+            if (streamer := self.row_streamers[row]) is None:
+                continue
+            start = self.streamed[row]
             committed = min(first_open, end) if self.settled else start
-            if streamer is not None and committed > start:
-                enough = streamer.put(ids[row, start:committed])  # type: ignore[func-returns-value]
+            if committed > start:
+                enough = streamer.put(canvas.ids[row, start:committed].cpu())
                 self.streamed[row] = committed
                 if self.rows_may_end and enough:
                     self.cut[row] = committed

@@ -151,7 +151,7 @@ class Abandonment(MaxTimeCriteria):
     def __init__(self, abandoned: Callable[[], bool]) -> None:
         self.abandoned = abandoned
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         if self.abandoned():
             raise Abandoned
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

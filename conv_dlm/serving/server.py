@@ -1,7 +1,9 @@
 """uvicorn, told where to listen, how to begin and how to end."""
 
+import contextlib
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from conv_dlm.serving.queue import Worker
@@ -51,3 +53,22 @@ def make_server(app: Any, worker: Worker, announce: Callable[[], None]) -> Any:
             super().handle_exit(*args)
 
     return Server(uvicorn.Config(app, log_level="warning", access_log=False))
+
+
+@contextlib.contextmanager
+def in_background(app: Any, worker: Worker) -> Iterator[str]:
+    """Serve `app` in a thread, on any free port of this machine, at the address that this gives."""
+    started = threading.Event()
+    server = make_server(app, worker, started.set)
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            if not started.wait(60):
+                raise RuntimeError("The server did not start within a minute.")
+            yield address(listener)
+        finally:
+            worker.close()
+            server.should_exit = True
+            thread.join(60)
+            worker.join(60)

@@ -83,7 +83,7 @@ def test_another_number_of_rows(tiny_llada):
 
 
 def test_ends_need_something_to_follow(tiny_llada):
-    with pytest.raises(ValueError, match="`RowStreamers` end rows early.*`pad_token_id=`"):
+    with pytest.raises(ValueError, match=r"`RowStreamers` end rows early.*`pad_token_id=`"):
         generate(tiny_llada, conv_dlm.RowStreamers([None] * 3), eos_token_id=None, pad_token_id=None)
 
 
