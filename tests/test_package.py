@@ -64,7 +64,7 @@ def output(*command: str | Path, cwd: Path) -> str:
     ("package", "lazily", "extras"),
     [
         ("conv_dlm", False, ()),  # `pip install conv-dlm` is enough to import all of it and to generate
-        ("conv_dlm", True, ("train", "quant", "flash", "eval")),
+        ("conv_dlm", True, ("train", "quant", "flash", "eval", "serve")),
         ("trainers", True, ("train",)),
     ],
 )
