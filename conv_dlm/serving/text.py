@@ -62,6 +62,7 @@ class RowText(BaseStreamer):
         self._send(final=True)
 
     def _cut_at_stop(self) -> None:
+        """Drop the tokens behind the one that completes a stop string, however many came at once."""
         if first_stop(self.decode(self.ids), self.stops) is None:
             return
         self.ended = True
@@ -82,9 +83,8 @@ class RowText(BaseStreamer):
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the stop string begins that is complete first, if there is one in `text`."""
-    found = [(start + len(stop), start) for stop in stops if (start := text.find(stop)) >= 0]
-    return min(found)[1] if found else None
+    """Where the first stop string in `text` begins, if there is one."""
+    return min((start for stop in stops if (start := text.find(stop)) >= 0), default=None)
 
 
 def may_become_stop(text: str, stops: Sequence[str]) -> int:

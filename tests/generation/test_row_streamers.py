@@ -73,8 +73,9 @@ def test_a_row_that_has_enough_ends_there(tiny_llada):
 def test_a_single_streamer_has_no_say(tiny_llada):
     """As in Transformers, what `put` returns is of no meaning there."""
     ids = torch.tensor([ROWS[0]])
-    out = generate(tiny_llada, Enough(), ids, torch.ones_like(ids), [0])
-    assert torch.equal(out, generate(tiny_llada, None, ids, torch.ones_like(ids), [0]))
+    row, settings = (ids, torch.ones_like(ids), [0]), dict(decode_type="llada", block_length=1, steps=20)
+    out = generate(tiny_llada, Enough(), *row, **settings)
+    assert torch.equal(out, generate(tiny_llada, None, *row, **settings))
 
 
 def test_another_number_of_rows(tiny_llada):

@@ -37,7 +37,7 @@ def in_parts(ids, seed):
         ("one, two, three", ("three", "two"), "one, ", 8),
         ("aaab", ("aab",), "a", 4),
         ("abc", ("abc", "b"), "a", 2),  # what is complete first
-        ("abc", ("bc", "abc"), "", 3),  # and of those, the longest
+        ("abc", ("bc", "abc"), "", 3),  # and of those, the one that begins first
         ("日本語", ("本",), "日", 6),
         ("one, tw", ("two",), "one, tw", 7),  # the end comes before the stop string
     ],
