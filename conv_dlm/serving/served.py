@@ -84,12 +84,12 @@ class ServedModel:
         if defaults.max_new_tokens is None:
             raise ValueError("The model's generation config has a `max_length`; give `--max-new-tokens`.")
         self.default_length = defaults.max_new_tokens
-        for name, value, limit in (
+        for field, value, limit in (
             ("max_new_tokens", defaults.max_new_tokens, limits.new_tokens),
             ("steps", defaults.steps, limits.steps),
         ):
             if not 1 <= value <= limit:
-                raise ValueError(f"`{name}`={value} of the server must be at least 1, and at most its limit, {limit}.")
+                raise ValueError(f"`{field}`={value} of the server must be at least 1, and at most its limit, {limit}.")
         # They become the model's own: a request is checked for what it says itself, and may leave them without effect.
         for together in SAID_TOGETHER:
             if options.keys() & set(together):

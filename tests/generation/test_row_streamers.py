@@ -95,6 +95,7 @@ def test_ends_need_something_to_follow(tiny_llada):
         (dict(horizon=8), "nearer than"),
         (dict(max_new_tokens=254), "need a context of 257"),
         (dict(repetition_penalty=-1.0), "must be positive"),
+        (dict(no_repeat_ngram_size=2), "NoRepeatNGram"),
         (dict(nonsense=1), "`nonsense` is not supported"),
         (dict(decode_type="llada", kernel_size=8), "has no effect"),
     ],

@@ -85,6 +85,16 @@ def test_settings_of_the_server(serve, make_llada, tiny_llada, tiny_tokenizer):
         assert theirs.usage.prompt_tokens == chat.usage.prompt_tokens
 
 
+def test_settings_of_the_server_replace_the_checkpoints(serve, make_llada, tiny_llada, tiny_tokenizer):
+    """Those that say one thing together, as `do_sample` and `temperature`, too."""
+    model = make_llada()
+    model.generation_config.do_sample = True
+    with serve(model, tiny_tokenizer, options={"temperature": 0.0, "max_new_tokens": 8}) as address:
+        reply = client_of(address).completions.create(model="tiny", prompt="hello")
+    text, _ = expected(tiny_llada, tiny_tokenizer, "hello", max_new_tokens=8, temperature=0.0)
+    assert reply.choices[0].text == text
+
+
 def test_several_answers_to_several_prompts(client, tiny_llada, tiny_tokenizer):
     prompts = ["hello", "a longer prompt"]
     reply = client.completions.create(model="tiny", prompt=prompts, n=2, max_tokens=16, seed=4)

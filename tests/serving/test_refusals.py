@@ -57,6 +57,7 @@ BAD = [
     (PROMPT | {"stop": ["a", "b", "c", "d", "e"]}, "up to 4", "stop"),
     (PROMPT | {"stop": ""}, "none of them empty", "stop"),
     (PROMPT | {"stop": 5}, "must be a string", "stop"),
+    (PROMPT | {"logprobs": 0}, "not supported", "logprobs"),  # which is not false: it asks for one
     (PROMPT | {"n": 0}, "at least 1", "n"),
     (PROMPT | {"n": 65}, "asks for 65 answers; at most 64", None),
     (PROMPT | {"seed": "a"}, "must be a whole number", "seed"),
