@@ -14,6 +14,7 @@ from conv_dlm.generation import (
     enable_diffusion,
     register_decode_type,
 )
+from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.streaming import TextDiffusionStreamer
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "DiffusionGenerateOutput",
     "DiffusionGenerationConfig",
     "DiffusionGenerationMixin",
+    "RowStreamers",
     "TextDiffusionStreamer",
     "embedded_checkpoint",
     "enable_diffusion",

@@ -14,9 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # On some CPUs MKL's products depend, in the last digit, on where a matrix lies in memory; not so in this mode.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -134,3 +135,35 @@ def tiny_checkpoint(
     tiny_llada.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@contextlib.contextmanager
+def serving(
+    model: Any,
+    tokenizer: Any,
+    name: str = "tiny",
+    *,
+    options: dict[str, Any] | None = None,
+    system: str | None = None,
+    api_key: str | None = None,
+    max_batch_size: int = 8,
+    max_queue: int = 64,
+) -> Iterator[str]:
+    """A server of the model in a thread, at the address that it gives: 128 new tokens and 256 steps at most."""
+    from conv_dlm.prompting import Prompter
+    from conv_dlm.serving.app import build_app
+    from conv_dlm.serving.queue import Worker
+    from conv_dlm.serving.served import Limits, ServedModel
+    from conv_dlm.serving.server import in_background
+
+    served = ServedModel(name, model, tokenizer, Prompter(tokenizer, system), options or {}, Limits(128, 256))
+    worker = Worker(model, max_batch_size, max_queue)
+    app = build_app(served, worker, max_request_bytes=1 << 16, api_key=api_key)
+    with in_background(app, worker) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def serve() -> Callable[..., contextlib.AbstractContextManager[str]]:
+    """`serving`, for the tests that ask a server."""
+    return serving

@@ -11,8 +11,10 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import tomllib
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +36,8 @@ FOLDERS = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# Published checkpoints, too big or too far for a test, and the tiny ones (fixtures) that stand in for them.
+# Published checkpoints, too big or too far for a test, and the tiny ones (fixtures) that stand in for them; and where
+# documents ask a server.
 STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
@@ -50,6 +53,7 @@ STAND_INS = {
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
     "--scorer smollm2": "tiny_causal_lm",  # the option stays
+    "http://127.0.0.1:8000": "served_address",  # a server of the first
 }
 SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
 
@@ -135,6 +139,16 @@ def tiny_adapter(tiny_published_llada: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+@pytest.fixture(scope="session")
+def served_address(serve: Callable[..., Any], tiny_published_llada: Path) -> Iterator[str]:
+    """Where a tiny model is served by the name of the embedded one."""
+    from conv_dlm.embedded import EMBEDDED_NAME
+    from conv_dlm.loading import load_model
+
+    with serve(*load_model(str(tiny_published_llada), device="cpu"), EMBEDDED_NAME) as address:
+        yield address
+
+
 @pytest.fixture
 def with_stand_ins(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Replaces published names in a text by folders of tiny checkpoints."""
@@ -180,6 +194,16 @@ def run_cli(words: list[str]) -> None:
     from conv_dlm.cli import main
 
     assert main(words[1:]) == (2 if "--judge" in words else 0)
+
+
+def ask_server(words: list[str]) -> None:
+    """`curl` of a server: the same request, without curl."""
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options.keys() <= {"-H", "-d"}
+    headers = dict([options["-H"].split(": ")]) if "-H" in options else {}
+    body = options["-d"].encode() if "-d" in options else None
+    with urllib.request.urlopen(urllib.request.Request(words[1], body, headers), timeout=60) as reply:
+        assert reply.status == 200 and json.load(reply)
 
 
 def check_harness(words: list[str]) -> None:
@@ -248,6 +272,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "pip install": check_install,
     "conv-dlm demo": parse_cli,  # serves until Ctrl-C
     "conv-dlm": run_cli,
+    "curl": ask_server,
     "lm_eval": check_harness,
     "accelerate launch": check_launched,
     "python -m benchmarks.": check_script,
@@ -301,6 +326,9 @@ def test_shell(
             monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)
         if words[1] in ("eval", "compare"):
             words = with_limits(words)
+        if words[1] == "serve":  # on a port that is free; it ends as soon as it says that it has begun
+            words += ["--port", "0"]
+            monkeypatch.setattr("conv_dlm.cli.serve.note", lambda _: signal.raise_signal(signal.SIGINT))
         if words[1] == "bench":
             words += ["--max-new-tokens", "8", "--steps", "4", "--batch-sizes", "1", "--repeats", "1", "--no-memory"]
             monkeypatch.setattr("conv_dlm.benchmark.device.measure_peaks", lambda *_: Peaks(1e12, 1e11))

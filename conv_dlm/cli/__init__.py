@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import OutOfMemoryError
 
-from conv_dlm.cli import bench, chat, compare, demo, evaluate, fit, generate, push
+from conv_dlm.cli import bench, chat, compare, demo, evaluate, fit, generate, push, serve
 from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 from conv_dlm.cli.parser import Parser
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": bench,
     "fit": fit,
     "demo": demo,
+    "serve": serve,
     "push": push,
 }
 

@@ -11,6 +11,7 @@ from conv_dlm.generation.configuration import DEPENDENT_FIELDS, DIFFUSION_DEFAUL
 from conv_dlm.generation.decode_types import DECODE_TYPES
 from conv_dlm.generation.denoiser import check_cache_interface
 from conv_dlm.generation.position_weights import ConvolutionWeights, PositionWeights
+from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.unmasking_rules import UnmaskingRule
 
 # fields that every decode type reads; the others belong to some (`DecodeType.fields`), or to another field
@@ -85,9 +86,10 @@ def check_inputs(
         raise ValueError(
             "`time_conditioning=True` models are not supported by `generate`: their logits depend on the time too."
         )
-    if streamer is not None and input_ids.shape[0] > 1:
+    if streamer is not None and input_ids.shape[0] > 1 and not isinstance(streamer, RowStreamers):
         raise ValueError(
-            f"`streamer` shows one text, but the batch has {input_ids.shape[0]} rows; generate them one by one."
+            f"`streamer` shows one text, but the batch has {input_ids.shape[0]} rows; generate them one by one, or "
+            "give each its own by `conv_dlm.RowStreamers`."
         )
     if synced_gpus:
         raise ValueError(

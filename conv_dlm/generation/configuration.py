@@ -284,8 +284,10 @@ class DiffusionGenerationConfig(GenerationConfig):
             raise ValueError(f"`temperature`={self.temperature} must not be negative; 0 draws nothing.")
         if self.do_sample and self.temperature == 0:
             raise ValueError("`do_sample=True` contradicts `temperature=0`; drop one of them.")
-        if self.conv_mult is not None and self.conv_mult <= 0:
-            raise ValueError(f"`conv_mult`={self.conv_mult} must be positive.")
+        for name in ("conv_mult", "repetition_penalty"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}`={value} must be positive.")
         self._validate_choices()
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)

@@ -21,7 +21,7 @@ from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
 from conv_dlm.generation.cache import CanvasCache
-from conv_dlm.generation.cache_policies import CACHE_POLICIES
+from conv_dlm.generation.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.checks import (
     check_canvas,
@@ -37,9 +37,9 @@ from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.noise import row_seeds
 from conv_dlm.generation.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.output import DiffusionGenerateOutput
-from conv_dlm.generation.position_weights import POSITION_WEIGHTS
+from conv_dlm.generation.position_weights import POSITION_WEIGHTS, PositionWeights
 from conv_dlm.generation.processors import check_processors
-from conv_dlm.generation.unmasking_rules import UNMASKING_RULES
+from conv_dlm.generation.unmasking_rules import UNMASKING_RULES, UnmaskingRule
 from conv_dlm.generation.watching import Watcher
 
 # fields that say one thing together: a call that sets one of them replaces the checkpoint's values of all
@@ -180,13 +180,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         input_ids = input_ids.to(model.device)
         padding = left_padding(model_kwargs.get("attention_mask"), input_ids)
         check_inputs(model, input_ids, config, synced_gpus, streamer, model_kwargs)
-        canvas = Canvas.from_prompt(input_ids, config.max_length - input_ids.shape[1], config.mask_token_id, padding)
-        decode_type = config.resolved_decode_type
-        weights = POSITION_WEIGHTS[decode_type.weights].from_config(config)
-        rule = UNMASKING_RULES[decode_type.rule](config)
-        policy = CACHE_POLICIES[config.cache_implementation](config) if config.cache_implementation else None
-        check_canvas(canvas, weights, rule, config)
-        check_speed_fields(model, canvas, weights, rule, policy, config)
+        canvas, weights, rule, policy = self._parts(input_ids, padding, config)
         watcher = Watcher(
             canvas,
             input_ids.shape[1],
@@ -198,8 +192,9 @@ class DiffusionGenerationMixin(GenerationMixin):
             not rule.revocable,
             config._eos_token_tensor,
         )
-        if watcher.criteria and config._pad_token_tensor is None:
-            raise ValueError("Stopping criteria end rows early, and something must follow there; pass `pad_token_id=`.")
+        if (watcher.criteria or watcher.rows_may_end) and config._pad_token_tensor is None:
+            what = "`RowStreamers`" if watcher.rows_may_end else "Stopping criteria"
+            raise ValueError(f"{what} end rows early, and something must follow there; pass `pad_token_id=`.")
         run = Denoising(
             canvas=canvas,
             denoiser=self._denoiser(canvas, padding is not None, config),
@@ -230,6 +225,38 @@ class DiffusionGenerationMixin(GenerationMixin):
         history = torch.stack(watcher.history) if watcher.history is not None else None
         per_forward = decided / forwards.clamp(min=1)
         return DiffusionGenerateOutput(sequences, forwards, per_forward, canvas.decided_at, history)
+
+    def _parts(
+        self, input_ids: Tensor, padding: Tensor | None, config: DiffusionGenerationConfig
+    ) -> tuple[Canvas, PositionWeights, UnmaskingRule, CachePolicy | None]:
+        """What a run works with. Raises ValueError for parts that don't go together."""
+        canvas = Canvas.from_prompt(input_ids, config.max_length - input_ids.shape[1], config.mask_token_id, padding)
+        decode_type = config.resolved_decode_type
+        weights = POSITION_WEIGHTS[decode_type.weights].from_config(config)
+        rule = UNMASKING_RULES[decode_type.rule](config)
+        policy = CACHE_POLICIES[config.cache_implementation](config) if config.cache_implementation else None
+        check_canvas(canvas, weights, rule, config)
+        check_speed_fields(cast(PreTrainedModel, self), canvas, weights, rule, policy, config)
+        return canvas, weights, rule, policy
+
+    def check_generate(self, input_ids: Tensor, **kwargs: Any) -> DiffusionGenerationConfig:
+        """Raise the ValueError that `generate` would raise for these arguments, without a forward.
+
+        input_ids: LongTensor [B, P] without padding, on any device.
+        kwargs: keywords of `generate` that are fields of `DiffusionGenerationConfig`.
+
+        Returns the settings in force, as `generate` puts them together.
+        """
+        settings, others = self._prepare_generation_config(None, **kwargs)
+        config, prompt_length = copy.deepcopy(settings), input_ids.shape[1]
+        self._prepare_special_tokens(config, True, input_ids.device)  # type: ignore[misc]
+        if config.max_new_tokens is not None:
+            config.max_length = prompt_length + config.max_new_tokens
+        self._validate_generated_length(config, prompt_length, False)
+        check_inputs(cast(PreTrainedModel, self), input_ids, config, False, None, others)
+        self._parts(input_ids, None, config)
+        self._get_logits_processor(config, prompt_length, input_ids, None, LogitsProcessorList())
+        return settings
 
     def _denoiser(self, canvas: Canvas, padded: bool, config: DiffusionGenerationConfig) -> Denoiser:
         """The model with what its forwards need in this run."""

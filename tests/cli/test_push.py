@@ -1,5 +1,6 @@
 """`conv-dlm push`: what it shows, what it refuses, what it uploads."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_dry_run_shows_what_would_go_and_uploads_nothing(run: Run, hub: LocalH
     code, out, err = run("push", folder, "--repo-id", "me/model", "--dry-run")
     assert code == 0 and "Nothing was uploaded" in err
     assert out.startswith("model for me/model\n")
-    assert "added by conv-dlm, 28 files" in out and "modeling_llada.py" in out
+    assert re.search(r"added by conv-dlm, \d+ files", out) and "modeling_llada.py" in out
     assert out.partition("left out:")[2].split()[0] == "optimizer.pt"
     assert hub.created == [] and hub.repos == {}
 

@@ -134,7 +134,10 @@ def test_padding_that_cannot_be_told(tiny_llada, meaning):
         tiny_llada.generate(BATCH, pad_token_id=0, **{meaning: 0})
 
 
-@pytest.mark.parametrize("values", [dict(steps=-1), dict(decode_type="nothing"), dict(conv_mult=0.0), dict(t_on=2.0)])
+@pytest.mark.parametrize(
+    "values",
+    [dict(steps=-1), dict(decode_type="nothing"), dict(conv_mult=0.0), dict(t_on=2.0), dict(repetition_penalty=0.0)],
+)
 def test_configuration_refuses(values):
     with pytest.raises(ValueError):
         DiffusionGenerationConfig(**values)

@@ -16,6 +16,7 @@ from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 import conv_dlm
 from conv_dlm.hub import Kind, stage
 from conv_dlm.hub.checks import advice, problems
+from conv_dlm.models.self_contained import code_of
 from tests.conftest import random_llada
 
 CARD = "---\nlicense: mit\ntags:\n- conv-dlm\n---\n\n# A model\n"
@@ -195,3 +196,9 @@ def test_a_licence_is_advised(run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "README.md").write_text(CARD.replace("license: mit\n", ""))
     staged = stage(run_folder, tmp_path / "staged")
     assert problems(staged) == [] and "licence" in advice(staged)[0]
+
+
+def test_the_documented_number_of_files_is_right() -> None:
+    text = (HUB_CARDS.parent / "docs" / "hub.md").read_text()
+    count = len(code_of("conv_dlm.models.llada.modeling_llada", "conv_dlm.models.llada.configuration_llada"))
+    assert f"added by conv-dlm, {count} files" in text and f"needs, {count} small files" in text

@@ -1,0 +1,1 @@
+"""A small server of a diffusion model that speaks OpenAI's protocol; `conv-dlm serve` starts it."""

@@ -1,0 +1,94 @@
+"""The fields of a request: OpenAI's, those that a diffusion model can't honour, and the decode settings."""
+
+import difflib
+import math
+from types import NoneType
+from typing import Any, get_args
+
+from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS, DiffusionGenerationConfig
+from conv_dlm.serving.errors import Refused
+
+# Fields of `GenerationConfig` that denoising knows; those of its own have their types in `DiffusionGenerationConfig`.
+INHERITED_SETTINGS: dict[str, type] = {
+    "temperature": float,
+    "top_k": int,
+    "do_sample": bool,
+    "repetition_penalty": float,
+    "guidance_scale": float,
+    "cache_implementation": str,
+}
+# What is the same for all requests, or of no use in them.
+OF_THE_SERVER = {"compile", "mask_token_id", "output_history"}
+
+
+def _kind(annotation: Any) -> type:
+    return next(kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType)
+
+
+# Decode settings that a request may bring, with their types.
+SETTINGS: dict[str, type] = INHERITED_SETTINGS | {
+    name: _kind(DiffusionGenerationConfig.__annotations__[name]) for name in DIFFUSION_DEFAULTS.keys() - OF_THE_SERVER
+}
+# Three names of the length of the canvas.
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
+COMMON = {"model", "stream", "stream_options", "seed", "stop", "n", *LENGTHS}
+OWN = {"chat": {"messages"}, "completion": {"prompt", "suffix"}}
+# They change no text.
+WITHOUT_EFFECT = {
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
+}  # fmt: skip
+_PENALTY = "what is already there is made less likely by `repetition_penalty`"
+_TOOLS = "the server calls no tools"
+_SCORES = "positions are decided in any order, so that there is no probability of a token given those before it"
+# Field -> the values that ask for nothing, and why others are refused.
+UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "top_p": ((1,), "candidates are limited by `top_k`"),
+    "presence_penalty": ((0,), _PENALTY),
+    "frequency_penalty": ((0,), _PENALTY),
+    "logit_bias": (({},), "tokens can't be favoured one by one"),
+    "logprobs": ((False,), _SCORES),
+    "top_logprobs": ((0,), _SCORES),
+    "best_of": ((1,), f"{_SCORES}, by which to choose; ask for several answers by `n`"),
+    "echo": ((False,), "the prompt is not repeated"),
+    "tools": (([],), _TOOLS),
+    "tool_choice": (("none", "auto"), _TOOLS),
+    "functions": (([],), _TOOLS),
+    "function_call": (("none", "auto"), _TOOLS),
+    "web_search_options": ((), _TOOLS),
+    "response_format": (({"type": "text"},), "the form of the text is not enforced"),
+    "modalities": ((["text"],), "the answer is text"),
+    "audio": ((), "the answer is text"),
+    "prediction": ((), "there is no draft to start from"),
+    "reasoning_effort": (("none",), "the model answers at once; its effort is the number of `steps`"),
+    "verbosity": ((), "the length of the answer is `max_tokens`"),
+}
+LARGEST = 2**31 - 1  # of whole numbers; what is counted here is far smaller
+
+
+def check_names(body: dict[str, Any], endpoint: str) -> None:
+    """Refuse fields that are unknown at the `endpoint`, "chat" or "completion", or that can't be honoured."""
+    known = COMMON | OWN[endpoint] | WITHOUT_EFFECT | UNSUPPORTED.keys() | SETTINGS.keys()
+    for name, value in body.items():
+        if name in OF_THE_SERVER:
+            raise Refused(f"`{name}` is the server's to set, not a request's; drop it.", param=name)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean `{close[0]}`?" if close else ", here; drop it."
+            raise Refused(f"`{name}` is not a known field{hint}", param=name, code="unknown_parameter")
+        if name in UNSUPPORTED and value is not None:
+            harmless, reason = UNSUPPORTED[name]
+            if not any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in harmless):
+                raise Refused(
+                    f"`{name}`={value!r} is not supported: {reason}. Drop it.", param=name, code="unsupported_parameter"
+                )
+
+
+def typed(name: str, value: Any, kind: type) -> Any:
+    """`value`, if it is of the `kind` (`float` takes whole numbers too). Raises Refused."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) <= LARGEST else math.inf
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if fits and (kind is not float or math.isfinite(value)) and (kind is not int or abs(value) <= LARGEST):
+        return value
+    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[kind]
+    raise Refused(f"`{name}`={value!r} must be {wanted}.", param=name)

@@ -1,0 +1,170 @@
+"""The queue of rows that wait, and the thread that denoises them batch by batch."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import MaxTimeCriteria
+
+from conv_dlm.evaluation.answers import row_generator
+from conv_dlm.generation.row_streamers import RowStreamers
+from conv_dlm.serving.errors import Refused
+from conv_dlm.serving.text import RowText
+
+log = logging.getLogger(__name__)
+SHUTTING_DOWN = "The server is shutting down."
+
+
+@dataclass
+class Row:
+    """A row that waits to be denoised.
+
+    Attributes:
+        ids (`list[int]`): the prompt.
+        options (`dict`): keywords of `generate`.
+        settings (`str`): the settings in force with them; rows with the same can share a batch.
+        seed (`tuple` of `int`): of the row's draws.
+        text (`RowText`): takes its tokens.
+        wanted (callable): whether anybody still waits for it.
+        finish (callable): called with the number of forwards when the text is complete.
+        fail (callable): called with a `Refused` if it never will be.
+    """
+
+    ids: list[int]
+    options: dict[str, Any]
+    settings: str
+    seed: tuple[int, ...]
+    text: RowText
+    wanted: Callable[[], bool]
+    finish: Callable[[int], None]
+    fail: Callable[[Refused], None]
+
+
+class Worker:
+    """Denoises rows on a thread of its own: the oldest first, and with it those of the same settings.
+
+    Args:
+        model: with the `generate` of `conv_dlm`, and a pad token in its generation config.
+        max_batch_size (`int`): rows at a time.
+        max_queue (`int`): rows that may wait.
+    """
+
+    def __init__(self, model: Any, max_batch_size: int, max_queue: int) -> None:
+        self.model, self.max_batch_size, self.max_queue = model, max_batch_size, max_queue
+        self._rows: list[Row] = []
+        self.closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="denoising", daemon=True)
+
+    def start(self) -> None:
+        """Begin to denoise what is submitted."""
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait."""
+        return sum(row.wanted() for row in self._rows)
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue all of the `rows`. Raises Refused if there is no room for them, or after `close`."""
+        with self._changed:
+            self._rows = [row for row in self._rows if row.wanted()]
+            if self.closed:
+                raise Refused(SHUTTING_DOWN, 503)
+            if len(rows) > self.max_queue:
+                raise Refused(f"The request asks for {len(rows)} answers; at most {self.max_queue} can wait.")
+            if len(self._rows) + len(rows) > self.max_queue:
+                raise Refused(
+                    f"{len(self._rows)} of at most {self.max_queue} answers are being waited for already; ask again "
+                    "later.",
+                    429,
+                    code="queue_full",
+                )
+            self._rows += rows
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop after the step that is being done; what is unfinished fails. Returns at once."""
+        self.closed = True
+        with self._changed:
+            self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """After `close`, wait until the thread has ended, or so many seconds: what runs in it can't be cut off."""
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._denoise(batch)
+            except Abandoned:
+                _fail(batch, Refused(SHUTTING_DOWN, 503))
+            except torch.OutOfMemoryError as error:
+                log.error("%s", error)
+                _fail(batch, Refused(str(error), 500, code="out_of_memory"))
+            except Exception:
+                log.exception("A batch of %d failed", len(batch))
+                _fail(batch, Refused("The generation failed; the server's log has the reason.", 500))
+        _fail(self._rows, Refused(SHUTTING_DOWN, 503))
+
+    def _next_batch(self) -> list[Row]:
+        """The next rows; none after `close`."""
+        with self._changed:
+            while not self.closed:
+                self._rows = [row for row in self._rows if row.wanted()]
+                if self._rows:
+                    same = [row for row in self._rows if row.settings == self._rows[0].settings]
+                    batch = same[: self.max_batch_size]
+                    chosen = set(map(id, batch))
+                    self._rows = [row for row in self._rows if id(row) not in chosen]
+                    return batch
+                self._changed.wait()
+        return []
+
+    def _denoise(self, batch: list[Row]) -> None:
+        ids, attention_mask = padded([row.ids for row in batch], self.model.generation_config.pad_token_id)
+        output = self.model.generate(
+            ids.to(self.model.device),
+            attention_mask=attention_mask.to(self.model.device),
+            generator=[row_generator(*row.seed) for row in batch],
+            streamer=RowStreamers([row.text for row in batch]),
+            stopping_criteria=[Abandonment(lambda: self.closed or not any(row.wanted() for row in batch))],
+            return_dict_in_generate=True,
+            **batch[0].options,
+        )
+        for row, forwards in zip(batch, output.forwards.tolist(), strict=True):
+            row.finish(forwards)
+
+
+class Abandoned(Exception):
+    """Leaves a run that nobody waits for any more."""
+
+
+class Abandonment(MaxTimeCriteria):
+    """Asked after each step whatever it decided, as the clock is; raises `Abandoned` as soon as `abandoned()`."""
+
+    def __init__(self, abandoned: Callable[[], bool]) -> None:
+        self.abandoned = abandoned
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        if self.abandoned():
+            raise Abandoned
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """A batch padded at the left, and its attention mask, LongTensors [B, P]."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask
+
+
+def _fail(rows: Sequence[Row], error: Refused) -> None:
+    for row in rows:
+        row.fail(error)

@@ -1,0 +1,166 @@
+"""The model that is served: what a request means for it, and whether it can do that."""
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from conv_dlm.evaluation.answers import encode, end_tokens, text_of
+from conv_dlm.generation.mixin import SAID_TOGETHER
+from conv_dlm.prompting import Prompter
+from conv_dlm.serving.errors import Refused
+from conv_dlm.serving.fields import SETTINGS
+from conv_dlm.serving.requests import Request
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for at most.
+
+    Args:
+        new_tokens (`int`): length of a canvas.
+        steps (`int`): of the reverse process.
+    """
+
+    new_tokens: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as the model reads it.
+
+    Attributes:
+        ids (`list[int]`): its tokens; masks and what follows them, if there is a suffix.
+        tokens (`int`): how many of them were given.
+        gap (`int` or `None`): masks before the suffix.
+        options (`dict`): keywords of `generate`.
+        settings (`str`): all settings in force, as JSON.
+    """
+
+    ids: list[int]
+    tokens: int
+    gap: int | None
+    options: dict[str, Any]
+    settings: str
+
+
+class ServedModel:
+    """A model and its tokenizer under a name.
+
+    Args:
+        name (`str`): by which clients ask for it.
+        model: with the `generate` of `conv_dlm`; its generation config takes on the `options`.
+        tokenizer: that pads at the left.
+        prompter (`Prompter`): makes prompts of messages; its system message is for those that bring none.
+        options (`dict`): keywords of `generate` for requests that say nothing else.
+        limits (`Limits`): what a request may ask for.
+
+    Raises:
+        ValueError: the options don't go together, or exceed the limits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        prompter: Prompter,
+        options: dict[str, Any],
+        limits: Limits,
+    ) -> None:
+        self.name, self.model, self.tokenizer, self.limits = name, model, tokenizer, limits
+        self.system, self.prompter = prompter.system, Prompter(tokenizer, raw=prompter.raw)
+        config = model.generation_config
+        if config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
+        if config.pad_token_id is None:
+            raise ValueError("The tokenizer has no pad token, which batches need; give one that has by `--tokenizer`.")
+        defaults = model.check_generate(torch.tensor([[config.pad_token_id]]), **options)
+        if defaults.max_new_tokens is None:
+            raise ValueError("The model's generation config has a `max_length`; give `--max-new-tokens`.")
+        self.default_length = defaults.max_new_tokens
+        for field, value, limit in (
+            ("max_new_tokens", defaults.max_new_tokens, limits.new_tokens),
+            ("steps", defaults.steps, limits.steps),
+        ):
+            if not 1 <= value <= limit:
+                raise ValueError(f"`{field}`={value} of the server must be at least 1, and at most its limit, {limit}.")
+        # They become the model's own: a request is checked for what it says itself, and may leave them without effect.
+        for together in SAID_TOGETHER:
+            if options.keys() & set(together):
+                config.update(**dict.fromkeys(together))
+        config.update(**options)
+
+    @property
+    def decode(self) -> Callable[[list[int]], str]:
+        """Text of tokens, special ones left out."""
+        return lambda ids: text_of(self.tokenizer, ids)
+
+    @property
+    def end_token_ids(self) -> set[int]:
+        return end_tokens(self.model, {})
+
+    def prompts(self, request: Request) -> list[Prompt]:
+        """What the model is to read for the `request`, one for each of its prompts.
+
+        Raises:
+            Refused: the request asks for another model, for more than is allowed, or for what can't be generated.
+        """
+        if request.model not in (None, self.name):
+            raise Refused(
+                f"`model`={request.model!r} is not here; this server has {self.name!r}.",
+                404,
+                "model",
+                "model_not_found",
+            )
+        length = self._length(request)
+        try:
+            return [self._prompt(ids, request, length) for ids in self._encoded(request)]
+        except ValueError as error:
+            named = re.match(r"`(\w+)[`=]", str(error))
+            known = SETTINGS.keys() | {"max_new_tokens"}
+            raise Refused(str(error), param=named[1] if named and named[1] in known else None) from error
+
+    def seeds(self, request: Request) -> list[tuple[int, ...]]:
+        """One for each answer: by the seed of the request, if it has one, and the number of the answer."""
+        seed = secrets.randbits(62) if request.seed is None else request.seed
+        return [(seed, index) for index in range(request.n * max(1, len(request.prompts)))]
+
+    def _length(self, request: Request) -> int:
+        length = self.default_length if request.max_new_tokens is None else request.max_new_tokens
+        for name, value, limit in (
+            ("max_tokens", length, self.limits.new_tokens),
+            ("steps", request.settings.get("steps", 1), self.limits.steps),
+        ):
+            if value > limit:
+                raise Refused(f"`{name}`={value} is more than this server allows, {limit}; lower it.", param=name)
+        return length
+
+    def _encoded(self, request: Request) -> list[list[int]]:
+        """Tokens of each prompt."""
+        if request.prompts:
+            texts, special = request.prompts, True
+        else:
+            own = (
+                []
+                if self.system is None or request.messages[0]["role"] == "system"
+                else [{"role": "system", "content": self.system}]
+            )
+            texts, special = [self.prompter([*own, *request.messages])], not self.prompter.templated
+        return [encode(self.tokenizer, [text], special)["input_ids"][0].tolist() for text in texts]
+
+    def _prompt(self, ids: list[int], request: Request, length: int) -> Prompt:
+        mask, gap, tokens = self.model.generation_config.mask_token_id, None, len(ids)
+        suffix = self.tokenizer(request.suffix, add_special_tokens=False)["input_ids"] if request.suffix else []
+        if mask in ids or mask in suffix:
+            raise ValueError("The prompt has a mask token; for text between two others give the second as `suffix`.")
+        if suffix:
+            gap, ids = length, [*ids, *[mask] * length, *suffix]
+        options = request.settings | {"max_new_tokens": length if gap is None else 0}
+        settings = self.model.check_generate(torch.tensor([ids]), **options)
+        return Prompt(ids, tokens + len(suffix), gap, options, settings.to_json_string())
