@@ -133,9 +133,9 @@ def test_custom_generate_for_other_peoples_models(
 
     model = LlamaForCausalLM.from_pretrained(foreign_checkpoint)
     inputs = AutoTokenizer.from_pretrained(foreign_checkpoint, padding_side="left")(PROMPT, return_tensors="pt")
-    before = model.generate(**inputs, max_new_tokens=5)
+    before, attributes = model.generate(**inputs, max_new_tokens=5), vars(model).copy()
     assert written == seeded(model, inputs, **asked)
-    assert type(model) is LlamaForCausalLM  # and writes from left to right again
+    assert type(model) is LlamaForCausalLM and vars(model) == attributes  # and writes from left to right again
     assert torch.equal(model.generate(**inputs, max_new_tokens=5), before)
     assert written == seeded(conv_dlm.enable_diffusion(model), inputs, **options)
 

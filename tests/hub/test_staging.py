@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_a_model(run_folder: Path, tmp_path: Path) -> None:
     assert config == json.loads(before["config.json"])
     assert problems(staged) == advice(staged) == []
     again = stage(staged.folder, tmp_path / "again")  # what was staged can be staged
-    assert contents(again.folder) == contents(staged.folder)
+    assert contents(again.folder) == contents(staged.folder) and again.left_out == []
 
 
 def test_weights_are_linked_where_they_can_be(
@@ -110,6 +111,20 @@ def test_an_adapter_names_its_base_and_loads(adapter_folder: Path, tiny_checkpoi
     ids = torch.arange(4, 20)[None]
     ours, theirs = (AutoPeftModelForCausalLM.from_pretrained(f) for f in (adapter_folder, staged.folder))
     torch.testing.assert_close(ours(ids).logits, theirs(ids).logits, rtol=0, atol=0)
+
+
+def test_custom_generate_brings_what_it_imports(tmp_path: Path) -> None:
+    shutil.copytree(HUB_CARDS / "conv-decoding", tmp_path / "source")
+    (tmp_path / "source" / "custom_generate" / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "source" / "custom_generate" / "__pycache__" / "generate.pyc").write_bytes(b"")
+    staged = stage(tmp_path / "source", tmp_path / "staged")
+    assert staged.kind is Kind.CUSTOM_GENERATE and problems(staged) == []
+    code = {f"custom_generate/{name}" for name in code_of("conv_dlm.generation.custom_generate")}
+    assert {*staged.added} == code
+    assert {*contents(staged.folder)} - code == {
+        "README.md", "custom_generate/generate.py", "custom_generate/requirements.txt"
+    }  # fmt: skip
+    assert not any("modeling" in name for name in code)
 
 
 def test_a_space_brings_the_package_and_its_requirements(tmp_path: Path) -> None:
