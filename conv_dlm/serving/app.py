@@ -13,6 +13,7 @@ from conv_dlm.serving.requests import parse
 from conv_dlm.serving.served import ServedModel
 
 CLIENT_GONE = 499  # nobody reads it
+HEARD_OUT = 256  # times the largest body: what is read of a larger one before the connection is closed
 
 
 def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_key: str | None = None) -> Any:
@@ -44,7 +45,8 @@ def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_k
     started = int(time.time())
 
     def refusal(error: Refused) -> Response:
-        return JSONResponse(error.body, error.status)
+        # of a body that is too large more may be under way
+        return JSONResponse(error.body, error.status, {"Connection": "close"} if error.status == 413 else None)
 
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused) -> Response:
@@ -109,12 +111,14 @@ async def read_body(http: Any, most: int) -> bytes:
     if http.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused("The request's Content-Type must be application/json.", 415)
     body, size = [], 0
-    async for chunk in http.stream():  # to its end, that the client hears the answer, but without keeping it
+    async for chunk in http.stream():  # beyond what is kept, so that the client hears the answer; but not for ever
         size += len(chunk)
         if size <= most:
             body.append(chunk)
+        if size > HEARD_OUT * most:
+            break
     if size > most:
-        raise Refused(f"The request has {size} bytes, and this server takes {most}; shorten it.", 413)
+        raise Refused(f"The request has {size} bytes or more, and this server takes {most}; shorten it.", 413)
     return b"".join(body)
 
 

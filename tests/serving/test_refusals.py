@@ -1,5 +1,6 @@
 """What is not answered: a clear message in OpenAI's shape, and the server goes on."""
 
+import contextlib
 import copy
 import json
 import re
@@ -125,6 +126,21 @@ def test_a_body_that_is_too_large(address):
         headers={"Content-Type": "application/json"},
     )
     assert error(parts, 413)
+
+
+def test_a_body_without_end(address):
+    """The server doesn't listen for ever."""
+    sent = []
+
+    def parts():
+        for number in range(2000):
+            sent.append(number)
+            yield b" " * 65536
+
+    with contextlib.suppress(httpx.TransportError):  # or the answer, if it is heard in time
+        answer = httpx.post(f"{address}/v1/completions", content=parts(), headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+    assert len(sent) < 1000
 
 
 def test_another_model_and_other_places(address):
