@@ -106,7 +106,8 @@ class SelfContained(PushToHubMixin):
     _auto_class: str | None
 
     def _upload_modified_files(self, working_dir: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        # A class that came from the Hub has an auto class: Transformers has copied its files by itself.
-        if self._auto_class is None:
+        # A class that came from the Hub has an auto class: Transformers has copied its files by itself. Of a model with
+        # an adapter, the adapter alone is saved.
+        if self._auto_class is None and Path(working_dir, CONFIG_NAME).is_file():
             add_code(working_dir, type(self))  # type: ignore[arg-type]
         return super()._upload_modified_files(working_dir, *args, **kwargs)

@@ -99,16 +99,17 @@ def test_a_model_that_came_with_its_code_is_saved_with_it(
     transformers_alone: RunPython, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     staged = stage(tiny_checkpoint, tmp_path / "staged").folder
-    transformers_alone(
+    for file in staged.glob("tokenizer*"):
+        (tmp_path / "again").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "again")
+    code = (
         "from transformers import AutoModelForCausalLM\n"
         f"AutoModelForCausalLM.from_pretrained({str(staged)!r}, trust_remote_code=True)"
-        f".save_pretrained({str(tmp_path / 'again')!r})"
+        f".save_pretrained({str(tmp_path / 'again')!r})\n"
     )
-    code = {file.name for file in staged.glob("*.py")}
-    assert {file.name for file in (tmp_path / "again").glob("*.py")} == code
-    for file in staged.glob("tokenizer*"):
-        shutil.copy(file, tmp_path / "again")
-    assert json.loads(transformers_alone(asking(tmp_path / "again", SETTINGS)))[1] == here(tiny_checkpoint, **SETTINGS)
+    written = json.loads(transformers_alone(code + asking(tmp_path / "again", SETTINGS)))[1]
+    assert {file.name for file in (tmp_path / "again").glob("*.py")} == {file.name for file in staged.glob("*.py")}
+    assert written == here(tiny_checkpoint, **SETTINGS)
 
 
 @pytest.fixture(scope="module")

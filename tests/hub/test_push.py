@@ -82,3 +82,13 @@ def test_an_adapter_pushed_by_peft_is_an_adapter(hub: LocalHub, make_llada: Any)
     files = hub.repos["model", "me/adapter"]
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "someone/base"
     assert "adapter_model.safetensors" in files and not CODE & files.keys()
+
+
+def test_so_is_one_that_was_added_to_a_model(hub: LocalHub, make_llada: Any) -> None:
+    from peft import LoraConfig
+
+    model = make_llada()
+    model.add_adapter(LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2))
+    model.push_to_hub("me/adapter")
+    files = hub.repos["model", "me/adapter"]
+    assert "adapter_config.json" in files and not CODE & files.keys()
