@@ -41,7 +41,6 @@ def run_folder(tiny_llada: Any, tiny_tokenizer: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def adapter_folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "adapter"
-    torch.manual_seed(0)
     config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], r=2, init_lora_weights=False)
     tuned = get_peft_model(random_llada(), config)
     tuned.peft_config["default"].base_model_name_or_path = str(tiny_checkpoint)
