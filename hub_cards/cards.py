@@ -96,7 +96,8 @@ def card(folder: Path) -> str:
             "cost": words(about["untrained"]["cost"], records),
         }
     data = about["metadata"]["datasets"][0]
-    canvas = recipe["canvas_length"]
+    # Where rows are as long as their canvas, prompts are a part of it, and it is not what one generates on.
+    canvas = recipe["canvas_length"] if recipe["canvas_length"] < recipe["max_length"] else None
     return fill_in(
         metadata=metadata.to_yaml(),
         name=folder.name,
@@ -109,7 +110,7 @@ def card(folder: Path) -> str:
         chats=about["chats"],
         question=about["question"],
         canvas=canvas,
-        new_tokens=canvas if recipe["max_length"] > canvas else about["new_tokens"],
+        new_tokens=canvas or about["new_tokens"],
         steps=about["steps"],
         method=paper["method"],
         paper=paper["id"],

@@ -100,7 +100,9 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
         datasets=[dataset_name] if dataset_name and "](" in str(data_link) else None,
         tags=sorted(tags),
     )
-    canvas = getattr(args, "canvas_length", None)
+    canvas, longest = getattr(args, "canvas_length", None), getattr(args, "max_length", None)
+    if canvas is not None and longest is not None and canvas >= longest:
+        canvas = None  # prompts are a part of it, so that it is not what one generates on
     new_tokens = canvas or MAX_NEW_TOKENS
     return fill_in(
         metadata=metadata.to_yaml(),

@@ -32,8 +32,6 @@ TOKENIZER = (
 SHOWN = (CARD, "LICENSE*", "*.png", "*.svg", "*.jpg")
 RECORDS = ("training_log.json", "samples.jsonl", "all_results.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-
-
 SOURCES = (".py", ".css")  # of the package
 TORCH_FOR_CPU = "--extra-index-url https://download.pytorch.org/whl/cpu"
 

@@ -34,10 +34,11 @@ def run_example(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     "settings",
     [
         dict(canvas_length=24, max_length=128),
+        dict(canvas_length=64, max_length=64),
         dict(train_dataset=TEXTS),
         dict(trainer=R2FTTrainer, config=R2FTConfig, canvas_length=24, peft_config=LoraConfig(r=2)),
     ],
-    ids=["chats", "plain text", "r2ft, adapter"],
+    ids=["chats", "prompts within the canvas", "plain text", "r2ft, adapter"],
 )
 def test_the_example_runs(make_trainer, tiny_checkpoint, monkeypatch, capsys, settings):
     trainer = make_trainer(model=str(tiny_checkpoint), max_steps=1, **settings)
@@ -47,6 +48,7 @@ def test_the_example_runs(make_trainer, tiny_checkpoint, monkeypatch, capsys, se
     run_example(text, Path(trainer.args.output_dir), monkeypatch)
     assert capsys.readouterr().out
     assert ("apply_chat_template" in text) is ("train_dataset" not in settings)
+    assert ("here that of training" in text) is (settings.get("canvas_length") == 24)
     assert header["pipeline_tag"] == "text-generation"
     assert header["library_name"] == ("peft" if "peft_config" in settings else "transformers")
     assert {"masked-diffusion", "conv-dlm", "trl"} <= set(header["tags"])
