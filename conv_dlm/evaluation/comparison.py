@@ -10,7 +10,7 @@ import torch
 
 from conv_dlm.evaluation import differences
 from conv_dlm.evaluation.figures import Figure
-from conv_dlm.evaluation.files import write_atomically, write_json
+from conv_dlm.evaluation.files import write_json
 from conv_dlm.evaluation.grid import distinct_samples
 from conv_dlm.evaluation.grid_run import Grid
 from conv_dlm.evaluation.gsm8k import ANSWER_RULES
@@ -19,6 +19,7 @@ from conv_dlm.evaluation.sample_folder import Sample, SampleFolder
 from conv_dlm.evaluation.scoring import Scorer, score_samples
 from conv_dlm.evaluation.table import Measures, TableRow, log_priors_of, reference_figures, table_of, to_markdown
 from conv_dlm.evaluation.window import mass_curves, prompt_kinds, window_masses
+from conv_dlm.whole_file import write_atomically
 
 TABLE, TABLE_FOR_PEOPLE, WINDOW, PLOTS = "table.json", "table.md", "window.json", "plots"
 QUALITIES = (

@@ -1,26 +1,17 @@
-"""Files of rows, and files that are whole or not there."""
+"""Files of rows, and JSON for people."""
 
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from conv_dlm.whole_file import write_atomically
+
 Row = dict[str, Any]
 Check = Callable[[Row], object]  # raises ValueError for a row that won't do
 T = TypeVar("T")
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace the file by `content` at one stroke, so that a crash leaves either the old one or the new one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    with new.open("wb") as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 def write_json(path: Path, value: Any) -> None:

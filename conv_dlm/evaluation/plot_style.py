@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conv_dlm.evaluation.files import write_atomically
+from conv_dlm.whole_file import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

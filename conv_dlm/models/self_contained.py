@@ -16,6 +16,8 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME, PushToHubMixin
 
+from conv_dlm.whole_file import write_atomically
+
 PACKAGE = "conv_dlm"
 AUTO_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForCausalLM")  # each leads to the model with logits
 
@@ -92,7 +94,7 @@ def add_code(folder: str | os.PathLike[str], model_class: type[PreTrainedModel])
     config = json.loads(path.read_text(encoding="utf-8"))
     config["auto_map"] = {"AutoConfig": _reference(config_class)}
     config["auto_map"] |= {auto_class: _reference(model_class) for auto_class in AUTO_CLASSES}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(config, indent=2, sort_keys=True) + "\n")  # it may be a checkpoint's only one
     return sorted(files)
 
 

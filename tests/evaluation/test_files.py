@@ -15,9 +15,9 @@ from conv_dlm.evaluation.files import (
     read_rows,
     rows_of_lines,
     text_in,
-    write_atomically,
     write_json,
 )
+from conv_dlm.whole_file import write_atomically
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
