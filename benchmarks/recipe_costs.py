@@ -2,10 +2,10 @@
 
     python -m benchmarks.recipe_costs --results benchmarks/results/recipe_costs.json
 
-A forward takes, for each token, two operations for each parameter in the blocks and in the output head, and 4 L d for
-the attention of a block (L tokens, d the width of all queries). A backward takes as many for the activations and, where
-all parameters are trained, as many again for the weights; activation checkpointing repeats the forward. Adapters' own
-operations, a hundredth of that, are left out, and so are evaluations. A GPU reaches half of its dense bfloat16 peak.
+A forward of all rows takes what `conv_dlm.benchmark.floor.operations` counts, with every position projected to the
+vocabulary. A backward takes as many for the activations and, where all parameters are trained, as many again for the
+weights; activation checkpointing repeats the forward. Adapters' own operations, a hundredth of that, are left out, and
+so are evaluations. A GPU reaches half of its dense bfloat16 peak.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from conv_dlm.benchmark.floor import Forward, operations
 from conv_dlm.evaluation.environment import ROOT, describe_run
 from conv_dlm.evaluation.files import write_json
 from conv_dlm.memory.shape import Shape
@@ -31,30 +32,23 @@ RECIPES = {
 }
 
 
-def block_parameters(shape: Shape) -> int:
-    """Numbers in the matrices that every token passes: those of the blocks, and the output head."""
-    attention = shape.width * (2 * shape.query + 2 * shape.key_value)
-    mlp = (3 if shape.gated else 2) * shape.width * shape.inner
-    return shape.layers * (attention + mlp) + shape.vocabulary * shape.width
-
-
 def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
     """Steps, tokens, operations and hours of a recipe for a model of a shape."""
     rows_a_step = recipe["per_device_train_batch_size"] * recipe["gradient_accumulation_steps"]
     rows = ALPACA_ROWS - recipe["held_out_rows"]
     steps = recipe.get("max_steps") or recipe["num_train_epochs"] * math.ceil(rows / rows_a_step)
-    tokens = steps * rows_a_step * recipe["canvas_length"]
-    forward = 2 * block_parameters(shape) + 4 * recipe["canvas_length"] * shape.query * shape.layers
+    length = recipe["canvas_length"]
+    forward = operations(shape, Forward(steps * rows_a_step, length, keys=length, projected=length))
     trains_all = not (recipe.get("use_peft") or "lora" in recipe["output_dir"])  # R2FT goes on with SFT's adapter
     passes = 2 + trains_all + bool(recipe["activation_checkpointing"])
-    operations = passes * forward * tokens
+    needed = passes * forward
     return {
         "steps": steps,
         "rows_a_step": rows_a_step,
         "rows": rows,
-        "tokens": tokens,
-        "operations": float(operations),
-        "hours": operations / (PEAK * UTILISATION) / 3600,
+        "tokens": steps * rows_a_step * length,
+        "operations": float(needed),
+        "hours": needed / (PEAK * UTILISATION) / 3600,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import recipe_costs
+from conv_dlm.benchmark.floor import block_weights, head_weights
 from conv_dlm.memory.shape import Shape
 from conv_dlm.models import LLaDAConfig, MDLMConfig
 
@@ -22,21 +23,26 @@ RECIPE = {
 }
 
 
+def parameters_of(shape: Shape) -> int:
+    """Of the matrices that every token passes."""
+    return shape.layers * block_weights(shape) + head_weights(shape)
+
+
 def test_parameters_are_the_models(make_llada: Any) -> None:
     """All but the embedding, for a model without other vectors than norms."""
     model = make_llada(n_kv_heads=2)
     matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2) - model.get_input_embeddings().weight.numel()
-    assert recipe_costs.block_parameters(Shape.of(model.config)) == matrices
+    assert parameters_of(Shape.of(model.config)) == matrices
 
 
 def test_a_plain_mlp_has_two_matrices() -> None:
     shape = Shape.of(MDLMConfig(vocab_size=20, hidden_dim=8, n_blocks=1, n_heads=2))
-    assert recipe_costs.block_parameters(shape) == 4 * 8 * 8 + 2 * 8 * 32 + 20 * 8
+    assert parameters_of(shape) == 4 * 8 * 8 + 2 * 8 * 32 + 20 * 8
 
 
 def test_operations() -> None:
     shape = Shape.of(LLaDAConfig(d_model=8, n_layers=2, n_heads=2, mlp_hidden_size=12, vocab_size=20))
-    parameters = recipe_costs.block_parameters(shape)
+    parameters = parameters_of(shape)
     forward = 2 * parameters + 2 * 4 * 10 * 8
     tokens = 5 * 8 * 10
     cost = recipe_costs.cost(RECIPE, shape)
