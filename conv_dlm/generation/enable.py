@@ -5,8 +5,6 @@ from typing import Any
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-
 
 def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits: bool = False) -> Any:
     """Give `generate` by denoising to a model that is already loaded, and return it.
@@ -36,9 +34,8 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
         model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)
     config = getattr(model, "generation_config", None)
     if not isinstance(config, DiffusionGenerationConfig):
-        given = {name: getattr(config, name, None) for name in TOKENS}
-        config = DiffusionGenerationConfig.from_model_config(model.config)
-        config.update(**{name: value for name, value in given.items() if value is not None})
+        given = {} if config is None else {name: value for name, value in config.to_dict().items() if value is not None}
+        config = DiffusionGenerationConfig.from_model_config(model.config.to_dict() | given)
     config.mask_token_id = mask_token_id
     model.generation_config = config
     model.shift_logits = shift_logits
