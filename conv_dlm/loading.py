@@ -113,6 +113,11 @@ def own_name(name: str) -> str:
     return folder.resolve().name if folder.is_dir() else name
 
 
+def is_path(name: str) -> bool:
+    """Whether a name can only be a folder's path, or is a folder, and none on the Hub."""
+    return Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
 def _digest(model: Any) -> str:
     values = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -131,7 +136,7 @@ def _locate(name: str) -> str:
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise ValueError(f"`model`={name!r} is a folder without a model: it has no config.json.")
         return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         raise ValueError(f"`model`={name!r}: there is no such folder.")
     return name
 

@@ -7,6 +7,7 @@ expression over the records, results of a command or the recipe itself, so that 
 records by name; `recipe`, a recipe's values by its path; `mean` and `share`, a measured value with its standard error.
 """
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 
 import conv_dlm
 from conv_dlm.evaluation.environment import ROOT
-from conv_dlm.evaluation.files import write_atomically
+from conv_dlm.whole_file import write_atomically
 from trainers.model_card import MDLM_PAPER, R2FT_PAPER, SETTINGS, fill_in, hub_link
 
 HERE = Path(__file__).resolve().parent
@@ -39,7 +40,8 @@ def share(value: Measured, digits: int = 1) -> str:
 @cache
 def record(path: str) -> Any:
     """A JSON or YAML file of the repository."""
-    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))  # JSON is YAML
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
 
 
 def words(text: str, records: dict[str, Any]) -> str:

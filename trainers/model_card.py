@@ -1,6 +1,5 @@
 """The model card that the trainers write: what the model is, how to generate with it, how it was made."""
 
-import os
 import shutil
 from collections.abc import Iterable
 from importlib import metadata
@@ -17,6 +16,7 @@ from trl.data_utils import is_conversational
 
 import conv_dlm
 from conv_dlm.evaluation.environment import device_name
+from conv_dlm.loading import is_path
 from conv_dlm.models.self_contained import SelfContained, add_code
 
 # Settings of the config that a card tells, where the config has them.
@@ -44,7 +44,7 @@ def hub_link(name: str | None, kind: str = "") -> str | None:
     """A link to what has a name on the Hub; only the last part of a local path, which is nobody's business."""
     if not name:
         return None
-    if os.path.isdir(name) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         return f"`{Path(name).name}`"
     return f"[{name}](https://huggingface.co/{kind}{name})"
 

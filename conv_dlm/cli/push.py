@@ -46,12 +46,13 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.repo_id is None and not args.dry_run:
         raise ValueError("`--repo-id` is needed to upload; `--dry-run` does without.")
+    from huggingface_hub.utils import validate_repo_id
+
     from conv_dlm.hub import push, stage
     from conv_dlm.hub.checks import advice, problems
-    from conv_dlm.hub.push import check_repo_id
 
     if args.repo_id is not None:
-        check_repo_id(args.repo_id)
+        validate_repo_id(args.repo_id)
     with ExitStack() as stack:
         target = args.stage or stack.enter_context(_folder_beside(Path(args.folder).expanduser()))
         staged = stage(args.folder, target, args.base_model)

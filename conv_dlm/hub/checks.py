@@ -7,12 +7,13 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import yaml
-from huggingface_hub import ModelCard, SpaceCard
+from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
 from conv_dlm.hub.staging import CARD, ENTRY, Kind, Staged
+from conv_dlm.loading import is_path
 
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)")
 
@@ -51,7 +52,7 @@ def _of_card(staged: Staged) -> Iterator[str]:
         return
     text = path.read_text(encoding="utf-8")
     try:
-        card = (SpaceCard if staged.kind is Kind.SPACE else ModelCard)(text)
+        card = staged.kind.card_class(text)
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         yield f"The metadata of {CARD} are wrong: {str(error).strip().splitlines()[0]}"
         return
@@ -96,5 +97,5 @@ def _of_code(folder: Path, entries: list[str]) -> Iterator[str]:
 
 def _of_base(folder: Path) -> Iterator[str]:
     name = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not name or Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if not name or is_path(name):
         yield f"The adapter's base model is {name!r}, which nobody else has; name it as on the Hub (--base-model)."

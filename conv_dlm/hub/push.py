@@ -1,6 +1,6 @@
 """From a staged folder to the Hub."""
 
-from huggingface_hub import HfApi, ModelCard, SpaceCard
+from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
 from conv_dlm.hub.checks import problems
@@ -33,14 +33,14 @@ def push(
         `str`: the address of the commit, or of the pull request.
 
     Raises:
-        ValueError: something is wrong with the folder, or the Hub finds its card wrong.
+        ValueError: the name is none on the Hub, something is wrong with the folder, or the Hub finds its card wrong.
         HfHubHTTPError: the Hub refuses.
     """
-    check_repo_id(repo_id)
+    validate_repo_id(repo_id)
     if wrong := problems(staged):
         raise ValueError(" ".join(wrong))
     repo_type, api = staged.kind.repo_type, HfApi(token=token)
-    card = (SpaceCard if staged.kind is Kind.SPACE else ModelCard).load(staged.folder / CARD)
+    card = staged.kind.card_class.load(staged.folder / CARD)
     card.validate(repo_type)  # by the Hub itself
     repo = api.create_repo(
         repo_id,
@@ -58,8 +58,3 @@ def push(
         commit_message=commit_message or "Upload with conv-dlm",
     )
     return str(commit.pr_url or commit.commit_url)
-
-
-def check_repo_id(repo_id: str) -> None:
-    """Raise a ValueError (huggingface_hub's `HFValidationError`) for a name that the Hub would refuse."""
-    validate_repo_id(repo_id)

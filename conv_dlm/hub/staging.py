@@ -11,7 +11,7 @@ from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, SpaceCard
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
@@ -48,6 +48,11 @@ class Kind(Enum):
     def repo_type(self) -> str:
         """The Hub's word for a repository of this kind."""
         return "space" if self is Kind.SPACE else "model"
+
+    @property
+    def card_class(self) -> type[ModelCard] | type[SpaceCard]:
+        """huggingface_hub's class of its card."""
+        return SpaceCard if self is Kind.SPACE else ModelCard
 
 
 BELONG = {
