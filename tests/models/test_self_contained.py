@@ -84,3 +84,17 @@ def test_adding_code_twice_changes_nothing(tiny_llada: Any, tmp_path: Path) -> N
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     assert add_code(tmp_path, type(tiny_llada)) == names
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_crash_leaves_the_config_that_was_there(tiny_llada: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    tiny_llada.save_pretrained(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def crash(*_: object) -> None:
+        raise OSError("the power is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("conv_dlm.whole_file.os.replace", crash)
+        with pytest.raises(OSError, match="power"):
+            add_code(tmp_path, type(tiny_llada))
+    assert (tmp_path / "config.json").read_bytes() == before
