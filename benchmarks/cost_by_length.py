@@ -23,11 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from conv_dlm.benchmark.meters import ForwardLog
-from conv_dlm.benchmark.subject import random_model
-from conv_dlm.evaluation.environment import describe_run
-from conv_dlm.evaluation.files import write_json
-from conv_dlm.evaluation.plot_style import (
+from benchmarks.plot_style import (
     FONT_SIZE,
     add_legend,
     finish,
@@ -37,7 +33,11 @@ from conv_dlm.evaluation.plot_style import (
     save,
     style,
 )
-from conv_dlm.shapes import SHAPES
+from conv_dlm.cost.meters import ForwardLog
+from conv_dlm.cost.shapes import SHAPES
+from conv_dlm.cost.subject import random_model
+from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

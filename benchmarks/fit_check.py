@@ -24,17 +24,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, LogitsProcessorList, PretrainedConfig
 
 from benchmarks.live_memory import LiveMemory, fake_parameters
-from conv_dlm.benchmark.meters import PeakMemory
-from conv_dlm.evaluation.environment import describe_run
+from conv_dlm.cost.generating import Generation, activations
+from conv_dlm.cost.meters import PeakMemory
+from conv_dlm.cost.shapes import SHAPES, shape_config
+from conv_dlm.cost.sizes import Parameters, Shape
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.plan import Forward
 from conv_dlm.generation.position_weights import UniformWeights
 from conv_dlm.generation.unmasking_rules import AncestralRule
-from conv_dlm.memory.generating import Generation, activations
-from conv_dlm.memory.shape import Parameters, Shape
-from conv_dlm.shapes import SHAPES, shape_config
+from conv_dlm.utils.environment import describe_run
 
 LENGTHS, BATCH_SIZES, PROMPT = (192, 512), (1, 4), 64
 # what is measured where, and in which dtype: that in which it would be used there

@@ -2,7 +2,7 @@
 
     python -m benchmarks.recipe_costs --results benchmarks/results/recipe_costs.json
 
-A forward of all rows takes what `conv_dlm.benchmark.floor.operations` counts, with every position projected to the
+A forward of all rows takes what `conv_dlm.cost.floor.operations` counts, with every position projected to the
 vocabulary. A backward takes as many for the activations and, where all parameters are trained, as many again for the
 weights; activation checkpointing repeats the forward. Adapters' own operations, a hundredth of that, are left out, and
 so are evaluations. A GPU reaches half of its dense bfloat16 peak.
@@ -16,11 +16,11 @@ from typing import Any
 
 import yaml
 
-from conv_dlm.benchmark.floor import Forward, operations
-from conv_dlm.evaluation.environment import ROOT, describe_run
-from conv_dlm.evaluation.files import write_json
-from conv_dlm.memory.shape import Shape
-from conv_dlm.shapes import shape_config
+from conv_dlm.cost.floor import Forward, operations
+from conv_dlm.cost.shapes import shape_config
+from conv_dlm.cost.sizes import Shape
+from conv_dlm.utils.environment import ROOT, describe_run
+from conv_dlm.utils.files import write_json
 
 ALPACA_ROWS = 52_002  # https://huggingface.co/datasets/tatsu-lab/alpaca
 PEAK, UTILISATION = 989e12, 0.5  # operations a second of an H100 SXM in dense bfloat16, by its data sheet

@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from conv_dlm.embedded import EMBEDDED_NAME
-from conv_dlm.evaluation.environment import describe_run
-from conv_dlm.loading import load_model, own_name
-from conv_dlm.prompting import Prompter
+from conv_dlm.answering.embedded import EMBEDDED_NAME
+from conv_dlm.answering.loading import load_model, own_name
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.serving.app import build_app
 from conv_dlm.serving.queue import Worker
 from conv_dlm.serving.served import Limits, ServedModel
 from conv_dlm.serving.server import in_background
+from conv_dlm.utils.environment import describe_run
 
 PROMPTS = Path(__file__).parent / "prompts/gsm8k_short.jsonl"
 

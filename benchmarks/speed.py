@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 
-from conv_dlm.benchmark.cases import Case
-from conv_dlm.benchmark.device import measure_peaks
-from conv_dlm.benchmark.run import Bench, weight_bytes
-from conv_dlm.benchmark.subject import Subject
-from conv_dlm.benchmark.table import to_text
-from conv_dlm.evaluation.environment import describe_run
-from conv_dlm.evaluation.files import write_json
-from conv_dlm.memory.shape import Shape
-from conv_dlm.shapes import SHAPES
+from conv_dlm.cost.cases import Case
+from conv_dlm.cost.device_speed import measure_peaks
+from conv_dlm.cost.shapes import SHAPES
+from conv_dlm.cost.sizes import Shape
+from conv_dlm.cost.subject import Subject
+from conv_dlm.cost.table import to_text
+from conv_dlm.cost.timing import Bench, weight_bytes
+from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.files import write_json
 
 TOKENS_A_STEP = 8
 BLOCK, KERNEL = 32, 32

@@ -16,19 +16,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conv_dlm.benchmark.meters import ForwardLog
-from conv_dlm.evaluation.answers import answer, row_generator
-from conv_dlm.evaluation.environment import describe_run
-from conv_dlm.evaluation.files import write_json
+from benchmarks.decoding_study.prompt_set import load_prompts
+from benchmarks.plot_style import FONT_SIZE, finish, log2_axis, new_panels, save, style
+from conv_dlm.answering.answers import answer, row_generator
+from conv_dlm.answering.loading import identity, load_model
+from conv_dlm.answering.prompting import Prompter
+from conv_dlm.cost.meters import ForwardLog
 from conv_dlm.evaluation.gsm8k import count_annotations, is_well_formed
 from conv_dlm.evaluation.metrics import repeated_ngrams
-from conv_dlm.evaluation.plot_style import FONT_SIZE, finish, log2_axis, new_panels, save, style
 from conv_dlm.evaluation.processes import Processes
-from conv_dlm.evaluation.prompt_set import load_prompts
 from conv_dlm.evaluation.sample_folder import SampleFolder
 from conv_dlm.evaluation.statistics import difference_with_error, mean_with_error, ratio_with_error
-from conv_dlm.loading import identity, load_model
-from conv_dlm.prompting import Prompter
+from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,11 +23,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from conv_dlm.benchmark.baselines import conv_loop, llada_loop
-from conv_dlm.benchmark.meters import PeakMemory, Stopwatch
-from conv_dlm.evaluation.environment import describe_run
+from conv_dlm.cost.baselines import conv_loop, llada_loop
+from conv_dlm.cost.meters import PeakMemory, Stopwatch
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
+from conv_dlm.utils.environment import describe_run
 
 VOCABULARY = 126464  # LLaDA-8B's
 MASK_FROM_END = 128  # its mask is 126336

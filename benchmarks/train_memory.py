@@ -3,7 +3,7 @@
     python -m benchmarks.train_memory --results benchmarks/results/train_memory.json
     python -m benchmarks.train_memory --device cuda --results outputs/train_memory_cuda.json
 
-The formula is `conv_dlm.memory.training`'s, which explains each part, and which `conv-dlm fit` uses too.
+The formula is `conv_dlm.cost.training`'s, which explains each part, and which `conv-dlm fit` uses too.
 
 The count runs the training step on fake tensors, without numbers, and adds up what is alive, as on a CPU (m = 4); it is
 exact but for what a GPU's allocator and kernels take on top. The measurement (a small model on a CPU, LLaDA-8B on a
@@ -25,12 +25,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from benchmarks.live_memory import LiveMemory, fake_parameters
-from conv_dlm.benchmark.meters import PeakMemory
-from conv_dlm.evaluation.environment import describe_run
-from conv_dlm.memory import training
-from conv_dlm.memory.shape import Parameters, Shape
-from conv_dlm.memory.training import DEFAULT_RANK, TrainingStep
+from conv_dlm.cost import training
+from conv_dlm.cost.meters import PeakMemory
+from conv_dlm.cost.sizes import Parameters, Shape
+from conv_dlm.cost.training import DEFAULT_RANK, TrainingStep
 from conv_dlm.models import LLaDAConfig
+from conv_dlm.utils.environment import describe_run
 from trainers.adapters import DEFAULT_TARGETS
 from trainers.losses import token_log_probs
 

@@ -34,10 +34,10 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.step_overhead import MASK_FROM_END, VOCABULARY
 from benchmarks.textbook_training import llada_loss, mdlm_loss, r2ft_loss
-from conv_dlm.benchmark.meters import PeakMemory, Stopwatch
-from conv_dlm.evaluation.environment import describe_run
+from conv_dlm.cost.meters import PeakMemory, Stopwatch
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
-from trainers import MDLMConfig, MDLMTrainer, R2FTConfig, R2FTTrainer
+from conv_dlm.utils.environment import describe_run
+from trainers import MDLMTrainer, MDLMTrainingConfig, R2FTConfig, R2FTTrainer
 from trainers.masking import mask_rows
 from trainers.noise import Rows
 from trainers.r2ft_trainer import read_examples
@@ -158,7 +158,7 @@ def make_trainer(body: str, objective: str, args: argparse.Namespace) -> Any:
     disable_progress_bars()
     row = dict(input_ids=[5, 6, EOS], labels=[-100, 6, EOS])
     trainer: Any = MDLMTrainer if objective == "mdlm" else R2FTTrainer
-    arguments = MDLMConfig(**settings) if objective == "mdlm" else R2FTConfig(canvas_length=8, **settings)
+    arguments = MDLMTrainingConfig(**settings) if objective == "mdlm" else R2FTConfig(canvas_length=8, **settings)
     return trainer(
         model=model,
         args=arguments,

@@ -4,7 +4,7 @@ Importing this package registers LLaDA and MDLM with Transformers' Auto classes;
 """
 
 from conv_dlm import models
-from conv_dlm.embedded import embedded_checkpoint
+from conv_dlm.answering.embedded import embedded_checkpoint
 from conv_dlm.generation import (
     DECODE_TYPES,
     DecodeType,

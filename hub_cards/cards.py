@@ -18,8 +18,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 import conv_dlm
-from conv_dlm.evaluation.environment import ROOT
-from conv_dlm.whole_file import write_atomically
+from conv_dlm.utils.environment import ROOT
+from conv_dlm.utils.files import write_atomically
 from trainers.model_card import MDLM_PAPER, R2FT_PAPER, SETTINGS, fill_in, hub_link
 
 HERE = Path(__file__).resolve().parent

@@ -158,7 +158,7 @@ def serving(
     max_queue: int = 64,
 ) -> Iterator[str]:
     """A server of the model in a thread, at the address that it gives: 128 new tokens and 256 steps at most."""
-    from conv_dlm.prompting import Prompter
+    from conv_dlm.answering.prompting import Prompter
     from conv_dlm.serving.app import build_app
     from conv_dlm.serving.queue import Worker
     from conv_dlm.serving.served import Limits, ServedModel

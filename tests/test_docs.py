@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import dev
-from conv_dlm.benchmark.floor import Peaks
+from conv_dlm.cost.floor import Peaks
 from conv_dlm.generation import DECODE_TYPES
 from conv_dlm.hub import stage
 from tests.hub.conftest import hub as hub
@@ -142,8 +142,8 @@ def tiny_adapter(tiny_published_llada: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def served_address(serve: Callable[..., Any], tiny_published_llada: Path) -> Iterator[str]:
     """Where a tiny model is served by the name of the embedded one."""
-    from conv_dlm.embedded import EMBEDDED_NAME
-    from conv_dlm.loading import load_model
+    from conv_dlm.answering.embedded import EMBEDDED_NAME
+    from conv_dlm.answering.loading import load_model
 
     with serve(*load_model(str(tiny_published_llada), device="cpu"), EMBEDDED_NAME) as address:
         yield address
@@ -196,6 +196,13 @@ def run_cli(words: list[str]) -> None:
     assert main(words[1:]) == (2 if "--judge" in words else 0)
 
 
+def run_study(words: list[str]) -> None:
+    """The comparison of decoders runs for real too."""
+    from benchmarks.decoding_study.__main__ import main
+
+    assert main(words[3:]) == 0
+
+
 def ask_server(words: list[str]) -> None:
     """`curl` of a server: the same request, without curl."""
     options = dict(zip(words[2::2], words[3::2], strict=True))
@@ -232,7 +239,9 @@ def check_script(words: list[str]) -> None:
     check_launcher(words[:script])
     options = words[script + 1 :]
     module = options.pop(0) if words[script] == "-m" else words[script].removesuffix(".py").replace("/", ".")
-    text = importlib.import_module(module).make_parser().format_help()
+    module = re.sub(r"^train_(\w+)$", r"trainers.\1", module)  # scripts of one line
+    package = words[script] == "-m" and (ROOT / module.replace(".", "/")).is_dir()
+    text = importlib.import_module(f"{module}.__main__" if package else module).make_parser().format_help()
     given = [option.partition("=")[0] for option in options if option.startswith("--")]
     assert [option for option in given if not re.search(rf"{option}\b", text)] == []
     if "--config" in options:
@@ -275,6 +284,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "curl": ask_server,
     "lm_eval": check_harness,
     "accelerate launch": check_launched,
+    "python -m benchmarks.decoding_study": run_study,
     "python -m benchmarks.": check_script,
     "python hub_cards/": check_script,
 }
@@ -316,7 +326,7 @@ def test_shell(
     runner = next((run for start, run in COMMANDS.items() if command.startswith(start)), None)
     assert runner is not None, f"{block}: say in COMMANDS how `{command}` is checked"
     words = shlex.split(with_stand_ins(command), comments=True)
-    if runner is run_cli:
+    if runner in (run_cli, run_study):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED))
         for name, text in FILES.items():
@@ -324,19 +334,19 @@ def test_shell(
             Path(name).write_text(text)
         for task, rows in HUB_ROWS.items():
             monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)
-        if words[1] in ("eval", "compare"):
+        if runner is run_study or words[1] == "eval":
             words = with_limits(words)
         if words[1] == "serve":  # on a port that is free; it ends as soon as it says that it has begun
             words += ["--port", "0"]
             monkeypatch.setattr("conv_dlm.cli.serve.note", lambda _: signal.raise_signal(signal.SIGINT))
         if words[1] == "bench":
             words += ["--max-new-tokens", "8", "--steps", "4", "--batch-sizes", "1", "--repeats", "1", "--no-memory"]
-            monkeypatch.setattr("conv_dlm.benchmark.device.measure_peaks", lambda *_: Peaks(1e12, 1e11))
+            monkeypatch.setattr("conv_dlm.cost.device_speed.measure_peaks", lambda *_: Peaks(1e12, 1e11))
         if block.document.name != "README.md":  # whose plots are drawn; those of all take a minute
-            monkeypatch.setattr("conv_dlm.evaluation.comparison.draw", lambda *_: [])
+            monkeypatch.setattr("benchmarks.decoding_study.comparison.draw", lambda *_: [])
         if words[1] == "bench" and "--shape" in words:
             config = request.getfixturevalue("make_llada")().config
-            monkeypatch.setattr("conv_dlm.benchmark.subject.shape_config", lambda _: config)
+            monkeypatch.setattr("conv_dlm.cost.subject.shape_config", lambda _: config)
         elif words[1] == "push":
             request.getfixturevalue("hub")
             words = [str(ROOT / word) if word.startswith("hub_cards/") else word for word in words]
@@ -366,9 +376,9 @@ def commented(text: str) -> list[str]:
 RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
 COMMENTED = [(path.name, command) for path in RECIPES for command in commented(path.read_text())]
 COMMENTED += [
-    (script, command)
-    for script in ("train_sft.py", "train_r2ft.py")
-    for command in commented(importlib.import_module(script.removesuffix(".py")).__doc__ or "")
+    (module, command)
+    for module in ("trainers.sft", "trainers.r2ft")
+    for command in commented(importlib.import_module(module).__doc__ or "")
 ]
 
 
@@ -468,7 +478,7 @@ def test_first_screen() -> None:
 
 
 def test_the_results_are_the_stored_ones() -> None:
-    """docs/results.md shows the table that `conv-dlm compare` has left, with the settings that it names."""
+    """docs/results.md shows the table that `benchmarks.decoding_study` has left, with the settings that it names."""
     folder, page = ROOT / "benchmarks/results/decoding", (ROOT / "docs/results.md").read_text()
     tables = (folder / "table.md").read_text().strip().split("\n\n")
     assert len(tables) == 2 and all(table in page for table in tables)

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import conv_dlm
-from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
+from conv_dlm.answering.embedded import EMBEDDED_NAME, embedded_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -119,7 +119,7 @@ def test_embedded_checkpoint_is_complete() -> None:
 
 
 def test_missing_embedded_checkpoint_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("conv_dlm.embedded._PLACES", (tmp_path / "a", tmp_path / "b"))
+    monkeypatch.setattr("conv_dlm.answering.embedded._PLACES", (tmp_path / "a", tmp_path / "b"))
     with pytest.raises(FileNotFoundError, match="reinstall conv-dlm"):
         embedded_checkpoint()
 
@@ -137,7 +137,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 def test_sdist_can_build_the_wheel(distributions: tuple[Path, Path]) -> None:
     with tarfile.open(distributions[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"pyproject.toml", "LICENSE", "README.md", "conv_dlm/py.typed", "trainers/__init__.py"}
+    wanted = {"pyproject.toml", "LICENSE", "README.md", "conv_dlm/py.typed", "trainers/r2ft.py"}
     wanted |= {"train_sft.py", "train_r2ft.py", "configs/accelerate/fsdp2.yaml", "configs/r2ft/llada_8b_lora.yaml"}
     assert wanted <= names
     assert any(re.fullmatch(rf"hub_cards/{EMBEDDED_NAME}/.*\.safetensors", name) for name in names)

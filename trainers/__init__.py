@@ -2,7 +2,7 @@
 
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
 from trainers.corruption import CORRUPTIONS, CorruptionRule, register_corruption
-from trainers.mdlm_config import MDLMConfig
+from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
 from trainers.r2ft_config import R2FTConfig
 from trainers.r2ft_trainer import R2FTTrainer
@@ -11,8 +11,8 @@ __all__ = [
     "CORRUPTIONS",
     "ARR2FTTrainer",
     "CorruptionRule",
-    "MDLMConfig",
     "MDLMTrainer",
+    "MDLMTrainingConfig",
     "R2FTConfig",
     "R2FTTrainer",
     "register_corruption",

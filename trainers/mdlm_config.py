@@ -31,7 +31,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 @dataclass
-class MDLMConfig(SFTConfig):
+class MDLMTrainingConfig(SFTConfig):
     """Configuration of [`MDLMTrainer`]: TRL's `SFTConfig` and the noise of masked diffusion.
 
     Args:

@@ -17,7 +17,7 @@ from trainers import adapters
 from trainers.checkpoints import WholeCheckpoints
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.masking import mask_rows
-from trainers.mdlm_config import MDLMConfig
+from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER, ModelCards
 from trainers.noise import Rows
@@ -56,7 +56,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
             A model whose `forward` takes a boolean `logits_to_keep` [B, L] and gives the logits [M, V] of those
             positions, unshifted: LLaDA and MDLM of `conv_dlm`, and bare or with adapters.
-        args ([`MDLMConfig`], *optional*):
+        args ([`MDLMTrainingConfig`], *optional*):
             Defaults to a config with the output folder "MDLM".
         kwargs:
             As for [`trl.SFTTrainer`].
@@ -73,15 +73,17 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     loss_is_scaled_for_ga = True  # type: ignore[assignment]  # `compute_loss` divides by the items of the whole step
     _pads_evaluation = False
 
-    args: MDLMConfig
+    args: MDLMTrainingConfig
     model: PreTrainedModel | PeftModel
 
-    def __init__(self, model: "str | PreTrainedModel | PeftModel", args: MDLMConfig | None = None, **kwargs: Any):
+    def __init__(
+        self, model: "str | PreTrainedModel | PeftModel", args: MDLMTrainingConfig | None = None, **kwargs: Any
+    ) -> None:
         self._noise_clock = (-1, -1)  # (global step, last forward in it)
         self._evaluated_rows: int | None = None
         self._ratios = {"train": Ratios(), "eval": Ratios()}
         self._step_clock = StepClock()
-        args = args or MDLMConfig("MDLM")
+        args = args or MDLMTrainingConfig("MDLM")
         if isinstance(kwargs.get("peft_config"), PeftConfig):
             options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
             loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)

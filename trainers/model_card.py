@@ -15,9 +15,9 @@ from trl import SFTTrainer
 from trl.data_utils import is_conversational
 
 import conv_dlm
-from conv_dlm.evaluation.environment import device_name
-from conv_dlm.loading import is_path
+from conv_dlm.answering.loading import is_path
 from conv_dlm.models.self_contained import SelfContained, add_code
+from conv_dlm.utils.environment import device_name
 
 # Settings of the config that a card tells, where the config has them.
 SETTINGS = (

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, field
 
 from trainers.corruption import CORRUPTIONS, MIN_SPAN
-from trainers.mdlm_config import MDLMConfig, check_choice
+from trainers.mdlm_config import MDLMTrainingConfig, check_choice
 
 
 @dataclass
-class R2FTConfig(MDLMConfig):
+class R2FTConfig(MDLMTrainingConfig):
     """Configuration of [`R2FTTrainer`]: rejecting rule-based fine-tuning, arXiv 2509.15188.
 
     Args:
@@ -40,7 +40,7 @@ class R2FTConfig(MDLMConfig):
             What the log-probabilities of the rules for plain text are divided by: `"mask_len"`, the number of masks,
             or `"seq_len"`, the length of the text.
 
-        > Parameters of MDLMConfig with other defaults
+        > Parameters of MDLMTrainingConfig with other defaults
 
         loss_cover (`str`, *optional*, defaults to `"response"`):
             Tokens that `log p` of the chosen text counts. With the rules for prompts and responses, `canvas_length`

@@ -18,13 +18,13 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from conv_dlm import DiffusionGenerationMixin
-from trainers.mdlm_config import MDLMConfig
+from trainers.mdlm_config import MDLMTrainingConfig
 
 SAMPLES_FILE = "samples.jsonl"
 Sample = dict[str, Any]  # step, data (name of the evaluation set), prompt, sample, reference
 
 
-def sample_options(args: MDLMConfig, model: Any, eval_dataset: Any) -> dict[str, Any]:
+def sample_options(args: MDLMTrainingConfig, model: Any, eval_dataset: Any) -> dict[str, Any]:
     """Keywords of `generate`, checked: Conv on the canvas of the config, unless that says otherwise.
 
     Args:

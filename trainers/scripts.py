@@ -1,4 +1,4 @@
-"""What `train_sft.py` and `train_r2ft.py` share: their arguments, and the run from these to a saved model."""
+"""What `trainers.sft` and `trainers.r2ft` share: their arguments, and the run from these to a saved model."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from trl.trainer.utils import create_model_from_path
 
 from trainers.checkpoints import last_checkpoint, read_resume
 from trainers.data import DataArguments, load_data
-from trainers.mdlm_config import MDLMConfig
+from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
 
 
@@ -24,18 +24,18 @@ class Arguments:
 
     Args:
         data ([`DataArguments`]): which data, and how it is read.
-        training ([`MDLMConfig`]): configuration of the trainer, or that of a trainer built on it.
+        training ([`MDLMTrainingConfig`]): configuration of the trainer, or that of a trainer built on it.
         model ([`~trl.ModelConfig`]): checkpoint, dtype, adapters and quantisation.
         mixture ([`~trl.DatasetMixtureConfig`]): several datasets, in place of `data.dataset_name`.
     """
 
     data: DataArguments
-    training: MDLMConfig
+    training: MDLMTrainingConfig
     model: ModelConfig
     mixture: DatasetMixtureConfig
 
 
-def make_parser(config_class: type[MDLMConfig], description: str | None) -> TrlParser:
+def make_parser(config_class: type[MDLMTrainingConfig], description: str | None) -> TrlParser:
     """Parser of a script's arguments: a YAML file after `--config` sets defaults, the command line overrides them."""
     classes: Any = (DataArguments, config_class, ModelConfig, DatasetMixtureConfig)
     return TrlParser(classes, description=description)
@@ -55,7 +55,7 @@ def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
     trainer.end()
 
 
-def check_processes(training_args: MDLMConfig) -> None:
+def check_processes(training_args: MDLMTrainingConfig) -> None:
     """Refuse what Accelerate would silently do otherwise on CPUs.
 
     Raises:
@@ -138,7 +138,9 @@ def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrai
     return AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision, **options)
 
 
-def load_adapter(model_args: ModelConfig, training_args: MDLMConfig, options: dict[str, Any]) -> PeftModel | None:
+def load_adapter(
+    model_args: ModelConfig, training_args: MDLMTrainingConfig, options: dict[str, Any]
+) -> PeftModel | None:
     """The adapter, on its base model, where `model_name_or_path` is one: it goes on training (SFT, then R2FT).
 
     `options` are for the base model's `from_pretrained`, but the revision, which is the adapter's.

@@ -1,14 +1,10 @@
 """The command line: `conv-dlm COMMAND`. Each command is a module of this package and a few calls of the library."""
 
-import os
-import sys
 from collections.abc import Sequence
 
-from torch import OutOfMemoryError
-
-from conv_dlm.cli import bench, chat, compare, demo, evaluate, fit, generate, push, serve
-from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
+from conv_dlm.cli import bench, chat, demo, evaluate, fit, generate, push, serve
 from conv_dlm.cli.parser import Parser
+from conv_dlm.cli.running import exit_code_of
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.
@@ -16,7 +12,6 @@ COMMANDS = {
     "generate": generate,
     "chat": chat,
     "eval": evaluate,
-    "compare": compare,
     "bench": bench,
     "fit": fit,
     "demo": demo,
@@ -47,18 +42,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         `int`: exit code: 0, 2 for a mistake in what was asked for, 130 after Ctrl-C.
     """
     args = build_parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return PIPE_CLOSED
-    except (ValueError, OSError, ImportError, OutOfMemoryError) as error:
-        print(f"conv-dlm {args.command}: error: {_one_line(error)}", file=sys.stderr)
-        return MISTAKE
-
-
-def _one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return exit_code_of(f"conv-dlm {args.command}", lambda: args.run(args))

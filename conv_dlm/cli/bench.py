@@ -22,10 +22,10 @@ from conv_dlm.cli.progress import with_progress
 from conv_dlm.cli.prompts import read_prompts
 
 if TYPE_CHECKING:  # imports torch and Transformers
-    from conv_dlm.benchmark.cases import Case
-    from conv_dlm.benchmark.floor import Peaks
-    from conv_dlm.benchmark.run import Bench
-    from conv_dlm.benchmark.subject import Loaded, Subject
+    from conv_dlm.cost.cases import Case
+    from conv_dlm.cost.floor import Peaks
+    from conv_dlm.cost.subject import Loaded, Subject
+    from conv_dlm.cost.timing import Bench
 
 SUMMARY = "time generation, beside plain loops and a floor"
 USAGE = "conv-dlm bench [--model NAME | --shape NAME] [options]"
@@ -39,7 +39,7 @@ WITH_WEIGHTS_ONLY = ("tokenizer", "data", "system", "raw")  # options that make 
 
 
 def add_arguments(parser: Parser) -> None:
-    from conv_dlm.benchmark.cases import BASELINES, VARIED
+    from conv_dlm.cost.cases import BASELINES, VARIED
 
     parser.epilog = EXAMPLES
     add = parser.add_argument_group("what is timed", "Every combination that can be.").add_argument
@@ -68,7 +68,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from conv_dlm.benchmark.cases import VARIED, make_cases
+    from conv_dlm.cost.cases import VARIED, make_cases
 
     options = generation_options(args, without=VARIED)
     args.baselines = [name for name in args.baselines if name != "none"]
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = _load(subject, args)
     peaks = _measure_device(loaded, args)
 
-    from conv_dlm.benchmark.run import Bench
+    from conv_dlm.cost.timing import Bench
 
     rows, left_out = _time(args, Bench(subject, loaded, peaks), cases, _record(args, subject, loaded, peaks))
     if not rows:
@@ -90,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
     """Refuse before anything is loaded what can't be done, or makes no sense together."""
-    from conv_dlm.benchmark.cases import check_options
-    from conv_dlm.shapes import shape_config
+    from conv_dlm.cost.cases import check_options
+    from conv_dlm.cost.shapes import shape_config
 
     for name in ("max_new_tokens", "steps", "batch_sizes", "repeats"):
         values = getattr(args, name)
@@ -111,7 +111,7 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
 
 
 def _subject(args: argparse.Namespace) -> "Subject":
-    from conv_dlm.benchmark.subject import Subject
+    from conv_dlm.cost.subject import Subject
 
     return Subject(
         model=args.model,
@@ -138,9 +138,9 @@ def _load(subject: "Subject", args: argparse.Namespace) -> "Loaded":
 
 
 def _measure_device(loaded: "Loaded", args: argparse.Namespace) -> "Peaks":
-    from conv_dlm.benchmark.device import measure_peaks
-    from conv_dlm.benchmark.run import weight_bytes
-    from conv_dlm.memory.shape import Shape
+    from conv_dlm.cost.device_speed import measure_peaks
+    from conv_dlm.cost.sizes import Shape
+    from conv_dlm.cost.timing import weight_bytes
 
     model = loaded.model
     longest = loaded.batches(1)[0]["input_ids"].shape[1] + max(args.max_new_tokens)
@@ -158,9 +158,9 @@ def _record(args: argparse.Namespace, subject: "Subject", loaded: "Loaded", peak
     from dataclasses import asdict
 
     from conv_dlm.cli.session import model_settings
-    from conv_dlm.evaluation.environment import describe_run
-    from conv_dlm.evaluation.files import fingerprint
-    from conv_dlm.memory.shape import Shape
+    from conv_dlm.cost.sizes import Shape
+    from conv_dlm.utils.environment import describe_run
+    from conv_dlm.utils.files import fingerprint
 
     settings = model_settings(args, loaded.model)
     if subject.shape is not None:
@@ -180,8 +180,8 @@ def _time(
     """Time what can be timed, keep the file up to date, and show the table, even of a run that is interrupted."""
     import torch
 
-    from conv_dlm.benchmark.table import to_text
-    from conv_dlm.evaluation.files import write_json
+    from conv_dlm.cost.table import to_text
+    from conv_dlm.utils.files import write_json
 
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []

@@ -19,8 +19,8 @@ from conv_dlm.cli.options import add_generation_options, add_model_options, gene
 from conv_dlm.cli.parser import Parser
 
 if TYPE_CHECKING:  # imports torch and Transformers
+    from conv_dlm.answering.prompting import Message
     from conv_dlm.cli.session import Answer, Session
-    from conv_dlm.prompting import Message
 
 SUMMARY = "talk with a model"
 USAGE = "conv-dlm chat [options]"

@@ -6,8 +6,8 @@ yet are fetched from elsewhere, and nothing is sent there. Needs the extra `demo
 
 import argparse
 
+from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.cli.parser import Parser
-from conv_dlm.embedded import EMBEDDED_NAME
 
 SUMMARY = "watch a model denoise, on a page in the browser"
 USAGE = "conv-dlm demo [options]"
@@ -29,9 +29,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from conv_dlm.answering.loading import load_config
     from conv_dlm.cli.session import quiet_loading
     from conv_dlm.demo.page import serve
-    from conv_dlm.loading import load_config
 
     quiet_loading(None)
     for name in args.model:

@@ -174,9 +174,9 @@ def _load_task(args: argparse.Namespace) -> "tuple[Task, list[str]]":
 
 
 def _load_respondent(args: argparse.Namespace, options: dict[str, Any]) -> "Respondent":
+    from conv_dlm.answering.prompting import Prompter
     from conv_dlm.cli.session import load
     from conv_dlm.evaluation.respondent import denoiser, next_token_predictor
-    from conv_dlm.prompting import Prompter
 
     model, tokenizer = load(args, args.autoregressive)
     prompter = Prompter(tokenizer, args.system, args.raw)
@@ -204,8 +204,8 @@ def _answer(
     args: argparse.Namespace, task: "Task", respondent: "Respondent", folder: "SampleFolder", processes: "Processes"
 ) -> None:
     """Answer this process's share of what isn't answered yet."""
-    from conv_dlm.evaluation.environment import describe_run
     from conv_dlm.evaluation.evaluate import answer_task, pending
+    from conv_dlm.utils.environment import describe_run
 
     batches = pending(task, folder, processes, args.batch_size)
     run = describe_run("conv-dlm", respondent.model.device)

@@ -11,15 +11,15 @@ from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any
 
 from conv_dlm.cli.parser import Parser
+from conv_dlm.cost.device_memory import GIB, VERDICTS
+from conv_dlm.cost.generating import Generation
+from conv_dlm.cost.shapes import SHAPES, shape_config
+from conv_dlm.cost.training import DEFAULT_RANK
 from conv_dlm.generation.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS
-from conv_dlm.memory.device import GIB, VERDICTS
-from conv_dlm.memory.generating import Generation
-from conv_dlm.memory.training import DEFAULT_RANK
-from conv_dlm.shapes import SHAPES, shape_config
 
 if TYPE_CHECKING:  # imports torch and Transformers
-    from conv_dlm.memory.report import Estimate
+    from conv_dlm.cost.report import Estimate
 
 SUMMARY = "say whether a model fits on a device, from its config alone"
 USAGE = "conv-dlm fit [MODEL] [options]"
@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    from conv_dlm.embedded import EMBEDDED_NAME
-    from conv_dlm.loading import load_config
-    from conv_dlm.memory.report import generating, training_adapters
-    from conv_dlm.memory.shape import Parameters, Shape
+    from conv_dlm.answering.embedded import EMBEDDED_NAME
+    from conv_dlm.answering.loading import load_config
+    from conv_dlm.cost.report import generating, training_adapters
+    from conv_dlm.cost.sizes import Parameters, Shape
 
     logging.set_verbosity_error()
     getLogger("huggingface_hub").setLevel(ERROR)  # its retries; the error comes by itself
@@ -114,8 +114,8 @@ def _device(name: str | None, memory: float | None) -> tuple[str, int]:
     """Name of a device and its free bytes; one that `memory` (GiB) is given for need not be here."""
     import torch
 
-    from conv_dlm.loading import find_device
-    from conv_dlm.memory.device import free_memory
+    from conv_dlm.answering.loading import find_device
+    from conv_dlm.cost.device_memory import free_memory
 
     if memory is not None:
         try:
@@ -149,7 +149,7 @@ def _text(report: dict[str, Any], asked: Generation, generate: "list[Estimate]",
 
 
 def _label(estimate: "Estimate") -> str:
-    from conv_dlm.memory.report import TRAINING
+    from conv_dlm.cost.report import TRAINING
 
     return f"{TRAINING[estimate.storage]}{', checkpointing' if estimate.checkpointing else ''}"
 

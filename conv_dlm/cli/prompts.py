@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from conv_dlm.evaluation.files import Row, rows_of_lines, utf8_of
+from conv_dlm.utils.files import Row, rows_of_lines, utf8_of
 
 
 def read_prompts(source: str, field: str = "prompt") -> list[str]:

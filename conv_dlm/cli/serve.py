@@ -52,10 +52,10 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) < 1:
             raise ValueError(f"`--{name.replace('_', '-')}`={getattr(args, name)} must be at least 1.")
 
+    from conv_dlm.answering.embedded import EMBEDDED_NAME
+    from conv_dlm.answering.loading import own_name
+    from conv_dlm.answering.prompting import Prompter
     from conv_dlm.cli.session import load
-    from conv_dlm.embedded import EMBEDDED_NAME
-    from conv_dlm.loading import own_name
-    from conv_dlm.prompting import Prompter
     from conv_dlm.serving.app import build_app
     from conv_dlm.serving.queue import Worker
     from conv_dlm.serving.served import Limits, ServedModel

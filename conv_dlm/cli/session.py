@@ -12,12 +12,12 @@ import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from conv_dlm.answering.answers import encode, row_generator
+from conv_dlm.answering.embedded import EMBEDDED_NAME
+from conv_dlm.answering.loading import identity, load_model, own_name
+from conv_dlm.answering.prompting import Message, Prompter
 from conv_dlm.cli.keyboard import silent_keyboard
-from conv_dlm.embedded import EMBEDDED_NAME
-from conv_dlm.evaluation.answers import encode, row_generator
 from conv_dlm.generation.streaming import TextDiffusionStreamer
-from conv_dlm.loading import identity, load_model, own_name
-from conv_dlm.prompting import Message, Prompter
 
 
 @dataclass(frozen=True)

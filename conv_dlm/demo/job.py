@@ -6,13 +6,13 @@ from threading import Event
 
 from torch import OutOfMemoryError
 
+from conv_dlm.answering.answers import Answer, answer, row_generator
+from conv_dlm.answering.embedded import EMBEDDED_NAME
+from conv_dlm.answering.loading import load_model
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.demo.order import Order
 from conv_dlm.demo.pieces import Pieces
 from conv_dlm.demo.recording import Recording, Stopped
-from conv_dlm.embedded import EMBEDDED_NAME
-from conv_dlm.evaluation.answers import Answer, answer, row_generator
-from conv_dlm.loading import load_model
-from conv_dlm.prompting import Prompter
 
 
 class Respondent:

@@ -10,15 +10,6 @@ from conv_dlm.evaluation.gsm8k import (
     paper_match,
     strict_match,
 )
-from conv_dlm.evaluation.long_window import (
-    KINDS,
-    high_prior_tokens,
-    kind_masses,
-    kinds_of_tokens,
-    log_priors,
-    token_counts,
-    token_kinds,
-)
 from conv_dlm.evaluation.metrics import (
     distinct_ngrams,
     distinct_ngrams_with_error,
@@ -26,7 +17,6 @@ from conv_dlm.evaluation.metrics import (
     inliers,
     is_empty,
     mauve,
-    mean_log_prior,
     repeated_ngrams,
 )
 from conv_dlm.evaluation.perplexity import load_scorer, perplexity_with_error, text_losses
@@ -34,25 +24,19 @@ from conv_dlm.evaluation.statistics import difference_with_error, mean_with_erro
 
 __all__ = [
     "ANSWER_RULES",
-    "KINDS",
     "count_annotations",
     "difference_with_error",
     "distinct_ngrams",
     "distinct_ngrams_with_error",
     "flexible_match",
     "gsm8k_correct",
-    "high_prior_tokens",
     "inlier_rate",
     "inliers",
     "is_empty",
     "is_well_formed",
-    "kind_masses",
-    "kinds_of_tokens",
     "last_number",
     "load_scorer",
-    "log_priors",
     "mauve",
-    "mean_log_prior",
     "mean_with_error",
     "paper_match",
     "perplexity_with_error",
@@ -60,6 +44,4 @@ __all__ = [
     "repeated_ngrams",
     "strict_match",
     "text_losses",
-    "token_counts",
-    "token_kinds",
 ]

@@ -12,7 +12,7 @@ import torch
 from torch import FloatTensor, Generator, LongTensor, Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
 
-from conv_dlm.evaluation.answers import Answer, encode, end_tokens, timed, until_end
+from conv_dlm.answering.answers import Answer, encode, end_tokens, timed, until_end
 from conv_dlm.generation import noise
 
 TOP_P = 0.95  # the paper's

@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
-from conv_dlm.evaluation.answers import Answer, row_generator, text_of
+from conv_dlm.answering.answers import Answer, row_generator, text_of
+from conv_dlm.answering.prompting import Message
 from conv_dlm.evaluation.figures import Figure, figure
-from conv_dlm.evaluation.files import Row, fingerprint, json_lines, write_json
 from conv_dlm.evaluation.metrics import is_empty, repeated_ngrams
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.respondent import Respondent
 from conv_dlm.evaluation.sample_folder import Sample, SampleFolder
-from conv_dlm.prompting import Message
-from conv_dlm.whole_file import write_atomically
+from conv_dlm.utils.files import Row, fingerprint, json_lines, write_atomically, write_json
 
 RESULTS_FILE, SAMPLES_FILE = "results.json", "samples.jsonl"
 COSTS = ("tokens", "forwards", "seconds", "tokens_per_forward", "tokens_per_second")  # the other figures are shares

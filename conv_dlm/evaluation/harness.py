@@ -23,13 +23,13 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, simpl
 from tqdm import tqdm
 
 import conv_dlm
-from conv_dlm.evaluation.answers import answer_tokens, row_generator, text_of, until_end
+from conv_dlm.answering.answers import answer_tokens, row_generator, text_of, until_end
+from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
 from conv_dlm.evaluation.respondent import DECODING
 from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS
 from conv_dlm.generation.mixin import CONTEXT_LENGTH_NAMES
-from conv_dlm.loading import identity, load_model
 
 OPTIONS = (*DECODING, "top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
 DEFAULT_LENGTH = 256  # of a response, where nobody says: lm-eval's own

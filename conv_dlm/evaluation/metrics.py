@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from conv_dlm.evaluation.statistics import mean_with_error
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 def is_empty(text: str) -> bool:
@@ -69,16 +69,6 @@ def distinct_ngrams_with_error(
     centre = fmean(without)
     squares = sum((share - centre) ** 2 for share in without)
     return distinct / total, math.sqrt(squares * (len(without) - 1) / len(without))
-
-
-def mean_log_prior(ids: Sequence[int], log_priors: "Sequence[float] | Tensor") -> float:
-    """Mean log prior of a text's tokens, NaN for a text without any; high where it says what is often said.
-
-    Args:
-        ids (sequence of `int`): the tokens before EOS.
-        log_priors (sequence of `float`, or `Tensor` [V]): of each token, as `log_priors` gives them.
-    """
-    return math.fsum(float(log_priors[token]) for token in ids) / len(ids) if ids else math.nan
 
 
 def inliers(perplexities: Sequence[float], reference_perplexities: Sequence[float]) -> list[bool]:

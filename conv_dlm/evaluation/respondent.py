@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Generator
 
-from conv_dlm.evaluation.answers import Answer, answer
+from conv_dlm.answering.answers import Answer, answer
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.autoregressive import TOP_P, answer_autoregressively
 from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, DIFFUSION_DEFAULTS
-from conv_dlm.prompting import Prompter
 
 # what an answer depends on, of the fields of the generation config
 DECODING = (

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
-from conv_dlm.evaluation.files import json_lines, write_json
+from conv_dlm.utils.files import json_lines, write_json
 
 SETTINGS_FILE = "settings.json"
 Sample = dict[str, Any]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
+from conv_dlm.cost.generating import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
 from conv_dlm.generation.cache_policies import CachePolicy, Kept
 from conv_dlm.generation.candidates import Candidates, draw_candidates
 from conv_dlm.generation.canvas import Canvas
@@ -24,7 +25,6 @@ from conv_dlm.generation.plan import Demand, Forward, plan, positions_of, repeat
 from conv_dlm.generation.position_weights import PositionWeights
 from conv_dlm.generation.schedule import OwnPace, Schedule, Step
 from conv_dlm.generation.unmasking_rules import Situation, UnmaskingRule
-from conv_dlm.memory.generating import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
 
 
 @dataclass

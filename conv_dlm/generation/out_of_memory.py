@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from conv_dlm.memory.device import FITS, GIB, free_memory, largest
-from conv_dlm.memory.generating import Generation, activations, cache
-from conv_dlm.memory.shape import Parameters, Shape
+from conv_dlm.cost.device_memory import FITS, GIB, free_memory, largest
+from conv_dlm.cost.generating import Generation, activations, cache
+from conv_dlm.cost.sizes import Parameters, Shape
 
 # what the allocators of a CPU and of MPS say, as a plain RuntimeError
 MESSAGES = ("can't allocate memory", "MPS backend out of memory")
@@ -20,7 +20,7 @@ IN_4_BITS = "load the model in 4 bits (`BitsAndBytesConfig(load_in_4bit=True)`, 
 def explain_out_of_memory(
     model: Any, rows: int, prompt_tokens: int, new_tokens: int, *, guided: bool = False, cached: bool = False
 ) -> Iterator[None]:
-    """Denoise inside; running out of memory names the setting that would fit, by the estimate of `conv_dlm.memory`.
+    """Denoise inside; running out of memory names the setting that would fit, by the estimate of `conv_dlm.cost`.
 
     That is the largest batch; where not even one row fits, the largest `max_new_tokens`, or else the model in 4 bits.
 

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME
 
+from conv_dlm.answering.loading import is_path
 from conv_dlm.hub.staging import CARD, ENTRY, Kind, Staged
-from conv_dlm.loading import is_path
 
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)")
 

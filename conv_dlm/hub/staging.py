@@ -16,7 +16,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
 import conv_dlm
-from conv_dlm.embedded import EMBEDDED_NAME, embedded_checkpoint
+from conv_dlm.answering.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.models.self_contained import SelfContained, add_code, code_of
 
 CARD = "README.md"

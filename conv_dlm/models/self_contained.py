@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME, PushToHubMixin
 
-from conv_dlm.whole_file import write_atomically
+from conv_dlm.utils.files import write_atomically
 
 PACKAGE = "conv_dlm"
 AUTO_CLASSES = ("AutoModel", "AutoModelForMaskedLM", "AutoModelForCausalLM")  # each leads to the model with logits

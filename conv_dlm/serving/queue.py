@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import MaxTimeCriteria
 
-from conv_dlm.evaluation.answers import row_generator
+from conv_dlm.answering.answers import row_generator
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.text import RowText

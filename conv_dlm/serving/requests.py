@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from conv_dlm.prompting import Message
+from conv_dlm.answering.prompting import Message
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.fields import LENGTHS, SETTINGS, check_names, typed
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from conv_dlm.evaluation.answers import encode, end_tokens, text_of
+from conv_dlm.answering.answers import encode, end_tokens, text_of
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.generation.mixin import SAID_TOGETHER
-from conv_dlm.prompting import Prompter
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.fields import SETTINGS
 from conv_dlm.serving.requests import Request

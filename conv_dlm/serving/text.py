@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-from conv_dlm.evaluation.answers import until_end
+from conv_dlm.answering.answers import until_end
 
 HALF = "\ufffd"  # what bytes are decoded to that are no character yet
 

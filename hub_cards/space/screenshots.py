@@ -33,9 +33,9 @@ def find_browser() -> str | None:
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
+    from conv_dlm.answering.embedded import EMBEDDED_NAME
     from conv_dlm.demo.job import Worker
     from conv_dlm.demo.page import LAUNCH, build, theme
-    from conv_dlm.embedded import EMBEDDED_NAME
 
     worker = Worker([EMBEDDED_NAME])
     page = build(worker)

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import cost_by_length
 from benchmarks.cost_by_length import SETTINGS
-from conv_dlm.benchmark import subject
+from conv_dlm.cost import subject
 
 SMALL = "--lengths 128 256 --prompt 8 --block 16 --interval 4 --horizon 96 --steps 3"
 

@@ -24,9 +24,9 @@ def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_stored_estimates_are_todays_and_near_the_measurement() -> None:
-    from conv_dlm.memory.generating import Generation, activations
-    from conv_dlm.memory.shape import Shape
-    from conv_dlm.shapes import shape_config
+    from conv_dlm.cost.generating import Generation, activations
+    from conv_dlm.cost.shapes import shape_config
+    from conv_dlm.cost.sizes import Shape
 
     for case in json.loads(STORED.read_text())["cases"]:
         estimate = activations(Shape.of(shape_config(case["shape"])), Generation(**case["asked"]), case["storage"])

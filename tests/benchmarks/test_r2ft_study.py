@@ -13,13 +13,13 @@ import torch
 
 pytest.importorskip("trl")
 
-from benchmarks import r2ft_study
+from benchmarks.decoding_study.long_window import KINDS
 from benchmarks.gsm8k import as_questions, load_rows
-from benchmarks.r2ft_measures import R2FTMeasures
-from benchmarks.r2ft_report import AnswerGrid, R2FTReport
-from benchmarks.r2ft_tables import to_markdown
-from conv_dlm.evaluation import KINDS
-from conv_dlm.evaluation.environment import ROOT
+from benchmarks.r2ft_study import __main__ as r2ft_study
+from benchmarks.r2ft_study.measures import R2FTMeasures
+from benchmarks.r2ft_study.report import AnswerGrid, R2FTReport
+from benchmarks.r2ft_study.tables import to_markdown
+from conv_dlm.utils.environment import ROOT
 from trainers import noise
 from trainers.corruption import CORRUPTIONS
 
@@ -247,7 +247,7 @@ def test_plots_and_page_are_written_from_the_result(
     result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks import r2ft_plots
+    from benchmarks.r2ft_study import plots as r2ft_plots
 
     log, page, plots = tmp_path / "trainer_state.json", tmp_path / "docs/r2ft.md", tmp_path / "docs/plots"
     entries = [{"step": step, "eval_logps/chosen": -1.0, "eval_logps/rejected": -step / 10} for step in (0, 20, 40)]
@@ -276,7 +276,7 @@ def test_what_was_not_measured_is_not_drawn(
     run: Callable[..., Any], tmp_path: Path, arguments: tuple[str, ...], plots: set[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks import r2ft_plots
+    from benchmarks.r2ft_study import plots as r2ft_plots
 
     run(*arguments)
     r2ft_plots.main([str(tmp_path / "a.json"), "--plots", str(tmp_path / "plots")])
@@ -285,7 +285,7 @@ def test_what_was_not_measured_is_not_drawn(
 
 def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks.r2ft_plots import fill_in
+    from benchmarks.r2ft_study.plots import fill_in
 
     page = tmp_path / "page.md"
     page.write_text("# Words\n")
@@ -304,7 +304,7 @@ def test_the_page_shows_the_stored_result() -> None:
     page = (ROOT / "docs/r2ft.md").read_text()
     if result.exists():
         tables = to_markdown(json.loads(result.read_text()))
-        assert all(table in page for table in tables.strip().split("\n\n")), "run benchmarks.r2ft_plots with --page"
+        assert all(table in page for table in tables.strip().split("\n\n")), "run r2ft_study.plots with --page"
     else:
         assert "No result is stored yet." in page
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import recipe_costs
-from conv_dlm.benchmark.floor import block_weights, head_weights
-from conv_dlm.memory.shape import Shape
+from conv_dlm.cost.floor import block_weights, head_weights
+from conv_dlm.cost.sizes import Shape
 from conv_dlm.models import LLaDAConfig, MDLMConfig
 
 RECIPE = {

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks import speed
-from conv_dlm.benchmark import subject
-from conv_dlm.benchmark.floor import Peaks
+from conv_dlm.cost import subject
+from conv_dlm.cost.floor import Peaks
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--shape embedded --lengths 32 64 --tokens-a-step 8 --horizon 16 --thresholds 0.9 0.1 --no-memory"

@@ -13,9 +13,9 @@ import torch
 
 from benchmarks import step_overhead
 from benchmarks.step_overhead import make_model, make_parser, make_prompt
-from conv_dlm.benchmark import meters
-from conv_dlm.benchmark.baselines import conv_loop, llada_loop
-from conv_dlm.benchmark.meters import Stopwatch
+from conv_dlm.cost import meters
+from conv_dlm.cost.baselines import conv_loop, llada_loop
+from conv_dlm.cost.meters import Stopwatch
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--vocabulary 300 --width 32 --prompt 6 --new-tokens 128 --steps 4 --repeats 1 --batch-sizes 2 --no-memory"
@@ -96,7 +96,7 @@ def test_peak_memory_sees_what_is_freed_again() -> None:
     """In a process of its own, as the benchmark measures: one that has freed much before would take none anew."""
     program = """if True:
         import torch
-        from conv_dlm.benchmark.meters import PeakMemory
+        from conv_dlm.cost.meters import PeakMemory
         peak = PeakMemory(torch.device("cpu"))
         torch.ones(64 * 2**20, dtype=torch.uint8).max()
         print(peak.in_mb(), PeakMemory(torch.device("cpu")).in_mb())

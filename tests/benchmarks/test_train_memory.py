@@ -10,9 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks import train_memory
 from benchmarks.live_memory import LiveMemory
 from benchmarks.train_memory import LLADA_8B, Case, count, estimate, make_model, table
-from conv_dlm.memory import training
-from conv_dlm.memory.shape import FOUR_BIT, NF4, Parameters, Shape
-from conv_dlm.memory.training import TrainingStep, adapter_parameters
+from conv_dlm.cost import training
+from conv_dlm.cost.sizes import FOUR_BIT, NF4, Parameters, Shape
+from conv_dlm.cost.training import TrainingStep, adapter_parameters
 from conv_dlm.models import LLaDAConfig, MDLMConfig
 from trainers import losses
 

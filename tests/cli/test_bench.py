@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from conv_dlm.benchmark import device
-from conv_dlm.benchmark import subject as bench_subject
-from conv_dlm.benchmark.floor import Peaks
+from conv_dlm.cost import device_speed as device
+from conv_dlm.cost import subject as bench_subject
+from conv_dlm.cost.floor import Peaks
 
 Run = Any
 PEAKS = Peaks(operations=1e15, bandwidth=1e15)
@@ -106,7 +106,7 @@ def test_random_weights_by_shape(
 def test_what_was_timed_before_an_interruption_is_shown(
     bench: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from conv_dlm.benchmark.run import Bench
+    from conv_dlm.cost.timing import Bench
 
     measure = Bench.measure
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conv_dlm.memory.device import GIB
+from conv_dlm.cost.device_memory import GIB
 
 Run = Any
 

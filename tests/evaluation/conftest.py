@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.respondent import Respondent, denoiser
-from conv_dlm.prompting import Prompter
 
 
 @pytest.fixture(scope="session")

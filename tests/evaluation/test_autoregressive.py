@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import TopPLogitsWarper
 
-from conv_dlm.evaluation.answers import Answer, row_generator
+from conv_dlm.answering.answers import Answer, row_generator
 from conv_dlm.evaluation.autoregressive import RowNoise, answer_autoregressively
 from conv_dlm.generation.noise import row_seeds
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Generator
 
-from conv_dlm.evaluation.answers import Answer, answer, row_generator, text_of
+from conv_dlm.answering.answers import Answer, answer, row_generator, text_of
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.evaluate import Task, answer_task, pending, wait_for_all, write_results
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.respondent import DECODING, Respondent, next_token_predictor
 from conv_dlm.evaluation.sample_folder import SampleFolder
-from conv_dlm.prompting import Prompter
 
 CONVERSATIONS = [["one"], ["a second, longer", "why?", "and?"], ["3"], ["four, likewise"], ["five", "or six?"]]
 TASK = Task("test", [{"number": index} for index in range(5)], CONVERSATIONS)

@@ -5,7 +5,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,9 +14,7 @@ from conv_dlm.evaluation import (
     inlier_rate,
     inliers,
     is_empty,
-    log_priors,
     mauve,
-    mean_log_prior,
     mean_with_error,
     repeated_ngrams,
 )
@@ -71,14 +68,6 @@ def test_the_jackknife_leaves_out_one_cluster_after_the_other(corpus: list[list[
     else:
         squares = sum((share - sum(shares) / len(shares)) ** 2 for share in shares)
         assert error == pytest.approx(math.sqrt(squares * (len(shares) - 1) / len(shares)), abs=1e-12)
-
-
-def test_mean_log_prior() -> None:
-    priors = log_priors(torch.tensor([8, 2, 0]))
-    expected = (2 * math.log(8.5 / 11.5) + math.log(0.5 / 11.5)) / 3
-    assert mean_log_prior([0, 2, 0], priors) == pytest.approx(expected)
-    assert mean_log_prior([0, 2, 0], priors.tolist()) == pytest.approx(expected)
-    assert math.isnan(mean_log_prior([], priors))
 
 
 def test_inliers_are_within_two_standard_deviations() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from conv_dlm.cost.device_memory import FITS, GIB
+from conv_dlm.cost.generating import Generation, activations
+from conv_dlm.cost.sizes import Parameters, Shape
 from conv_dlm.generation import out_of_memory
 from conv_dlm.generation.out_of_memory import explain_out_of_memory
-from conv_dlm.memory.device import FITS, GIB
-from conv_dlm.memory.generating import Generation, activations
-from conv_dlm.memory.shape import Parameters, Shape
 
 CONFIG = SimpleNamespace(
     model_type="stand-in", hidden_size=4096, num_hidden_layers=2, num_attention_heads=32, intermediate_size=12288,

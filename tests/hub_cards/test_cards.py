@@ -10,9 +10,9 @@ import yaml
 from huggingface_hub import ModelCard
 from jinja2 import Environment
 
+from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.hub import stage
 from conv_dlm.hub.checks import problems
-from conv_dlm.loading import identity, load_model
 from hub_cards import cards
 from trainers import model_card
 

@@ -94,7 +94,7 @@ def test_a_crash_leaves_the_config_that_was_there(tiny_llada: Any, tmp_path: Pat
         raise OSError("the power is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("conv_dlm.whole_file.os.replace", crash)
+        patch.setattr("conv_dlm.utils.files.os.replace", crash)
         with pytest.raises(OSError, match="power"):
             add_code(tmp_path, type(tiny_llada))
     assert (tmp_path / "config.json").read_bytes() == before

@@ -6,7 +6,7 @@ import openai
 import pytest
 import torch
 
-from conv_dlm.evaluation.answers import row_generator, until_end
+from conv_dlm.answering.answers import row_generator, until_end
 
 from .conftest import client_of
 

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from conv_dlm.prompting import Prompter
+from conv_dlm.answering.prompting import Prompter
 from conv_dlm.serving.fields import UNSUPPORTED
 from conv_dlm.serving.served import Limits, ServedModel
 

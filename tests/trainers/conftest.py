@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from tests.hub.conftest import hub as hub
-from trainers import MDLMConfig, MDLMTrainer
+from trainers import MDLMTrainer, MDLMTrainingConfig
 
 ROWS = [(f"What is {a} and {b}?", f"It is {a + b}. #### {a + b}") for a in range(1, 5) for b in range(1, 5)]
 
@@ -45,7 +45,7 @@ def make_trainer(tmp_path: Path, tiny_llada: Any, tiny_tokenizer: Any, chats: Da
         train_dataset: Any = None,
         eval_dataset: Any = None,
         trainer: type[MDLMTrainer] = MDLMTrainer,
-        config: type[MDLMConfig] = MDLMConfig,
+        config: type[MDLMTrainingConfig] = MDLMTrainingConfig,
         peft_config: Any = None,
         quantization_config: Any = None,
         **settings: Any,

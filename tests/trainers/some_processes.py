@@ -14,10 +14,10 @@ import torch
 from datasets import Dataset
 
 import conv_dlm  # noqa: F401  registers the models
-from trainers import MDLMConfig, MDLMTrainer, R2FTConfig, R2FTTrainer, noise
+from trainers import MDLMTrainer, MDLMTrainingConfig, R2FTConfig, R2FTTrainer, noise
 
 GLOBAL_BATCH, EVALUATED = 8, 7
-TRAINERS = {"mdlm": (MDLMTrainer, MDLMConfig), "r2ft": (R2FTTrainer, R2FTConfig)}
+TRAINERS = {"mdlm": (MDLMTrainer, MDLMTrainingConfig), "r2ft": (R2FTTrainer, R2FTConfig)}
 
 
 def build(name: str, folder: Path, processes: int) -> MDLMTrainer:

@@ -14,13 +14,11 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import train_r2ft
-import train_sft
 from tests.trainers.stand_ins import RECIPES, ROOT, arguments, recipe_name, write_models, write_rows
-from trainers import MDLMTrainer
-from trainers.scripts import Arguments, build_trainer
+from trainers import MDLMTrainer, R2FTTrainer, r2ft, sft
+from trainers.scripts import Arguments, build_trainer, finetune
 
-SCRIPTS: dict[str, Any] = {"sft": train_sft, "r2ft": train_r2ft}
+SCRIPTS: dict[str, Any] = {"sft": sft, "r2ft": r2ft}
 VALUES = {recipe_name(path): yaml.safe_load(path.read_text()) for path in RECIPES}
 CHAINS = {  # an R2FT recipe and the SFT recipe whose output it starts from
     name: next(sft for sft in VALUES if VALUES[sft]["output_dir"] == values["model_name_or_path"])
@@ -59,16 +57,16 @@ def test_a_recipe_builds_data_model_and_trainer(name: str, tiny: Any, tmp_path: 
     assert len(trainer.eval_dataset) == 4
 
 
-@pytest.mark.parametrize(("r2ft", "sft"), CHAINS.items(), ids=CHAINS)
-def test_sft_and_then_r2ft_by_their_recipes(r2ft: str, sft: str, tiny: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("second_recipe", "first_recipe"), CHAINS.items(), ids=CHAINS)
+def test_sft_and_then_r2ft_by_their_recipes(second_recipe: str, first_recipe: str, tiny: Any, tmp_path: Path) -> None:
     """Both for two steps: what the first saves is what the second starts from; adapters stay adapters."""
     models, files = tiny
     first, second = tmp_path / "sft", tmp_path / "r2ft"
-    train_sft.main(parse(sft, tiny, first))
-    chained = {**models, VALUES[sft]["output_dir"]: str(first)}
-    train_r2ft.main(parse(r2ft, (chained, files), second))
+    finetune(MDLMTrainer, parse(first_recipe, tiny, first))
+    chained = {**models, VALUES[first_recipe]["output_dir"]: str(first)}
+    finetune(R2FTTrainer, parse(second_recipe, (chained, files), second))
 
-    lora = "lora" in r2ft
+    lora = "lora" in second_recipe
     load: Any = AutoPeftModelForCausalLM if lora else AutoModelForCausalLM
     before, after = (load.from_pretrained(folder) for folder in (first, second))
     moved = [

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
-from trainers import MDLMConfig, MDLMTrainer, noise
+from trainers import MDLMTrainer, MDLMTrainingConfig, noise
 from trainers.losses import draw_masks, noise_levels
 
 EOS, MASK = 2, 3
@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(make_trainer):
 def test_settings_that_do_not_apply_are_named(tmp_path, settings):
     name = next(iter(settings))
     with pytest.raises(ValueError, match=name):
-        MDLMConfig(output_dir=str(tmp_path), bf16=False, **settings)
+        MDLMTrainingConfig(output_dir=str(tmp_path), bf16=False, **settings)
 
 
 def test_a_model_without_mask_token_is_refused(make_trainer, make_llada, tiny_tokenizer, chats, tmp_path):

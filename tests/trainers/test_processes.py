@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from tests.trainers import some_processes
 from tests.trainers.launching import launch
-from trainers import MDLMConfig
+from trainers import MDLMTrainingConfig
 from trainers.checkpoints import is_whole
 
 Results = dict[str, Any]
@@ -104,7 +104,7 @@ def test_at_the_end_nothing_is_left_of_the_process_group(folder):
 
 def test_means_over_single_devices_are_refused(tmp_path):
     with pytest.raises(ValueError, match="average_tokens_across_devices=False"):
-        MDLMConfig(output_dir=str(tmp_path), bf16=False, average_tokens_across_devices=False)
+        MDLMTrainingConfig(output_dir=str(tmp_path), bf16=False, average_tokens_across_devices=False)
 
 
 def test_the_order_of_evaluation_is_that_of_the_data(make_trainer):

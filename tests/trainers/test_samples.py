@@ -11,7 +11,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from trainers import MDLMConfig, R2FTConfig, R2FTTrainer
+from trainers import MDLMTrainingConfig, R2FTConfig, R2FTTrainer
 from trainers.samples import report, split_row, write
 
 QUICK = dict(canvas_length=24, eval_strategy="steps", eval_steps=2, max_steps=4)
@@ -196,10 +196,10 @@ def test_impossible_samples_are_refused_before_training(make_sampling, settings,
 
 def test_settings_without_effect_are_named(tmp_path):
     with pytest.raises(ValueError, match="`eval_sample_kwargs` has no effect"):
-        MDLMConfig(output_dir=str(tmp_path), bf16=False, eval_sample_kwargs={"steps": 4})
+        MDLMTrainingConfig(output_dir=str(tmp_path), bf16=False, eval_sample_kwargs={"steps": 4})
     with pytest.raises(ValueError, match="eval_samples=-1"):
-        MDLMConfig(output_dir=str(tmp_path), bf16=False, eval_samples=-1)
-    from_the_command_line = MDLMConfig(
+        MDLMTrainingConfig(output_dir=str(tmp_path), bf16=False, eval_samples=-1)
+    from_the_command_line = MDLMTrainingConfig(
         output_dir=str(tmp_path), bf16=False, eval_samples=1, eval_sample_kwargs='{"steps": 4}'
     )
     assert from_the_command_line.eval_sample_kwargs == {"steps": 4}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from trainers import MDLMConfig, R2FTConfig, R2FTTrainer
+from trainers import MDLMTrainingConfig, R2FTConfig, R2FTTrainer
 
 TRAINERS: dict[str, dict[str, Any]] = {
     "mdlm": {},
@@ -66,7 +66,7 @@ def test_evaluation_on_start_and_the_best_model_at_the_end(make, chats):
 
 def test_a_second_count_of_tokens_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`include_num_input_tokens_seen='all'` does not apply"):
-        MDLMConfig(output_dir=str(tmp_path), bf16=False, include_num_input_tokens_seen="all")
+        MDLMTrainingConfig(output_dir=str(tmp_path), bf16=False, include_num_input_tokens_seen="all")
 
 
 def test_tensorboard(make, tmp_path, chats, monkeypatch):

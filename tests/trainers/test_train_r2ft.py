@@ -1,20 +1,20 @@
-"""train_r2ft.py under its launcher, from a model on disk to a model on disk."""
+"""`trainers.r2ft` under its launcher, from a model on disk to a model on disk."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-import train_r2ft
 from tests.trainers.launching import ROOT, launch, log_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
+from trainers.r2ft import make_parser
 
 RECIPE = ROOT / "configs" / "r2ft" / "embedded.yaml"
 
 
 def test_the_command_line_overrides_the_file() -> None:
     words = ["--config", str(RECIPE), "--max_z", "40", "--corruption", "naive"]
-    _, training, _, _ = train_r2ft.make_parser().parse_args_and_config(words)
+    _, training, _, _ = make_parser().parse_args_and_config(words)
     assert (training.max_z, training.corruption, training.beta_a) == (40, "naive", 0.1)
 
 
@@ -28,14 +28,14 @@ def test_wrong_values_in_a_file_are_named(line: str, message: str, tmp_path: Pat
     path = tmp_path / "wrong.yaml"
     path.write_text("\n".join(lines))
     with pytest.raises(ValueError, match=message):
-        train_r2ft.make_parser().parse_args_and_config(["--config", str(path)])
+        make_parser().parse_args_and_config(["--config", str(path)])
 
 
 def test_two_processes_train_evaluate_and_save(tmp_path: Path) -> None:
     models = write_models(tmp_path)
     start = models["outputs/embedded-first-eos"] = models["hub_cards/conv-dlm-gsm8k"]
     out = tmp_path / "out"
-    launch("cpu", 2, "train_r2ft.py", *arguments(RECIPE, models, write_rows(tmp_path), out))
+    launch("cpu", 2, "-m", "trainers.r2ft", *arguments(RECIPE, models, write_rows(tmp_path), out))
     before, after = weights_of(Path(start)), weights_of(out)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
     log = log_of(out / "checkpoint-2")

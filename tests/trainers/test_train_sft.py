@@ -6,16 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-import train_sft
 from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
+from trainers import MDLMTrainer
 from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
+from trainers.sft import make_parser
 
 RECIPE = ROOT / "configs" / "sft" / "embedded_first_eos.yaml"
 
 
 def parse(*words: str) -> Arguments:
-    return Arguments(*train_sft.make_parser().parse_args_and_config([*words, "--output_dir", "out"]))
+    return Arguments(*make_parser().parse_args_and_config([*words, "--output_dir", "out"]))
 
 
 # Arguments
@@ -46,7 +47,7 @@ def test_a_wrong_value_in_a_file_is_an_error(tmp_path: Path) -> None:
 
 def test_a_model_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="model_name_or_path"):
-        build_trainer(train_sft.MDLMTrainer, parse("--dataset_name", "json", "--use_cpu", "true", "--bf16", "false"))
+        build_trainer(MDLMTrainer, parse("--dataset_name", "json", "--use_cpu", "true", "--bf16", "false"))
 
 
 def test_an_adapter_is_not_adapted_again(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_an_adapter_is_not_adapted_again(tmp_path: Path) -> None:
     words = ["--model_name_or_path", str(tmp_path), "--use_peft", "--use_cpu", "true", "--bf16", "false"]
     data = ["--dataset_name", "json", "--data_files", str(tmp_path / "data.jsonl")]
     with pytest.raises(ValueError, match="leave out `use_peft`"):
-        build_trainer(train_sft.MDLMTrainer, parse(*words, *data))
+        build_trainer(MDLMTrainer, parse(*words, *data))
 
 
 def test_processes_that_would_train_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from conv_dlm.evaluation.evaluate import Task
-from conv_dlm.evaluation.files import Row, first_rows, read_rows, text_in
 from conv_dlm.evaluation.tasks.hub import rows_of_hub
+from conv_dlm.utils.files import Row, first_rows, read_rows, text_in
 
 PROMPTS = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval.json"
 OUTPUTS_FILE = "model_outputs.json"

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conv_dlm.evaluation.evaluate import Task
-from conv_dlm.evaluation.files import Row, first_rows, read_rows, text_in
 from conv_dlm.evaluation.gsm8k import ANSWER_RULES, check_rules, is_well_formed
 from conv_dlm.evaluation.tasks.hub import rows_of_hub
+from conv_dlm.utils.files import Row, first_rows, read_rows, text_in
 
 DATASET = "openai/gsm8k"
 DEFAULT_RULES = ("strict", "flexible")  # lm-evaluation-harness'; see ANSWER_RULES for the others

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from conv_dlm.evaluation.files import Row
+from conv_dlm.utils.files import Row
 
 
 def rows_of_hub(title: str, *names: str, **options: Any) -> list[Row]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conv_dlm.evaluation.evaluate import Task
-from conv_dlm.evaluation.files import Row, first_rows, read_rows, text_in
+from conv_dlm.utils.files import Row, first_rows, read_rows, text_in
 
 
 def load(

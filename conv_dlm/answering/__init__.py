@@ -1,0 +1,1 @@
+"""Load a model, prompt it, answer: what the command line, the server, the page and evaluation share."""

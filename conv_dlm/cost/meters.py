@@ -1,0 +1,155 @@
+"""The instruments: time inside a model's forwards and around them, what those forwards computed, and memory."""
+
+import ctypes
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conv_dlm.cost.floor import Forward
+
+
+class Stopwatch:
+    """Times the forwards of a model, through hooks, and whole runs around them.
+
+    An accelerator is waited for before each look at the clock, which is the wall's. On a CPU the clock is by default
+    the process's CPU time, which neighbours on the machine don't count in, but several threads several times.
+
+    Args:
+        model: the hooks stay on it until `remove`.
+        device: where it computes.
+        wall (`bool`, defaults to `False`): the wall's clock on a CPU too.
+        hook (`bool`, defaults to `True`): without, somebody has to call `enter` and `leave`.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, wall: bool = False, hook: bool = True) -> None:
+        self.device, self.wall, self.inside, self.calls = device, wall, 0.0, 0
+        self._hooks = []
+        if hook:
+            self._hooks = [model.register_forward_pre_hook(self.enter), model.register_forward_hook(self.leave)]
+
+    def run(self, work: Callable[[], object]) -> dict[str, float]:
+        """Do the work. Returns `total_s`, `model_s` in forwards, `loop_s` outside, and how many `forwards` there were.
+        """
+        self.inside, self.calls = 0.0, 0
+        start = self.now()
+        work()
+        total = self.now() - start
+        return {"total_s": total, "model_s": self.inside, "loop_s": total - self.inside, "forwards": self.calls}
+
+    def now(self) -> float:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+            return time.perf_counter()
+        return time.perf_counter() if self.wall else time.process_time()
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def enter(self, *_: Any) -> None:
+        """A forward begins."""
+        self._start = self.now()
+
+    def leave(self, *_: Any) -> None:
+        """It ends."""
+        self.inside += self.now() - self._start
+        self.calls += 1
+
+
+class ForwardLog:
+    """Notes of each forward of a model what it computes, by the shapes that it is given.
+
+    Attributes:
+        forwards (list of [`~conv_dlm.cost.floor.Forward`]): since the start, or since it was emptied.
+    """
+
+    def __init__(self, model: nn.Module, hook: bool = True) -> None:
+        self.forwards: list[Forward] = []
+        self._hooks = [model.register_forward_pre_hook(self.note, with_kwargs=True)] if hook else []
+
+    def remove(self) -> None:
+        """Take the hook off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def note(self, _: nn.Module | None, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """A forward begins, with these arguments."""
+        rows, positions = (named["input_ids"] if "input_ids" in named else given[0]).shape
+        keep = named.get("logits_to_keep", 0)
+        if isinstance(keep, Tensor):
+            projected = int(keep.sum()) / rows if keep.dtype == torch.bool else keep.shape[-1]
+        else:
+            projected = keep or positions
+        cache = named.get("past_key_values")
+        keys = positions if cache is None else cache.get_mask_sizes(positions, 0)[0]
+        self.forwards.append(Forward(rows, positions, keys, projected))
+
+
+@contextmanager
+def observed(model: Any, device: torch.device, compiled: bool = False) -> Iterator[tuple[Stopwatch, ForwardLog]]:
+    """The wall's clock and the log on a model.
+
+    compiled: whether `generate` compiles the forward. Hooks would be compiled with it, so they are around the compiled
+        call instead; other forwards are not seen then.
+    """
+    log, watch = ForwardLog(model, not compiled), Stopwatch(model, device, wall=True, hook=not compiled)
+    if compiled:
+        get_compiled_call = model.get_compiled_call
+
+        def observed_call(config: Any) -> Callable[..., Any]:
+            call = get_compiled_call(config)
+
+            def forward(**named: Any) -> Any:
+                log.note(None, (), named)
+                watch.enter()
+                output = call(**named)
+                watch.leave()
+                return output
+
+            return forward
+
+        model.get_compiled_call = observed_call
+    try:
+        yield watch, log
+    finally:
+        watch.remove()
+        log.remove()
+        if compiled:
+            del model.get_compiled_call
+
+
+class PeakMemory:
+    """Highest memory since this was made, over what was taken then: of the GPU, or the resident set (Linux)."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            gc.collect()
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+            if trim is not None:
+                trim(0)  # what was freed before would not be taken anew
+            Path("/proc/self/clear_refs").write_text("5")
+            self.before = self._resident("VmRSS")
+
+    @staticmethod
+    def can_be_measured(device: torch.device) -> bool:
+        return device.type == "cuda" or (device.type == "cpu" and Path("/proc/self/clear_refs").exists())
+
+    def in_mb(self) -> float:
+        after = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else self._resident("VmHWM")
+        return (after - self.before) / 1e6
+
+    @staticmethod
+    def _resident(name: str) -> int:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines[name].split()[0]) * 1024

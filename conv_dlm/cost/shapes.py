@@ -1,0 +1,44 @@
+"""Models by the name of their shape: their configs, without a network, for what needs no weights."""
+
+from collections.abc import Callable
+
+from transformers import PretrainedConfig
+
+from conv_dlm.answering.loading import load_config
+from conv_dlm.models import LLaDAConfig, MDLMConfig
+
+
+def _llada_8b() -> PretrainedConfig:
+    """As in GSAI-ML/LLaDA-8B-Base and -Instruct: 8,015,581,184 parameters."""
+    return LLaDAConfig(mask_token_id=126336, bos_token_id=126080, eos_token_id=126081, pad_token_id=126081)
+
+
+def _mdlm_small() -> PretrainedConfig:
+    """As in kuleshov-group/mdlm-owt: 169,627,218 parameters."""
+    return MDLMConfig(mask_token_id=50257, bos_token_id=50256, eos_token_id=50256, pad_token_id=50257)
+
+
+def _embedded() -> PretrainedConfig:
+    """The model in the package, dense as it is in memory."""
+    return load_config()
+
+
+SHAPES: dict[str, Callable[[], PretrainedConfig]] = {
+    "llada-8b": _llada_8b,
+    "mdlm-small": _mdlm_small,
+    "embedded": _embedded,
+}
+
+
+def shape_config(name: str) -> PretrainedConfig:
+    """The config of a named shape, a new one at each call.
+
+    Args:
+        name (`str`): one of `SHAPES`.
+
+    Raises:
+        ValueError: there is no such shape.
+    """
+    if name not in SHAPES:
+        raise ValueError(f"`shape`={name!r} is not known; use one of {', '.join(SHAPES)}.")
+    return SHAPES[name]()
