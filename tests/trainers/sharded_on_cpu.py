@@ -1,4 +1,4 @@
-"""Runs a training script on CPUs under FSDP2 or DeepSpeed, for tests: `python sharded_on_cpu.py train_sft.py ...`.
+"""Runs a training module on CPUs under FSDP2 or DeepSpeed, for tests: `python sharded_on_cpu.py trainers.sft ...`.
 
 Accelerate takes FSDP and DeepSpeed into account on accelerators only, and silently does plain DDP for `use_cpu: true`.
 PyTorch and DeepSpeed themselves don't mind. So Accelerate is told here that the processes, on the CPU with gloo, are of
@@ -27,9 +27,5 @@ def gloo(*_: Any, **__: Any) -> tuple[str, DistributedType]:
 PartialState._prepare_backend = gloo
 
 if __name__ == "__main__":
-    from trainers.scripts import Arguments
-
-    script = importlib.import_module(sys.argv.pop(1).removesuffix(".py"))
-    arguments = Arguments(*script.make_parser().parse_args_and_config())
-    script.main(arguments)
+    importlib.import_module(sys.argv.pop(1)).main()
     print("ran as", PartialState().distributed_type.value)

@@ -159,7 +159,7 @@ def sharded(config: str, tiny: Any, out: Path) -> str:
     driver = str(ROOT / "tests" / "trainers" / "sharded_on_cpu.py")
     words = words_for(tiny, out, 2, use_cpu=False)
     environment = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
-    return launch(config, 2, driver, "train_sft.py", *words, **environment)
+    return launch(config, 2, driver, "trainers.sft", *words, **environment)
 
 
 def test_fsdp2_is_the_same_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
