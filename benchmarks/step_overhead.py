@@ -39,6 +39,7 @@ class StubLM(PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """A model whose logits come from a table, by position: fresh memory in each forward, next to no arithmetic."""
 
     config_class = LLaDAConfig
+    supports_window_logits = True
 
     def __init__(self, config: LLaDAConfig, dtype: torch.dtype, rows: int = 64) -> None:
         super().__init__(config)

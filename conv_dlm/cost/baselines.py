@@ -151,13 +151,13 @@ def dual_cache_loop(
     On entering a block, a forward of the whole canvas decides as above, and its keys and values are kept. The forwards
     after it compute the block alone, see the kept keys and values, and replace the block's own.
 
-    model: takes `input_ids`, `position_ids` and `past_key_values`.
+    model: takes `input_ids`, `position_ids` and `cache`.
     """
     ids_BL = F.pad(prompt, (0, new_tokens), value=mask_token_id)
     for start in range(prompt.shape[1], ids_BL.shape[1], block_length):
         block = slice(start, start + block_length)
         cache = BlockCache()
-        logits_BNV = model(input_ids=ids_BL, past_key_values=cache).logits[:, block]
+        logits_BNV = model(input_ids=ids_BL, cache=cache).logits[:, block]
         position_ids = torch.arange(ids_BL.shape[1], device=ids_BL.device)[None, block]
         cache.start = start
         while True:
@@ -165,7 +165,7 @@ def dual_cache_loop(
             ids_BL[:, block] = _above_threshold(ids_BL[:, block], best_BN, confidence_BN, mask_token_id, threshold)
             if not bool((ids_BL[:, block] == mask_token_id).any()):
                 break
-            logits_BNV = model(input_ids=ids_BL[:, block], position_ids=position_ids, past_key_values=cache).logits
+            logits_BNV = model(input_ids=ids_BL[:, block], position_ids=position_ids, cache=cache).logits
     return ids_BL
 
 

@@ -87,7 +87,7 @@ class ForwardLog:
             projected = int(keep.sum()) / rows if keep.dtype == torch.bool else keep.shape[-1]
         else:
             projected = keep or positions
-        cache = named.get("past_key_values")
+        cache = named.get("cache", named.get("past_key_values"))
         keys = positions if cache is None else cache.get_mask_sizes(positions, 0)[0]
         self.forwards.append(Forward(rows, positions, keys, projected))
 

@@ -83,7 +83,7 @@ class CanvasLayer(CacheLayerMixin):
 class CanvasCache(Cache):
     """Keys and values of the rows that are not finished yet.
 
-    model: whose `forward` takes `past_key_values` and `position_ids`.
+    model: one that supports a canvas cache; see `capabilities`.
     rows: B.
     length: L.
     copies: canvases of each row, 2 with classifier-free guidance; those of one kind follow each other.

@@ -7,9 +7,9 @@ from transformers import PreTrainedModel
 
 from conv_dlm.generation.cache_policies import CachePolicy
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.capabilities import check_canvas_cache
 from conv_dlm.generation.configuration import DEPENDENT_FIELDS, DIFFUSION_DEFAULTS, DiffusionGenerationConfig
 from conv_dlm.generation.decode_types import DECODE_TYPES
-from conv_dlm.generation.denoiser import check_cache_interface
 from conv_dlm.generation.position_weights import ConvolutionWeights, PositionWeights
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.unmasking_rules import UnmaskingRule
@@ -131,7 +131,7 @@ def check_speed_fields(
     """Raise for caches, early ends and horizons that can't be right together, or with this decoder and model."""
     decode_type, cache = config.decode_type, config.cache_implementation
     if policy is not None:
-        check_cache_interface(model, cache)
+        check_canvas_cache(model, cache)
         if policy.needs_blocks and config.resolved_decode_type.weights != "block":
             raise ValueError(
                 f"`cache_implementation={cache!r}` keeps what is outside of a block, and "

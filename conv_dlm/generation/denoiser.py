@@ -15,6 +15,7 @@ from transformers import CompileConfig, PreTrainedModel
 
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.capabilities import cache_argument, supports_window_logits
 
 # shapes that may be compiled, each to a graph of its own: the sizes of `plan.bucket`, and those of full forwards;
 # dynamo's own limit of 8 guards against shapes that never come back
@@ -24,8 +25,7 @@ COMPILED_SHAPES = 64
 class Denoiser:
     """Calls the model on some rows of a canvas and returns logits at a window of positions.
 
-    Positions beyond the window never reach the vocabulary projection if the model's `forward` takes `logits_to_keep`,
-    which in Transformers may hold positions of each row; older remote code with such an argument doesn't know that.
+    Positions beyond the window never reach the vocabulary projection of a model that `supports_window_logits`.
 
     model: any model that maps ids to logits.
     padding: BoolTensor [B, L] or None if no row is padded.
@@ -52,7 +52,8 @@ class Denoiser:
         self.shift_logits = shift_logits
         self.cache = cache
         parameters = inspect.signature(model.forward).parameters
-        self.projects_window = "logits_to_keep" in parameters and not is_remote_code(model)
+        self.projects_window = supports_window_logits(model)
+        self.cache_inputs = {} if cache is None else {cache_argument(model): cache}
         self.padded = padding is not None
         self.position_ids: Tensor | None = None  # [B, L]; None where the model counts by itself
         if padding is not None and "position_ids" in parameters:
@@ -117,7 +118,7 @@ class Denoiser:
     def _logits(self, ids: Tensor, kept: Tensor, inputs: dict[str, Any]) -> Tensor:
         forward = self.forward
         if self.cache is not None:
-            inputs = inputs | {"past_key_values": self.cache}
+            inputs = inputs | self.cache_inputs
             if not self.cache.is_initialized:
                 forward = self.model  # what it allocates outlives a compiled call
         if self.projects_window:
@@ -137,19 +138,3 @@ def _places(wanted: Tensor, positions: Tensor, length: int) -> Tensor:
     count = torch.arange(positions.shape[1], device=positions.device).expand_as(positions)
     place = torch.zeros(positions.shape[0], length, dtype=torch.long, device=positions.device)
     return place.scatter_(1, positions, count).gather(1, wanted)
-
-
-def is_remote_code(model: PreTrainedModel) -> bool:
-    """Whether the model's code came with its checkpoint."""
-    return type(model).__module__.startswith("transformers_modules.")
-
-
-def check_cache_interface(model: PreTrainedModel, cache_implementation: str) -> None:
-    """Raise ValueError for a model whose forward can't read keys and values that were kept."""
-    missing = {"past_key_values", "position_ids"} - set(inspect.signature(model.forward).parameters)
-    if missing or is_remote_code(model):
-        why = "is the checkpoint's own code" if not missing else f"takes no {' and no '.join(sorted(missing))}"
-        raise ValueError(
-            f"`cache_implementation={cache_implementation!r}` needs a model that reads keys and values from a cache, "
-            f"but the forward of {type(model).__name__} {why}; drop it."
-        )

@@ -10,9 +10,10 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
     """Give `generate` by denoising to a model that is already loaded, and return it.
 
     For remote code and for autoregressive models adapted to masked diffusion; `forward` must map ids to logits with
-    bidirectional attention, and take `logits_to_keep` as Transformers' own models do, if at all. The instance's class
-    changes, its weights and its saved `architectures` don't. Of a generation config for writing from left to right only
-    the special tokens are kept.
+    bidirectional attention. The instance's class changes, its weights and its saved `architectures` don't. Of a
+    generation config for writing from left to right only the special tokens are kept. Where `forward` is a checkpoint's
+    own code and can project a part of the positions or read a cache as Transformers' models do, say so to have it used:
+    `model.supports_window_logits = True`, `model.supports_canvas_cache = True` (`conv_dlm.generation.capabilities`).
 
     model (`PreTrainedModel`): the model.
     mask_token_id (`int`, *optional*): id of the mask token; read from the config where it has one.

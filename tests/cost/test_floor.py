@@ -52,8 +52,8 @@ def test_operations_are_those_that_pytorch_counts(llada: Any) -> None:
 
 def test_operations_with_a_cache_are_those_that_pytorch_counts(llada: Any) -> None:
     shape, ids, cache = Shape.of(llada.config), torch.ones(2, 20, dtype=torch.long), DynamicCache()
-    llada(input_ids=ids, past_key_values=cache)
-    count, forward = counted(llada, input_ids=ids[:, :6], past_key_values=cache)
+    llada(input_ids=ids, cache=cache)
+    count, forward = counted(llada, input_ids=ids[:, :6], cache=cache)
     assert forward == Forward(rows=2, positions=6, keys=26, projected=6)
     assert operations(shape, forward) == count
 

@@ -159,7 +159,7 @@ def test_a_rule_that_masks_again_and_a_cache_that_is_frozen(tiny_llada):
 def test_a_model_without_a_cache_interface():
     _, tensors = load_golden("full_runs")
     model = ToyModel(tensors, 3)
-    with pytest.raises(ValueError, match="of ToyModel takes no past_key_values and no position_ids; drop it"):
+    with pytest.raises(ValueError, match=r"ToyModel doesn't declare .*`supports_canvas_cache = True`.*; drop it"):
         model.generate(PROMPT % 8, attention_mask=torch.ones_like(PROMPT), cache_implementation="window")
 
 

@@ -67,7 +67,7 @@ class Shapes:
         self.handle = model.register_forward_pre_hook(self.note, with_kwargs=True)
 
     def note(self, module, args, kwargs):
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get("cache")
         rows, computed = kwargs["input_ids"].shape
         self.of.append((rows, computed, computed if cache is None else cache.selection.end))
 
@@ -159,7 +159,7 @@ def test_what_is_kept_is_what_was_computed_last(model):
     everything = torch.arange(50).expand(2, -1)
     denoiser(canvas, [0, 1], everything)
     reference = OldStates(layers)
-    model(input_ids=canvas.ids, past_key_values=reference)
+    model(input_ids=canvas.ids, cache=reference)
     for changed in ([30, 33], [31, 35, 36]):
         where = torch.zeros(2, 50, dtype=torch.bool)
         where[:, changed] = True
@@ -169,7 +169,7 @@ def test_what_is_kept_is_what_was_computed_last(model):
         positions = positions_of(computed, 18)
         partial = denoiser(canvas, [0, 1], positions, positions=positions)
         reference = OldStates(layers, reference.new, computed)
-        expected = model(input_ids=canvas.ids, past_key_values=reference).logits
+        expected = model(input_ids=canvas.ids, cache=reference).logits
         expected[..., MASK] = -torch.inf
         rows = torch.arange(2)[:, None]
         torch.testing.assert_close(partial, expected[rows, positions], atol=2e-5, rtol=1e-5)

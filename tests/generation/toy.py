@@ -25,6 +25,7 @@ class ToyModel(PreTrainedModel, DiffusionGenerationMixin):
     """logits[b, i] = W[i] + E[x[b, i-1]] + E2[x[b, i+1]] + G[number of unmasked positions of row b]."""
 
     config_class = ToyConfig
+    supports_window_logits = True
 
     def __init__(self, tensors: dict[str, torch.Tensor], mask_token_id: int) -> None:
         super().__init__(ToyConfig(mask_token_id=mask_token_id))

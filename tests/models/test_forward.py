@@ -1,10 +1,14 @@
 """The forward of both models: positions, padding, caches, backends, losses."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as F
 from transformers import DynamicCache
 from transformers.integrations import flash_attention
+
+from conv_dlm.models.cache_argument import CACHE_FIELD
 
 BACKENDS = ("sdpa", "eager", "flash_attention_2")
 close = pytest.approx
@@ -106,8 +110,8 @@ def test_cached_prefix_equals_a_block_mask(golden, model, with_backend, backend)
     blocked = (torch.arange(length)[:, None] < prefix) & (torch.arange(length) >= prefix)  # [queries, keys]
     mask = torch.zeros(1, 1, length, length).masked_fill(blocked, torch.finfo(torch.float32).min)
     expected = model(ids, attention_mask=mask).logits
-    cache = model(ids[:, :prefix], use_cache=True).past_key_values
-    assert_same(model(ids[:, prefix:], past_key_values=cache).logits, expected[:, prefix:])
+    cache = model(ids[:, :prefix], use_cache=True)[CACHE_FIELD]
+    assert_same(model(ids[:, prefix:], cache=cache).logits, expected[:, prefix:])
     assert cache.get_seq_length() == length
 
     own = DynamicCache()
@@ -116,7 +120,30 @@ def test_cached_prefix_equals_a_block_mask(golden, model, with_backend, backend)
     all_ones = torch.ones_like(ids)
     logits = model(ids[:, prefix:], past_key_values=own, position_ids=positions, attention_mask=all_ones).logits
     assert_same(logits, expected[:, prefix:])
-    assert model(ids).past_key_values is None
+    assert getattr(model(ids), CACHE_FIELD) is None
+
+
+def test_a_cache_has_one_of_two_names(model):
+    ids = torch.arange(4, 8)[None]
+    one, other = DynamicCache(), DynamicCache()
+    model(ids, cache=one)
+    model(ids, past_key_values=other)
+    assert torch.equal(model(ids, cache=one).logits, model(ids, past_key_values=other).logits)
+    assert one.get_seq_length() == other.get_seq_length() == 8
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model(ids, cache=one, past_key_values=other)
+
+
+def test_no_cache_is_written_twice_under_gradient_checkpointing(model):
+    """A block runs again for its gradient, and would append to the cache once more."""
+    ids, cache = torch.arange(4, 8)[None], DynamicCache()
+    model = copy.deepcopy(model).train()
+    model.gradient_checkpointing_enable()
+    model(ids, labels=ids, cache=cache).loss.backward()
+    assert cache.get_seq_length() == 0
+    with torch.no_grad():  # nothing runs again
+        model(ids, cache=cache)
+    assert cache.get_seq_length() == 4
 
 
 def test_hidden_states_and_attentions(golden, model):

@@ -65,7 +65,7 @@ class LLaDAConfig(PreTrainedConfig):
     model_type = "llada"
     # TRL asks every config of a class from outside Transformers for an `auto_map`; a class attribute is not saved.
     auto_map: ClassVar[dict[str, str]] = {}
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", "past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "d_model",
         "num_hidden_layers": "n_layers",

@@ -1,7 +1,8 @@
 """LLaDA (arXiv 2502.09992): a bidirectional Llama that reads and writes the original checkpoints.
 
-Transformers' Llama blocks, with three differences: no causal mask, rotary embedding applied in float32 (as the original
-does; it matters in bfloat16), and tensor names of the original files (`WEIGHT_NAMES`).
+Llama's blocks, with three differences: no causal mask, rotary embedding applied in float32 (as the original does; it
+matters in bfloat16), and tensor names of the original files (`WEIGHT_NAMES`). Every forward is written out here, since
+Transformers renames the arguments of Llama's; norm and MLP are Llama's.
 Shapes: B rows, L positions, W kept positions, D width, H head size, V logits.
 """
 
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -18,18 +20,12 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
-from transformers.models.llama.modeling_llama import (
-    LlamaAttention,
-    LlamaDecoderLayer,
-    LlamaMLP,
-    LlamaPreTrainedModel,
-    LlamaRMSNorm,
-    eager_attention_forward,
-)
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, eager_attention_forward
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.models.cache_argument import CACHE_FIELD, CACHE_NAMES, given_cache, returned_cache
 from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
@@ -54,19 +50,28 @@ WEIGHT_NAMES: list[WeightConverter | WeightRenaming] = [
 register_checkpoint_conversion_mapping("llada", WEIGHT_NAMES, overwrite=True)
 
 
-class LLaDAAttention(LlamaAttention):
-    """Llama's attention in both directions; queries and keys are rotated in float32 and rounded once."""
+class LLaDAAttention(nn.Module):
+    """Attention in both directions; queries and keys are rotated in float32 and rounded once."""
+
+    is_causal = False  # read by SDPA and by flash attention when there is no mask
 
     def __init__(self, config: LLaDAConfig, layer_idx: int):
-        super().__init__(config, layer_idx)  # type: ignore[arg-type]  # the config has Llama's names as aliases
-        self.is_causal = False  # read by SDPA and by flash attention when there is no mask
+        super().__init__()
+        self.config, self.layer_idx = config, layer_idx
+        heads, kv_heads = config.n_heads, config.n_kv_heads or config.n_heads
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = heads // kv_heads  # read by the attention backends, like `is_causal`
+        self.q_proj = nn.Linear(config.d_model, heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.d_model, kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.d_model, kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(heads * self.head_dim, config.d_model, bias=False)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`hidden_states` [B, L, D] -> [B, L, D]; `position_embeddings` are cos and sin [B, L, H], float32."""
@@ -76,34 +81,48 @@ class LLaDAAttention(LlamaAttention):
         value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
 
         query, key = rotate(query, key, position_embeddings)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
 
         attend: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
-        dropout = self.attention_dropout if self.training else 0.0
+        dropout = self.config.attention_dropout if self.training else 0.0
         output, weights = attend(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.head_dim**-0.5, **kwargs
         )
         return self.o_proj(output.flatten(2)), weights
 
 
-class LLaDADecoderLayer(LlamaDecoderLayer):
-    """Llama's block around [`LLaDAAttention`]."""
+class LLaDADecoderLayer(GradientCheckpointingLayer):
+    """Attention, then the gated MLP, each on the normed hidden states and added to them."""
 
     def __init__(self, config: LLaDAConfig, layer_idx: int):
-        GradientCheckpointingLayer.__init__(self)  # instead of building Llama's attention and throwing it away
+        super().__init__()
         self.self_attn = LLaDAAttention(config, layer_idx)
         self.mlp = LlamaMLP(config)
         self.input_layernorm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
 
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """`hidden_states` [B, L, D] -> [B, L, D]; further arguments are those of [`LLaDAAttention.forward`]."""
+        attended, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
-class LLaDAPreTrainedModel(LlamaPreTrainedModel):
-    config: LLaDAConfig  # type: ignore[assignment]
+
+class LLaDAPreTrainedModel(PreTrainedModel):
+    config: LLaDAConfig
     config_class = LLaDAConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
     _no_split_modules = ["LLaDADecoderLayer"]
+    _skip_keys_device_placement = CACHE_NAMES
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
     _supports_context_parallel = False  # ring attention in Transformers is causal only
     _can_record_outputs = {"hidden_states": LLaDADecoderLayer, "attentions": LLaDAAttention}
 
@@ -135,9 +154,10 @@ class LLaDAModel(LLaDAPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """See [`LLaDAModelLM.forward`]; gives `last_hidden_state` [B, L, D]."""
@@ -145,14 +165,15 @@ class LLaDAModel(LLaDAPreTrainedModel):
             raise ValueError("Pass exactly one of `input_ids` and `inputs_embeds`.")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        cache = given_cache(self, cache, past_key_values)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
             # Rotary embedding sees differences only, so counting across left padding gives the same logits.
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            seen = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen)[None]
 
-        mask = create_bidirectional_mask(self.config, inputs_embeds, attention_mask, past_key_values=past_key_values)
+        mask = create_bidirectional_mask(self.config, inputs_embeds, attention_mask, None, cache)
         position_embeddings = self.rotary_emb(position_ids)
 
         hidden_states = inputs_embeds
@@ -161,17 +182,18 @@ class LLaDAModel(LLaDAPreTrainedModel):
             hidden_states = layer(
                 hidden_states,
                 attention_mask=mask,
-                past_key_values=past_key_values,
-                use_cache=use_cache,
+                cache=cache,
                 position_embeddings=position_embeddings,
                 **kwargs,
             )
-        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **returned_cache(cache))
 
 
 class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA with its output head: ids, some of them masked, to logits for every position."""
 
+    supports_window_logits = True
+    supports_canvas_cache = True
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
     _tp_plan = {"lm_head": "colwise_gather_output"}
 
@@ -193,11 +215,12 @@ class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Denoiser's logits, for the token at the same position (not shifted).
@@ -209,7 +232,7 @@ class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin
                 1 for tokens, 0 for padding, on either side; a ready 4-D mask is used as it is.
             position_ids (`LongTensor` [B, L] or [1, L], *optional*, defaults to 0 .. L-1):
                 Positions of the tokens in `input_ids`.
-            past_key_values (`Cache`, *optional*):
+            cache, or past_key_values (`Cache`, *optional*):
                 Keys and values of other positions, seen in addition; attention goes both ways, so they are only
                 right as long as nothing that they depend on changes.
             labels (`LongTensor` [B, L], *optional*):
@@ -228,9 +251,10 @@ class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            past_key_values=past_key_values,
             **kwargs,
         )
         logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
@@ -241,7 +265,7 @@ class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **returned_cache(getattr(outputs, CACHE_FIELD)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -33,7 +33,7 @@ class MDLMConfig(PreTrainedConfig):
     model_type = "mdlm"
     # TRL asks every config of a class from outside Transformers for an `auto_map`; a class attribute is not saved.
     auto_map: ClassVar[dict[str, str]] = {}
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", "past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "hidden_size": "hidden_dim",
         "num_hidden_layers": "n_blocks",

@@ -27,6 +27,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.models.cache_argument import CACHE_NAMES, given_cache, returned_cache
 from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
 from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
@@ -110,15 +111,15 @@ class MDLMBlock(GradientCheckpointingLayer):
         x_BLD: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention in both directions: [B, L, D], and weights [B, A, L, keys] from the eager backend."""
         qkv = self.attn_qkv(x_BLD).unflatten(-1, (3, -1, self.head_dim))  # [B, L, 3, A, H]
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         query, key = rotate(query, key, position_embeddings)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         backend: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
@@ -185,9 +186,11 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
     config: MDLMConfig
     config_class = MDLMConfig
     base_model_prefix = "backbone"
+    supports_window_logits = True
+    supports_canvas_cache = True
     supports_gradient_checkpointing = True
     _no_split_modules = ["MDLMBlock"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = CACHE_NAMES
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -276,12 +279,13 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         timesteps: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Denoiser's logits, raw (the mask token is not suppressed), for the token at the same position.
@@ -294,7 +298,7 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
                 none. Note that its `[PAD]` is its mask token: a mask made from `ids != pad` hides the canvas.
             position_ids (`LongTensor` [B, L] or [1, L], *optional*, defaults to 0 .. L-1):
                 Positions of the tokens in `input_ids`.
-            past_key_values (`Cache`, *optional*):
+            cache, or past_key_values (`Cache`, *optional*):
                 Keys and values of other positions, seen in addition.
             labels (`LongTensor` [B, L], *optional*):
                 Target of each position, -100 where there is none: gives `loss`, the cross-entropy at the same
@@ -320,13 +324,14 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
         backbone = self.backbone
         if inputs_embeds is None:
             inputs_embeds = backbone.vocab_embed(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        cache = given_cache(self, cache, past_key_values)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
             # Rotary embedding sees differences only, so counting across left padding gives the same logits.
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            seen = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen)[None]
-        mask = create_bidirectional_mask(self.config, inputs_embeds, attention_mask, past_key_values=past_key_values)
+        mask = create_bidirectional_mask(self.config, inputs_embeds, attention_mask, None, cache)
         position_embeddings = backbone.rotary_emb(position_ids)
         modulations: Sequence[torch.Tensor | None]
         if self._constants is not None:
@@ -344,7 +349,7 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
                 modulation,
                 position_embeddings=position_embeddings,
                 attention_mask=mask,
-                past_key_values=past_key_values,
+                cache=cache,
                 **kwargs,
             )
         logits = backbone.output_layer(hidden_states, conditioning, modulations[-1], logits_to_keep)
@@ -352,4 +357,4 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
         if labels is not None:
             labels = slice_logits_to_keep(labels[..., None], logits_to_keep)
             loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1], **kwargs)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **returned_cache(cache))
