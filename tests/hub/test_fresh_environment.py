@@ -28,8 +28,13 @@ load = dict(trust_remote_code=True) if trusted else {{}}
 tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **load)
 inputs = tokenizer(prompt, return_tensors="pt")
 model = AutoModelForAnything.from_pretrained(name, dtype="float32", **load)
+computed, projected = [], []
+note = lambda _, __, named: computed.append(named["input_ids"].shape[1])
+model.register_forward_pre_hook(note, with_kwargs=True)
+model.get_output_embeddings().register_forward_hook(lambda _, __, logits: projected.append(logits.shape[1]))
 torch.manual_seed(7)
-print(json.dumps([type(model).__module__, model.generate(**inputs, **options).tolist()]))
+tokens = model.generate(**inputs, **options).tolist()
+print(json.dumps([type(model).__module__, tokens, computed, projected]))
 """
 
 
@@ -75,8 +80,28 @@ def test_a_staged_checkpoint_needs_nothing_of_ours(
     sources = {"llada": tiny_checkpoint, "mdlm": mdlm_checkpoint, "embedded": conv_dlm.embedded_checkpoint()}
     staged = stage(sources[which], tmp_path / "staged").folder
     options = SETTINGS | {"decode_type": "conv", "kernel_size": 8}
-    module, written = json.loads(transformers_alone(asking(staged, options, auto)))
+    module, written, *_ = json.loads(transformers_alone(asking(staged, options, auto)))
     assert module.startswith("transformers_modules.")
+    assert written == here(staged, **options)
+
+
+@pytest.mark.parametrize(
+    ("which", "decode_type", "cache"),
+    [("llada", "conv", "window"), ("mdlm", "threshold", "dual"), ("llada", "llada", "prefix")],
+)
+def test_its_code_projects_the_window_alone_and_has_all_caches(
+    which: str, decode_type: str, cache: str, transformers_alone: RunPython, tiny_checkpoint: Path,
+    mdlm_checkpoint: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    staged = stage({"llada": tiny_checkpoint, "mdlm": mdlm_checkpoint}[which], tmp_path / "staged").folder
+    of_type = {"conv": {"kernel_size": 4, "steps": 40}, "threshold": {"block_length": 8, "threshold": 0.9}}
+    options = {"decode_type": decode_type, "max_new_tokens": 40, "cache_implementation": cache, "eos_token_id": None}
+    options |= of_type.get(decode_type, {"block_length": 8, "steps": 40})
+    if cache == "window":
+        options["cache_refresh_interval"] = 1000
+    _, written, computed, projected = json.loads(transformers_alone(asking(staged, options)))
+    assert len(computed) > 5 and max(projected) <= 16  # of 40 positions and the prompt's
+    assert max(computed) == len(written[0]) and min(computed) < len(written[0]) // 2
     assert written == here(staged, **options)
 
 
@@ -90,7 +115,7 @@ def test_loading_by_name_from_the_hub(transformers_alone: RunPython, tiny_checkp
     options = SETTINGS | {"decode_type": "threshold", "threshold": 0.02}
     options.pop("steps")
     code = asking("someone/tiny-llada", options)
-    module, written = json.loads(transformers_alone(code, HF_HUB_CACHE=str(tmp_path / "hub")))
+    module, written, *_ = json.loads(transformers_alone(code, HF_HUB_CACHE=str(tmp_path / "hub")))
     assert "someone" in module
     assert written == here(tiny_checkpoint, **options)
 
@@ -129,7 +154,7 @@ def test_custom_generate_for_other_peoples_models(
     staged = stage(HUB_CARDS / "conv-decoding", tmp_path / "conv-decoding").folder
     options = SETTINGS | {"decode_type": "conv", "kernel_size": 8}
     asked = options | {"custom_generate": str(staged), "trust_remote_code": True}
-    module, written = json.loads(transformers_alone(asking(foreign_checkpoint, asked, trusted=False)))
+    module, written, *_ = json.loads(transformers_alone(asking(foreign_checkpoint, asked, trusted=False)))
     assert module.startswith("transformers.models.llama")
 
     model = LlamaForCausalLM.from_pretrained(foreign_checkpoint)
