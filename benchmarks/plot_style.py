@@ -56,7 +56,7 @@ def new_figure(rows: int, columns: int, size: tuple[float, float], **options: An
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ImportError("Plots need matplotlib: `pip install conv-dlm[eval]`.") from error
+        raise ImportError("Plots need matplotlib: `pip install matplotlib`.") from error
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
 

@@ -9,7 +9,6 @@ so are evaluations. A GPU reaches half of its dense bfloat16 peak.
 """
 
 import argparse
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,15 @@ def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
     }
 
 
+def line(cost: dict[str, Any]) -> str:
+    """A recipe's line in the table of docs/training.md."""
+    recipe, tokens, operations = cost["recipe"], cost["tokens"] / 1e6, cost["operations"] / 1e18
+    return (
+        f"| [{recipe}](../{recipe}) | {cost['steps']:,} | {cost['rows_a_step']} | {tokens:,.0f} M "
+        f"| {operations:.2f} | {cost['hours']:.1f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", required=True, help="JSON file to write")
@@ -64,7 +72,7 @@ def main() -> None:
     about = describe_run("python -m benchmarks.recipe_costs", "cpu")
     assumed = {"device": "H100", "peak": PEAK, "utilisation": UTILISATION}
     write_json(Path(args.results), about | {"assumed": assumed, "recipes": costs})
-    print(json.dumps(costs, indent=1))
+    print("\n".join(map(line, costs.values())))
 
 
 if __name__ == "__main__":

@@ -80,23 +80,16 @@ def card(folder: Path) -> str:
     recipe, base = record(about["recipe"]), about["metadata"]["base_model"]
     trainer = TRAINERS[about["script"]]
     paper = PAPERS[trainer]
-    adapter = "LORA" if about.get("adapter") else None
     results = evaluation_results(about.get("results", []), records)
     metadata = ModelCardData(
         **about["metadata"],
-        library_name="peft" if adapter else "transformers",
+        library_name="transformers",
         pipeline_tag="text-generation",
         tags=sorted({"masked-diffusion", "diffusion-language-model", "conv-dlm", *about.get("tags", ())}),
         **({"model_name": folder.name, "eval_results": results} if results else {}),
     )
     sections = {title: words(text, records) for title, text in about["sections"].items()}
     optional: dict[str, Any] = {name: words(about[name], records) for name in ("about", "history") if name in about}
-    if "untrained" in about:
-        optional["untrained"] = {
-            "first": about["untrained"].get("first"),
-            "command": f"accelerate launch {about['script']} --config {about['recipe']}",
-            "cost": words(about["untrained"]["cost"], records),
-        }
     data = about["metadata"]["datasets"][0]
     # Where rows are as long as their canvas, prompts are a part of it, and it is not what one generates on.
     canvas = recipe["canvas_length"] if recipe["canvas_length"] < recipe["max_length"] else None
@@ -104,8 +97,8 @@ def card(folder: Path) -> str:
         metadata=metadata.to_yaml(),
         name=folder.name,
         trainer=trainer,
-        adapter=adapter,
-        auto_class="AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM",
+        adapter=None,
+        auto_class="AutoModelForCausalLM",
         base_link=hub_link(base),
         repository=about["repository"],
         denoises=True,

@@ -46,15 +46,12 @@ STAND_INS = {
     "conv-dlm/conv-decoding": "staged_custom_generate",
     '"conv-dlm/conv-dlm-gsm8k"': "tiny_published_llada",
     '"outputs/embedded-r2ft"': "tiny_published_llada",
-    '"outputs/mdlm_small-sft"': "tiny_published_llada",
-    '"outputs/mdlm_small-r2ft"': "tiny_published_llada",
-    '"outputs/llada_8b_lora-sft"': "tiny_adapter",
-    '"outputs/llada_8b_lora-r2ft"': "tiny_adapter",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
     "--scorer smollm2": "tiny_causal_lm",  # the option stays
     "http://127.0.0.1:8000": "served_address",  # a server of the first
 }
+HARNESS = "conv_dlm.evaluation.harness"
 SHOWN_ONLY = {"text", "bibtex"}  # languages of blocks that are not for running
 
 
@@ -250,7 +247,7 @@ def check_script(words: list[str]) -> None:
 
 def check_launched(words: list[str]) -> None:
     """What `accelerate launch` starts: a script of ours, or a command by `-m`, which is checked as it is by itself."""
-    commands: dict[str, Callable[[list[str]], None]] = {"conv_dlm": parse_cli, "lm_eval": check_harness}
+    commands: dict[str, Callable[[list[str]], None]] = {"conv_dlm": parse_cli, HARNESS: check_harness}
     module = words[words.index("-m") + 1] if "-m" in words else ""
     if module not in commands:
         check_script(words)
@@ -282,7 +279,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "conv-dlm demo": parse_cli,  # serves until Ctrl-C
     "conv-dlm": run_cli,
     "curl": ask_server,
-    "lm_eval": check_harness,
+    f"python -m {HARNESS}": lambda words: check_harness(words[2:]),
     "accelerate launch": check_launched,
     "python -m benchmarks.decoding_study": run_study,
     "python -m benchmarks.": check_script,

@@ -1,10 +1,11 @@
 """Masked diffusion LMs in lm-evaluation-harness, as its model `conv_dlm`.
 
-    lm_eval --model conv_dlm --model_args pretrained=GSAI-ML/LLaDA-8B-Instruct,decode_type=conv --tasks gsm8k
+    python -m conv_dlm.evaluation.harness --model conv_dlm \\
+        --model_args pretrained=GSAI-ML/LLaDA-8B-Instruct,decode_type=conv --tasks gsm8k
 
 How text is denoised is said by `model_args` alone. Of a task's `generation_kwargs`, which are written for
-autoregressive models, the stop strings and the length count; the rest is named in a warning. Where the `lm_eval`
-command doesn't know the model, `python -m conv_dlm.evaluation.harness` takes its place, with the same words.
+autoregressive models, the stop strings and the length count; the rest is named in a warning. This module is the
+`lm_eval` command with one more model, because lm-eval 0.4.13 has a fixed list of them.
 """
 
 import difflib
@@ -297,7 +298,7 @@ def main() -> None:
     cli_evaluate()
 
 
-if NAME not in model_registry:  # the hook (lm_eval_hook.py) is not installed
+if NAME not in model_registry:  # releases after 0.4.13 may know it by its entry point
     # by name: when this file is run, the module of this name is another
     model_registry.register(NAME, target="conv_dlm.evaluation.harness:ConvDLM")
 

@@ -60,3 +60,9 @@ def test_the_stored_costs_are_todays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     recipe_costs.main()
     stored = json.loads((recipe_costs.ROOT / "benchmarks/results/recipe_costs.json").read_text())
     assert json.loads((tmp_path / "costs.json").read_text())["recipes"] == stored["recipes"]
+
+
+def test_the_page_shows_the_stored_costs() -> None:
+    recipes = json.loads((recipe_costs.ROOT / "benchmarks/results/recipe_costs.json").read_text())["recipes"]
+    page = (recipe_costs.ROOT / "docs/training.md").read_text()
+    assert all(recipe_costs.line(cost) in page for cost in recipes.values())

@@ -152,7 +152,7 @@ def test_without_references_there_is_what_needs_none(compare: Run, tmp_path: Pat
 def test_a_missing_matplotlib_costs_the_plots_only(
     compare: Run, plots: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reason = "Plots need matplotlib: `pip install conv-dlm[eval]`."
+    reason = "Plots need matplotlib: `pip install matplotlib`."
 
     def missing(*_: Any) -> None:
         raise ImportError(reason)
