@@ -2,6 +2,6 @@
 # More words for the command: `make test ARGS="-k conv"`.
 PYTHON ?= python3
 
-.PHONY: demo test test-all browser lint build clean
-demo test test-all browser lint build clean:
+.PHONY: demo test test-all test-versions browser lint build clean
+demo test test-all test-versions browser lint build clean:
 	@$(PYTHON) dev.py $@ $(ARGS)

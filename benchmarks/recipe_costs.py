@@ -39,7 +39,7 @@ def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
     length = recipe["canvas_length"]
     forward = operations(shape, Forward(steps * rows_a_step, length, keys=length, projected=length))
     trains_all = not (recipe.get("use_peft") or "lora" in recipe["output_dir"])  # R2FT goes on with SFT's adapter
-    passes = 2 + trains_all + bool(recipe["activation_checkpointing"])
+    passes = 2 + trains_all + bool(recipe["gradient_checkpointing"])
     needed = passes * forward
     return {
         "steps": steps,

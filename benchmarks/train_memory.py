@@ -95,7 +95,7 @@ def make_model(config: PretrainedConfig, step: TrainingStep, device: str) -> Any
     model = get_peft_model(model, lora).train()
     if step.checkpointing:
         model.enable_input_require_grads()
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 

@@ -59,7 +59,7 @@ class Bench:
         self.mask_token_id = args.vocabulary - MASK_FROM_END
         self.batch_size, self.steps, self.objective = batch, args.pairs, objective
         self.trainer = make_trainer(body, objective, args)
-        self.trainer.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model = self.trainer.accelerator.prepare_model(self.trainer.model).train()
         self.adapters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.adapters, lr=0.0)

@@ -104,3 +104,34 @@ def test_without_apt_the_browser_is_left_to_the_person(monkeypatch: pytest.Monke
     monkeypatch.setattr(dev.shutil, "which", lambda name: None)
     with pytest.raises(SystemExit, match="install Chromium or Chrome as your system does it"):
         dev.browser([])
+
+
+def test_versions_are_the_bounds_of_the_requirements(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (dev.ROOT / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["torch>=2", "transformers>=5.22,<6"]\n'
+        '[project.optional-dependencies]\ntrain = ["trl>=1.16,<2", "peft>=0.21", "datasets>=4"]\n'
+    )
+    monkeypatch.setattr(dev, "PACKAGES", dev.VENV / "lib" / "site-packages")
+    (dev.VENV / "releases" / "oldest" / "lib" / "site-packages").mkdir(parents=True)
+    oldest, newest = dev.releases_to_test().items()
+    assert oldest == ("oldest", ["transformers==5.22", "trl==1.16", "peft==0.21"])
+    assert newest == ("newest", ["transformers>=5.22,<6", "trl>=1.16,<2", "peft>=0.21"])
+    python = dev.set_up_releases(*oldest)
+    assert commands[-1] == [str(python), "-m", "pip", "install", "--upgrade", *oldest[1]]
+    assert commands[-2][1:3] == ["-m", "venv"] and "releases" in str(python)
+
+
+def test_versions_stop_at_the_first_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Path] = []
+    monkeypatch.setattr(dev, "set_up", lambda kind: None)
+    monkeypatch.setattr(dev, "set_up_releases", lambda name, releases: Path(name))
+    monkeypatch.setattr(dev, "run", lambda python, *words: ran.append(python) or 3)
+    assert dev.test_versions([]) == 3 and ran == [Path("oldest")]
+    monkeypatch.setattr(dev, "run", lambda python, *words: ran.append(python) or 0)
+    assert dev.test_versions([]) == 0 and ran[1:] == [Path("oldest"), Path("newest")]
+
+
+def test_the_tests_of_versions_exist() -> None:
+    assert all((Path(dev.__file__).parent / path.partition("::")[0]).exists() for path in dev.TESTS_OF_VERSIONS)

@@ -1,11 +1,14 @@
 """Fine-tuning of masked diffusion language models with TRL."""
 
+from conv_dlm.contract import TRAINERS, check_contract
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
 from trainers.corruption import CORRUPTIONS, CorruptionRule, register_corruption
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
 from trainers.r2ft_config import R2FTConfig
 from trainers.r2ft_trainer import R2FTTrainer
+
+check_contract(TRAINERS)
 
 __all__ = [
     "CORRUPTIONS",

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.generation.configuration_utils import GenerationMode
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 
+from conv_dlm.contract import MODELS_AND_GENERATION, check_contract
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.canvas import Canvas
@@ -41,6 +42,8 @@ from conv_dlm.generation.position_weights import POSITION_WEIGHTS, PositionWeigh
 from conv_dlm.generation.processors import check_processors
 from conv_dlm.generation.unmasking_rules import UNMASKING_RULES, UnmaskingRule
 from conv_dlm.generation.watching import Watcher
+
+check_contract(MODELS_AND_GENERATION)
 
 # fields that say one thing together: a call that sets one of them replaces the checkpoint's values of all
 SAID_TOGETHER = (("max_length", "max_new_tokens"), ("do_sample", "temperature"))

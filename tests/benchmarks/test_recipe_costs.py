@@ -19,7 +19,7 @@ RECIPE = {
     "canvas_length": 10,
     "max_steps": 5,
     "output_dir": "outputs/all",
-    "activation_checkpointing": False,
+    "gradient_checkpointing": False,
 }
 
 
@@ -49,7 +49,7 @@ def test_operations() -> None:
     assert (cost["steps"], cost["tokens"]) == (5, tokens)
     assert cost["operations"] == 3 * forward * tokens  # forward, activations, weights
     assert cost["hours"] == pytest.approx(3 * forward * tokens / 989e12 * 2 / 3600)
-    adapters = RECIPE | {"output_dir": "outputs/lora", "activation_checkpointing": True}
+    adapters = RECIPE | {"output_dir": "outputs/lora", "gradient_checkpointing": True}
     assert recipe_costs.cost(adapters, shape)["operations"] == 3 * forward * tokens  # forward twice, activations
     epochs = {name: value for name, value in RECIPE.items() if name != "max_steps"} | {"num_train_epochs": 2}
     assert recipe_costs.cost(epochs, shape)["steps"] == 2 * 6500  # 52,000 rows of 8

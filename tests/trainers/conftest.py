@@ -57,7 +57,7 @@ def make_trainer(tmp_path: Path, tiny_llada: Any, tiny_tokenizer: Any, chats: Da
             learning_rate=1e-2,
             use_cpu=True,
             bf16=False,
-            activation_checkpointing=False,
+            gradient_checkpointing=False,
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,

@@ -43,7 +43,7 @@ def build(name: str, folder: Path, processes: int) -> MDLMTrainer:
         max_grad_norm=0.0,
         use_cpu=True,
         bf16=False,
-        activation_checkpointing=False,
+        gradient_checkpointing=False,
         report_to="none",
         disable_tqdm=True,
     )

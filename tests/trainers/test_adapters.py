@@ -110,7 +110,7 @@ def test_qlora_trains_its_adapters_alone(make_trainer, kind, base):
         model=str(base),
         peft_config=LoraConfig(r=2),
         quantization_config=quantisation,
-        activation_checkpointing=True,
+        gradient_checkpointing=True,
         model_init_kwargs={"dtype": "float32"},
         learning_rate=0.1,
         max_steps=2,

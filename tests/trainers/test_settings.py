@@ -28,7 +28,7 @@ def losses(trainer: Any) -> list[float]:
 
 @pytest.mark.parametrize("peft_config", [None, LoraConfig(r=2)], ids=["full", "adapter"])
 def test_activation_checkpointing_changes_nothing(make, peft_config):
-    plain, checkpointed = (losses(make(activation_checkpointing=on, peft_config=peft_config)) for on in (False, True))
+    plain, checkpointed = (losses(make(gradient_checkpointing=on, peft_config=peft_config)) for on in (False, True))
     assert checkpointed == pytest.approx(plain, rel=1e-5)
 
 

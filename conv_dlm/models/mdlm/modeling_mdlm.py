@@ -270,7 +270,7 @@ class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: i
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """See [`~conv_dlm.generation.DiffusionGenerationMixin.generate`]."""
         with self.constant_conditioning():
-            return super().generate(*args, **kwargs)  # type: ignore[misc]
+            return super().generate(*args, **kwargs)
 
     @merge_with_config_defaults
     @capture_outputs

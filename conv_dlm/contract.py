@@ -1,0 +1,219 @@
+"""What this package overrides and relies on in Transformers, TRL and PEFT, much of it private, checked on import.
+
+A release that changed one of these is refused with a sentence that names it. Without that, an override that nobody
+calls any more, or an argument that arrives under another name, would decode or train wrongly without an error.
+
+A row is a path and its parameters. `a|b` is a parameter that has had two names. `...` at the end: more may follow, as
+long as they are optional; without it none may, since an override would not know them. None: an attribute of a class,
+which only has to be there.
+"""
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+Contract = Mapping[str, str | None]
+
+# Checked by `import conv_dlm`, and by a checkpoint that brings its code.
+MODELS_AND_GENERATION: Contract = {
+    # Overridden for `generate`
+    "transformers.GenerationMixin.generate": "self, inputs, generation_config, logits_processor, stopping_criteria, "
+    "prefix_allowed_tokens_fn, synced_gpus, assistant_model, streamer, negative_prompt_ids, "
+    "negative_prompt_attention_mask, custom_generate, **kwargs",
+    "transformers.GenerationMixin._extract_generation_mode_kwargs": "self, custom_generate, kwargs, synced_gpus, "
+    "assistant_model, streamer",
+    "transformers.GenerationMixin._prepare_generation_config": "self, generation_config, **kwargs",
+    "transformers.GenerationMixin._prepare_attention_mask_for_generation": "self, inputs_tensor, generation_config, "
+    "model_kwargs",
+    "transformers.GenerationMixin._validate_generated_length": "self, generation_config, input_ids_length, "
+    "has_default_max_length",
+    "transformers.GenerationMixin._prepare_cache_for_generation": "self, generation_config, model_kwargs, "
+    "generation_mode, batch_size, max_cache_length",
+    "transformers.GenerationMixin._get_logits_processor": "self, generation_config, input_ids_seq_length, "
+    "encoder_input_ids, prefix_allowed_tokens_fn, logits_processor, device, model_kwargs, negative_prompt_ids, "
+    "negative_prompt_attention_mask",
+    "transformers.GenerationMixin._sample": "self, input_ids, logits_processor, stopping_criteria, generation_config, "
+    "synced_gpus, streamer, **model_kwargs",
+    # Called by it
+    "transformers.GenerationMixin._prepare_special_tokens": "self, generation_config, kwargs_has_attention_mask, "
+    "device, ...",
+    "transformers.PreTrainedModel.get_compiled_call": "self, compile_config",
+    # Overridden by the generation config
+    "transformers.GenerationConfig._get_default_generation_params": "",
+    "transformers.GenerationConfig.from_model_config": "model_config",
+    "transformers.GenerationConfig.to_diff_dict": "self",
+    "transformers.GenerationConfig.validate": "self, strict, user_set_attributes",
+    # Overridden by streamers
+    "transformers.generation.streamers.BaseStreamer.put": "self, value",
+    "transformers.generation.streamers.BaseStreamer.end": "self",
+    "transformers.TextDiffusionStreamer.put": "self, value",
+    "transformers.TextDiffusionStreamer.put_draft": "self, value, **kwargs",
+    "transformers.TextDiffusionStreamer.end": "self",
+    "transformers.TextStreamer.on_finalized_text": "self, text, stream_end",
+    # Overridden by the canvas' cache
+    "transformers.Cache.__init__": "self, layers, ...",
+    "transformers.Cache.update": "self, key_states, value_states, layer_idx, *args, **kwargs",
+    "transformers.Cache.get_mask_sizes": "self, query_length, layer_idx",
+    "transformers.cache_utils.CacheLayerMixin.lazy_initialization": "self, key_states, value_states",
+    "transformers.cache_utils.CacheLayerMixin.update": "self, key_states, value_states, *args, **kwargs",
+    "transformers.cache_utils.CacheLayerMixin.get_mask_sizes": "self, query_length",
+    "transformers.cache_utils.CacheLayerMixin.get_seq_length": "self",
+    "transformers.cache_utils.CacheLayerMixin.get_max_length": "self",
+    "transformers.cache_utils.CacheLayerMixin.is_compileable": None,
+    # Parts of Transformers' models that ours are made of
+    "transformers.masking_utils.create_bidirectional_mask": "config, inputs_embeds, attention_mask, "
+    "encoder_hidden_states, cache|past_key_values, ...",
+    "transformers.modeling_utils.slice_logits_to_keep": "hidden_states, logits_to_keep",
+    "transformers.models.llama.modeling_llama.eager_attention_forward": "module, query, key, value, attention_mask, "
+    "scaling, dropout, **kwargs",
+    "transformers.models.llama.modeling_llama.apply_rotary_pos_emb": "q, k, cos, sin, ...",
+    "transformers.models.llama.modeling_llama.LlamaMLP.__init__": "self, config",
+    "transformers.models.llama.modeling_llama.LlamaMLP.forward": "self, x",
+    "transformers.models.llama.modeling_llama.LlamaRMSNorm.__init__": "self, hidden_size, eps",
+    "transformers.models.llama.modeling_llama.LlamaRMSNorm.forward": "self, hidden_states",
+    "transformers.utils.output_capturing.OutputRecorder": "target_class, index, ...",
+    "transformers.conversion_mapping.register_checkpoint_conversion_mapping": "model_type_or_class_name, mapping, "
+    "overwrite",
+    "transformers.core_model_loading.WeightRenaming": "source_patterns, target_patterns, ...",
+    # Overridden by the models
+    "transformers.PreTrainedModel._init_weights": "self, module",
+    "transformers.PreTrainedModel.get_input_embeddings": "self",
+    "transformers.PreTrainedModel.set_input_embeddings": "self, value",
+    "transformers.PreTrainedModel.get_output_embeddings": "self",
+    "transformers.PreTrainedModel.set_output_embeddings": "self, new_embeddings",
+    "transformers.PreTrainedModel.resize_token_embeddings": "self, new_num_tokens, pad_to_multiple_of, "
+    "mean_resizing",
+    "transformers.PreTrainedModel.base_model_prefix": None,
+    "transformers.PreTrainedModel.config_class": None,
+    "transformers.PreTrainedModel.supports_gradient_checkpointing": None,
+    "transformers.PreTrainedModel._can_compile_fullgraph": None,
+    "transformers.PreTrainedModel._can_record_outputs": None,
+    "transformers.PreTrainedModel._no_split_modules": None,
+    "transformers.PreTrainedModel._skip_keys_device_placement": None,
+    "transformers.PreTrainedModel._supports_attention_backend": None,
+    "transformers.PreTrainedModel._supports_context_parallel": None,
+    "transformers.PreTrainedModel._supports_flash_attn": None,
+    "transformers.PreTrainedModel._supports_flex_attn": None,
+    "transformers.PreTrainedModel._supports_sdpa": None,
+    "transformers.PreTrainedModel._tied_weights_keys": None,
+    "transformers.PreTrainedModel._tp_plan": None,
+    # Overridden by their configs
+    "transformers.PreTrainedConfig.attribute_map": None,
+    "transformers.PreTrainedConfig.base_model_tp_plan": None,
+    "transformers.PreTrainedConfig.model_type": None,
+    "transformers.PreTrainedConfig.to_dict": "self",
+    "transformers.PreTrainedConfig.validate_architecture": "self",
+    "transformers.PreTrainedConfig.convert_rope_params_to_dict": "self, **kwargs",
+    # Compact storage
+    "transformers.core_model_loading.ConversionOps.convert": "self, input_dict, source_patterns, target_patterns, "
+    "**kwargs",
+    "transformers.core_model_loading.revert_weight_conversion": "model, state_dict",
+    "transformers.quantizers.base.HfQuantizer._process_model_after_weight_loading": "self, model, **kwargs",
+    "transformers.quantizers.base.HfQuantizer.get_load_operations": "self",
+    "transformers.quantizers.base.HfQuantizer.is_serializable": "self",
+    "transformers.quantizers.base.HfQuantizer.is_trainable": None,
+    "transformers.quantizers.base.HfQuantizer.serialized_names": None,
+    "transformers.utils.quantization_config.QuantizationConfigMixin.to_dict": "self",
+    # Code that travels with checkpoints
+    "transformers.utils.PushToHubMixin._upload_modified_files": "self, working_dir, repo_id, files_timestamps, "
+    "commit_message, token, create_pr, revision, commit_description",
+    "transformers.dynamic_module_utils.get_relative_import_files": "module_file",
+}
+
+# Checked by `import trainers`.
+TRAINERS: Contract = {
+    # Overridden
+    "transformers.Trainer.train": "self, resume_from_checkpoint, trial, ignore_keys_for_eval",
+    "transformers.Trainer.end": "self",
+    "transformers.Trainer.save_model": "self, output_dir, _internal_call",
+    "transformers.Trainer.evaluation_loop": "self, dataloader, description, prediction_loss_only, ignore_keys, "
+    "metric_key_prefix",
+    "transformers.Trainer._get_eval_sampler": "self, eval_dataset",
+    "transformers.Trainer._get_num_items_in_batch": "self, batch_samples, device",
+    "transformers.Trainer._save_checkpoint": "self, model, trial",
+    "transformers.Trainer._load_from_checkpoint": "self, resume_from_checkpoint, model",
+    "transformers.Trainer._load_best_model": "self",
+    "transformers.Trainer._push_from_checkpoint": "self, checkpoint_folder",
+    "transformers.TrainerCallback.on_train_begin": "self, args, state, control, **kwargs",
+    "transformers.TrainerCallback.on_step_end": "self, args, state, control, **kwargs",
+    "transformers.TrainerCallback.on_evaluate": "self, args, state, control, **kwargs",
+    "transformers.TrainerCallback.on_save": "self, args, state, control, **kwargs",
+    "transformers.TrainingArguments.logging_nan_inf_filter": None,
+    "trl.SFTTrainer.compute_loss": "self, model, inputs, return_outputs, num_items_in_batch",
+    "trl.SFTTrainer._prepare_dataset": "self, dataset, processing_class, args, packing, formatting_func, dataset_name",
+    "trl.SFTTrainer.log": "self, logs, start_time",
+    "trl.SFTTrainer.create_model_card": "self, model_name, dataset_name, tags",
+    "trl.SFTTrainer.loss_is_scaled_for_ga": None,
+    "trl.SFTTrainer._name": None,
+    "trl.SFTTrainer._paper": None,
+    "trl.SFTTrainer._tag_names": None,
+    "trl.SFTConfig._VALID_DICT_FIELDS": None,
+    # Called
+    "transformers.Trainer.get_tp_size": "self",
+    "transformers.Trainer._get_output_dir": "self, trial",
+    "transformers.trainer_utils.rotate_checkpoints": "output_dir, save_total_limit, best_model_checkpoint, use_mtime, "
+    "...",
+    "trl.trainer.utils.create_model_from_path": "model_id, ...",
+    "trl.data_utils.get_dataset_column_names": "dataset",
+    "peft.PeftModel.active_peft_config": None,
+    "peft.PeftModel.get_base_model": "self",
+}
+
+
+def check_contract(contract: Contract) -> None:
+    """Compare rows with what is installed.
+
+    Raises:
+        ImportError: a hook that is gone, or that takes other parameters; the sentence names it and the version.
+    """
+    for path, parameters in contract.items():
+        package = path.partition(".")[0]
+        way_out = f"conv-dlm relies on it: install an older {package}, or a newer conv-dlm."
+        try:
+            hook = find(path)
+        except (AttributeError, ImportError) as error:
+            raise ImportError(f"{package} {version(package)} has no `{path}`. {way_out}") from error
+        if parameters is not None and not agrees(parameters, found := parameters_of(hook)):
+            raise ImportError(
+                f"{package} {version(package)} has changed `{path}` from ({parameters}) to ({found}). {way_out}"
+            )
+
+
+def find(path: str) -> Any:
+    """What a dotted path names, in a module or in a class of one."""
+    names = path.split(".")
+    for count in range(len(names), 0, -1):
+        try:
+            found: Any = import_module(".".join(names[:count]))
+        except ModuleNotFoundError:
+            continue
+        for name in names[count:]:
+            found = getattr(found, name)
+        return found
+    raise ImportError(f"no module in {path}")
+
+
+def parameters_of(hook: Any) -> str:
+    """Names of parameters as a row spells them; `=` after those that may be left out."""
+    spelled = []
+    for parameter in inspect.signature(hook).parameters.values():
+        several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        name = str(parameter.replace(annotation=parameter.empty)) if several else parameter.name
+        spelled.append(name if parameter.default is parameter.empty else f"{name}=")
+    return ", ".join(spelled)
+
+
+def agrees(expected: str, found: str) -> bool:
+    """Whether a row's parameters are those `found` in a hook."""
+    wanted, given = expected.split(", "), found.split(", ")
+    further: list[str] = []
+    if wanted[-1] == "...":
+        wanted.pop()
+        given, further = given[: len(wanted)], given[len(wanted) :]
+    return (
+        len(wanted) == len(given)
+        and all(name.rstrip("=") in names.split("|") for names, name in zip(wanted, given, strict=True))
+        and all(name.startswith("*") or name.endswith("=") for name in further)
+    )
