@@ -142,7 +142,7 @@ TRAINERS: Contract = {
     "transformers.TrainerCallback.on_save": "self, args, state, control, **kwargs",
     "transformers.TrainingArguments.logging_nan_inf_filter": None,
     "trl.SFTTrainer.compute_loss": "self, model, inputs, return_outputs, num_items_in_batch",
-    "trl.SFTTrainer._prepare_dataset": "self, dataset, processing_class, args, packing, formatting_func, dataset_name",
+    "trl.SFTTrainer.evaluate": "self, eval_dataset, ignore_keys, metric_key_prefix",
     "trl.SFTTrainer.log": "self, logs, start_time",
     "trl.SFTTrainer.create_model_card": "self, model_name, dataset_name, tags",
     "trl.SFTTrainer.loss_is_scaled_for_ga": None,
@@ -156,7 +156,8 @@ TRAINERS: Contract = {
     "transformers.trainer_utils.rotate_checkpoints": "output_dir, save_total_limit, best_model_checkpoint, use_mtime, "
     "...",
     "trl.trainer.utils.create_model_from_path": "model_id, ...",
-    "trl.data_utils.get_dataset_column_names": "dataset",
+    "trl.chat_template_utils.has_generation_markers": "chat_template",
+    "trl.chat_template_utils.is_chat_template_stop_token_trained": "processing_class, chat_template",
     "peft.PeftModel.active_peft_config": None,
     "peft.PeftModel.get_base_model": "self",
 }

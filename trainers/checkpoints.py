@@ -81,7 +81,7 @@ def choose_checkpoint(resume: str | bool | None, output_dir: str | Path) -> str 
 
 
 @contextmanager
-def _replaced(settings: Any, **values: Any) -> Iterator[None]:
+def replaced(settings: Any, **values: Any) -> Iterator[None]:
     """Attributes of `settings` have other values inside."""
     before = {name: getattr(settings, name) for name in values}
     vars(settings).update(values)
@@ -130,7 +130,7 @@ class WholeCheckpoints(Trainer):
             (folder / MARKER).write_text("This checkpoint is being written; if nobody writes it any more, delete it.\n")
         self.accelerator.wait_for_everyone()
         # Nothing is pushed, and no older checkpoint is deleted, before this one is whole.
-        with _replaced(self.args, push_to_hub=False, save_total_limit=None):
+        with replaced(self.args, push_to_hub=False, save_total_limit=None):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:

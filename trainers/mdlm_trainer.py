@@ -1,6 +1,5 @@
 """Supervised fine-tuning of masked diffusion LMs: TRL's SFTTrainer with the masked-diffusion objective."""
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,22 +8,24 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from trainers import adapters
-from trainers.checkpoints import WholeCheckpoints
+from trainers.checkpoints import WholeCheckpoints, replaced
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.masking import mask_rows
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER, ModelCards
 from trainers.noise import Rows
-from trainers.rows import check_columns, end_with_eos
 from trainers.samples import SampleCallback, sample_options
+from trainers.tokenizing import Check, as_trained, is_chat, load_tokenizer, tokenize
 
 NOISE_BINS = 4  # of the loss by noise level
+# Settings with which SFTTrainer leaves tokenized rows as they are: they have been cut, shuffled and labelled already.
+LEFT_ALONE = {"max_length": None, "shuffle_dataset": False, "assistant_only_loss": False}
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
             loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)
             kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
-        super().__init__(model=model, args=args, **kwargs)
+        self._read(model, args, kwargs)
+        with replaced(args, **LEFT_ALONE):
+            super().__init__(model=model, args=args, **kwargs)
         adapters.keep_trainable(self.model)
         if args.eval_samples:
             self._add_samples()
@@ -127,38 +130,52 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
 
     # Data
 
-    def _prepare_dataset(
-        self, dataset: Any, processing_class: Any, args: Any, packing: bool, formatting_func: Any, dataset_name: str
-    ) -> Any:
-        """SFT's preparation; then responses end in EOS, and those of the training set in some more (see the config).
+    def _read(self, model: Any, args: MDLMTrainingConfig, kwargs: dict[str, Any]) -> None:
+        """Put tokenized rows in place of the datasets among SFTTrainer's arguments, and the tokenizer among them."""
+        self._tokenized: list[Any] = []
+        asked: Any = args.dataset_kwargs or {}
+        self._reads = not asked.get("skip_prepare_dataset", False)
+        if kwargs.get("train_dataset") is None or not self._reads:
+            return
+        if kwargs.get("processing_class") is None:
+            kwargs["processing_class"] = load_tokenizer(model, args)
+        self._reading_tokenizer = as_trained(kwargs["processing_class"], args)
+        self._row_formatter = kwargs.pop("formatting_func", None)
+        self.chats = is_chat(next(iter(kwargs["train_dataset"])))
+        kwargs["train_dataset"] = self._tokenize(kwargs["train_dataset"], args, "train", training=True)
+        if kwargs.get("eval_dataset") is not None:
+            kwargs["eval_dataset"] = self._tokenize(kwargs["eval_dataset"], args, "eval")
 
-        What SFT does last, to drop rows that `max_length` leaves without response and to shuffle, is done here, since a
-        row without response is an error that names it.
-        """
-        if self._tokenizer.eos_token_id is None:
-            raise ValueError("The tokenizer has no EOS token, so responses could not end: set `tokenizer.eos_token`.")
-        if formatting_func is None:
-            check_columns(dataset, args.dataset_text_field, dataset_name)
-        whole = copy.copy(args)
-        whole.max_length, whole.shuffle_dataset = None, False
-        dataset = super()._prepare_dataset(dataset, processing_class, whole, packing, formatting_func, dataset_name)
-        pads = dataset_name == "train" or self._pads_evaluation
-        dataset = dataset.map(
-            end_with_eos,
-            with_indices=True,
-            fn_kwargs=dict(
-                tokenizer=self._tokenizer,
-                seed=args.seed,
-                max_extra=args.max_extra_eos if pads else 0,
-                canvas=args.canvas_length if pads else None,
-                canvas_share=args.canvas_share,
-                max_length=args.max_length,
-                keep_end=args.truncation_mode == "keep_end",
-                covered=args.loss_cover == "response_and_eos",
-                name=dataset_name,
-            ),
-        )
-        return dataset.shuffle(seed=args.seed) if args.shuffle_dataset else dataset
+    def _tokenize(self, datasets: Any, args: MDLMTrainingConfig, name: str, training: bool = False) -> Any:
+        """A dataset, or several by name, as they are trained on; what has been tokenized here stays as it is."""
+        if isinstance(datasets, dict):
+            return {key: self._tokenize(dataset, args, key) for key, dataset in datasets.items()}
+        if not any(datasets is known for known in self._tokenized):
+            datasets = tokenize(
+                datasets,
+                self._reading_tokenizer,
+                args,
+                name=name,
+                pads=training or self._pads_evaluation,
+                formatting_func=self._row_formatter,
+                check=self.row_check(args, self._reading_tokenizer),
+            )
+            self._tokenized.append(datasets)
+        return datasets
+
+    @staticmethod
+    def row_check(args: Any, tokenizer: PreTrainedTokenizerBase) -> Check | None:
+        """What raises ValueError for a tokenized row that can't be trained on; see [`Tokenizing`]."""
+        return None
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Evaluate; see [`~trl.SFTTrainer.evaluate`]. Other data are read as those that the trainer was made with."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str) and self._reads:
+            eval_dataset = self._tokenize(eval_dataset, self.args, "eval")
+        with replaced(self.args, **LEFT_ALONE):
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """Evaluate in the order of the data, whatever that of training: a row's noise goes by its place."""

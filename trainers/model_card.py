@@ -12,7 +12,6 @@ from peft import PeftModel
 from transformers import TrainingArguments
 from transformers.trainer_utils import has_length
 from trl import SFTTrainer
-from trl.data_utils import is_conversational
 
 import conv_dlm
 from conv_dlm.answering.loading import is_path
@@ -151,10 +150,6 @@ class ModelCards(SFTTrainer):
     """
 
     chats = False  # whether the training data are chats, so that prompts are made by the tokenizer's template
-
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        self.chats = self.chats or is_conversational(next(iter(dataset)))
-        return super()._prepare_dataset(dataset, *args, **kwargs)
 
     def create_model_card(  # type: ignore[override]  # TRL's signature
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None

@@ -1,9 +1,11 @@
 """Rejecting rule-based fine-tuning (R2FT) of masked diffusion LMs, arXiv 2509.15188."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from trainers import noise
 from trainers.corruption import CORRUPTIONS, Corruption, Examples
@@ -13,6 +15,7 @@ from trainers.metrics import Ratio
 from trainers.model_card import R2FT_PAPER
 from trainers.noise import Rows
 from trainers.r2ft_config import R2FTConfig
+from trainers.tokenizing import Check
 
 
 class R2FTTrainer(MDLMTrainer):
@@ -52,11 +55,9 @@ class R2FTTrainer(MDLMTrainer):
     def __init__(self, model: Any, args: R2FTConfig, **kwargs: Any):
         super().__init__(model=model, args=args, **kwargs)
 
-    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any, **named: Any) -> Any:
-        dataset = super()._prepare_dataset(dataset, processing_class, args, *rest, **named)
-        name = rest[-1] if rest else named["dataset_name"]
-        check = dict(rule=args.corruption, eos_token_id=self._tokenizer.eos_token_id, name=name)
-        return dataset.map(check_row, with_indices=True, fn_kwargs=check)
+    @staticmethod
+    def row_check(args: R2FTConfig, tokenizer: PreTrainedTokenizerBase) -> Check:
+        return partial(check_row, rule=args.corruption, eos_token_id=tokenizer.eos_token_id)
 
     def count_items(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a step is a mean over its rows."""
@@ -146,13 +147,12 @@ def read_examples(inputs: dict[str, Tensor], eos_token_id: int) -> Examples:
     return Examples(ids_BL, covered_BL & (positions_L >= start_B[:, None]), start_B, end_B, length_B)
 
 
-def check_row(row: dict[str, Any], index: int, *, rule: str, eos_token_id: int, name: str) -> dict[str, Any]:
-    """Raise ValueError, naming the row, if the corruption rule can't take it; else change nothing."""
-    inputs = {key: torch.tensor([row[key]]) for key in ("input_ids", "labels")}
+def check_row(ids: list[int], labels: list[int], index: int, name: str, *, rule: str, eos_token_id: int) -> None:
+    """Raise ValueError, naming the row, if the corruption rule can't take it."""
+    inputs = {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     examples = read_examples(inputs, eos_token_id)
     bounds = (int(bound) for bound in (examples.start_B, examples.end_B, examples.length_B))
     complaint = CORRUPTIONS[rule].complaint(*bounds)
     if complaint is not None:
         raise ValueError(f"`corruption={rule!r}` can't take row {index} of the `{name}` data: {complaint}.")
-    return {}

@@ -1,11 +1,13 @@
 """The rows that the trainers take: refused where they have no response, and made to end in EOS."""
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from trl.data_utils import get_dataset_column_names
+
+from trainers.mdlm_config import MDLMTrainingConfig
 
 CHATS = ("messages", "conversations")
 
@@ -18,7 +20,7 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
         text_column (`str`): of plain text (`dataset_text_field`).
         name (`str`): what the messages call the data.
     """
-    columns = get_dataset_column_names(dataset)
+    columns = column_names(dataset)
     if "input_ids" in columns:
         return
     wanted = ("completion",) if "prompt" in columns else (*CHATS, text_column)
@@ -36,6 +38,11 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
             raise ValueError(f"Row {empty} of the `{name}` data has an empty `{response}`: drop it, or give it one.")
 
 
+def column_names(dataset: Any) -> list[str]:
+    """Those of a dataset; a stream that doesn't know them is asked for its first row."""
+    return list(next(iter(dataset)) if dataset.column_names is None else dataset.column_names)
+
+
 def response_text(value: Any) -> str:
     """The string itself, or the text of the last message, which has to be the response."""
     if isinstance(value, str) or not value:
@@ -46,50 +53,74 @@ def response_text(value: Any) -> str:
     return content or ""
 
 
-def end_with_eos(
-    row: dict[str, Any],
-    index: int,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
-    max_extra: int,
-    canvas: int | None,
-    canvas_share: float,
-    max_length: int | None,
-    keep_end: bool,
-    covered: bool,
-    name: str,
-) -> dict[str, Any]:
-    """Cut the white space that chat templates write after a closing EOS, cut to `max_length`, pad with EOS if asked.
+@dataclass(frozen=True)
+class RowEnds:
+    """How a tokenized row ends: in EOS, where `max_length` leaves room for it, and in some more if asked.
 
-    The number of further EOS depends on `seed` and `index` alone; they are labels if `covered`. A response cut off by
-    `max_length` gets none.
+    White space that chat templates write after a closing EOS is cut. The number of further EOS depends on `seed` and
+    the row's index alone. A response that `max_length` cuts off gets none.
 
-    Raises:
-        ValueError: a row without response; `name` and `index` say which.
+    Args:
+        tokenizer: of the model.
+        seed (`int`): of the draws.
+        max_extra (`int`): the most further EOS that are drawn.
+        canvas (`int`, *optional*): length to which `canvas_share` of the responses are filled up instead.
+        canvas_share (`float`): share of the rows.
+        max_length (`int`, *optional*): of prompt and response.
+        keep_end (`bool`): whether longer rows lose their beginning, not their end.
+        covered (`bool`): whether the further EOS have labels.
     """
-    ids, labels, eos = row["input_ids"], row["labels"], tokenizer.eos_token_id
-    if eos in labels:
-        end = len(labels) - labels[::-1].index(eos)
-        if not str(tokenizer.decode(ids[end:])).strip():
-            ids, labels = ids[:end], labels[:end]
-    if all(label in (-100, eos) for label in labels):
-        raise ValueError(f"Row {index} of the `{name}` data has an empty response: drop it, or give it one.")
-    if max_length is not None and len(ids) > max_length:
-        kept = slice(-max_length, None) if keep_end else slice(max_length)
-        ids, labels = ids[kept], labels[kept]
-        if all(label == -100 for label in labels):
-            raise ValueError(
-                f"Row {index} of the `{name}` data: the prompt fills `max_length={max_length}` and leaves no room for "
-                "the response; raise `max_length`, or shorten or drop the row."
-            )
-    if labels[-1] != eos:
-        return {"input_ids": ids, "labels": labels}
 
-    draw = random.Random(f"{seed} {index}")
-    extra = draw.randint(0, max_extra)
-    if canvas is not None and draw.random() < canvas_share:
-        extra = max(0, canvas - sum(label != -100 for label in labels))
-    if max_length is not None:
-        extra = min(extra, max_length - len(ids))
-    return {"input_ids": ids + [eos] * extra, "labels": labels + [eos if covered else -100] * extra}
+    tokenizer: PreTrainedTokenizerBase
+    seed: int
+    max_extra: int
+    canvas: int | None
+    canvas_share: float
+    max_length: int | None
+    keep_end: bool
+    covered: bool
+
+    @classmethod
+    def of(cls, args: MDLMTrainingConfig, tokenizer: PreTrainedTokenizerBase, pads: bool) -> "RowEnds":
+        """As the config says; one EOS for rows that are not padded."""
+        return cls(
+            tokenizer,
+            args.seed,
+            args.max_extra_eos if pads else 0,
+            args.canvas_length if pads else None,
+            args.canvas_share,
+            args.max_length,
+            args.truncation_mode == "keep_end",
+            args.loss_cover == "response_and_eos",
+        )
+
+    def __call__(self, ids: list[int], labels: list[int], index: int, name: str) -> tuple[list[int], list[int]]:
+        """Ids and labels of row `index` of the `name` data, ended.
+
+        Raises:
+            ValueError: a row without response.
+        """
+        eos = self.tokenizer.eos_token_id
+        if eos in labels:
+            end = len(labels) - labels[::-1].index(eos)
+            if not str(self.tokenizer.decode(ids[end:])).strip():
+                ids, labels = ids[:end], labels[:end]
+        if all(label in (-100, eos) for label in labels):
+            raise ValueError(f"Row {index} of the `{name}` data has an empty response: drop it, or give it one.")
+        if self.max_length is not None and len(ids) > self.max_length:
+            kept = slice(-self.max_length, None) if self.keep_end else slice(self.max_length)
+            ids, labels = ids[kept], labels[kept]
+            if all(label == -100 for label in labels):
+                raise ValueError(
+                    f"Row {index} of the `{name}` data: the prompt fills `max_length={self.max_length}` and leaves no "
+                    "room for the response; raise `max_length`, or shorten or drop the row."
+                )
+        extra = self._extra(ids, labels, index) if labels[-1] == eos else 0
+        return ids + [eos] * extra, labels + [eos if self.covered else -100] * extra
+
+    def _extra(self, ids: list[int], labels: list[int], index: int) -> int:
+        draw = random.Random(f"{self.seed} {index}")
+        extra = draw.randint(0, self.max_extra)
+        if self.canvas is not None and draw.random() < self.canvas_share:
+            extra = max(0, self.canvas - sum(label != -100 for label in labels))
+        return extra if self.max_length is None else min(extra, self.max_length - len(ids))
