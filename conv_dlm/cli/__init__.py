@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from conv_dlm.cli import bench, chat, demo, evaluate, fit, generate, push, serve
+from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, push, serve
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.running import exit_code_of
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "chat": chat,
     "eval": evaluate,
     "bench": bench,
+    "data": data,
     "fit": fit,
     "demo": demo,
     "serve": serve,

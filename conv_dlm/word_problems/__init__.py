@@ -1,0 +1,1 @@
+"""Arithmetic word problems with worked solutions."""

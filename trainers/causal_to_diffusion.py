@@ -1,0 +1,83 @@
+"""A causal Llama as the start of a masked diffusion LM in LLaDA's layout.
+
+    python -m trainers.causal_to_diffusion outputs/causal outputs/denoiser
+
+The weights stay what they are; attention goes both ways from now on, and a position predicts its own token instead of
+the next one. What such a model says before further training is worth nothing, but it learns much faster than random
+weights (DiffuLLaMA, arXiv 2410.17891; Dream, arXiv 2508.15487).
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+import conv_dlm  # noqa: F401  registers LLaDA
+from conv_dlm.models.llada.configuration_llada import LLaDAConfig
+from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
+
+
+def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
+    """The same weights in LLaDA's layout.
+
+    Args:
+        model ([`~transformers.LlamaForCausalLM`]): without biases, with the default rotary embedding.
+        mask_token_id (`int`): a token of the vocabulary that no text has.
+
+    Raises:
+        `ValueError`: something that LLaDA's layout has no place for.
+    """
+    config: LlamaConfig = model.config
+    rope = config.rope_parameters
+    refused = {
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.mlp_bias,
+        "rope_type": rope["rope_type"] if rope["rope_type"] != "default" else None,
+        "head_dim": config.head_dim if config.head_dim * config.num_attention_heads != config.hidden_size else None,
+    }
+    for name, value in refused.items():
+        if value:
+            raise ValueError(f"`{name}={value!r}` has no place in LLaDA's layout; start from a Llama without it.")
+    if not 0 <= mask_token_id < config.vocab_size:
+        raise ValueError(f"`mask_token_id={mask_token_id}` is no token of {config.vocab_size}; add one before.")
+    layout = LLaDAConfig(
+        vocab_size=config.vocab_size,
+        d_model=config.hidden_size,
+        n_layers=config.num_hidden_layers,
+        n_heads=config.num_attention_heads,
+        n_kv_heads=config.num_key_value_heads,
+        mlp_hidden_size=config.intermediate_size,
+        activation_type=config.hidden_act,
+        max_sequence_length=config.max_position_embeddings,
+        rope_theta=rope["rope_theta"],
+        rms_norm_eps=config.rms_norm_eps,
+        weight_tying=config.tie_word_embeddings,
+        mask_token_id=mask_token_id,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        pad_token_id=config.pad_token_id,
+    )
+    denoiser = LLaDAModelLM(layout).to(model.dtype)
+    denoiser.load_state_dict(model.state_dict())  # the modules have Llama's names; LLaDA's are those of the files
+    return denoiser
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("causal", help="folder or name of a Llama; its tokenizer names a mask token")
+    parser.add_argument("output", type=Path, help="folder to write to")
+    args = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(args.causal)
+    if tokenizer.mask_token_id is None:
+        parser.error(f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model")
+    model = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
+    if not isinstance(model, LlamaForCausalLM):
+        parser.error(f"{args.causal} is a {type(model).__name__}; LLaDA's layout has a place for Llama's weights alone")
+    denoiser = to_llada(model, tokenizer.mask_token_id)
+    denoiser.save_pretrained(args.output)
+    tokenizer.save_pretrained(args.output)
+    print(f"{denoiser.num_parameters():,} parameters saved to {args.output}.")
+
+
+if __name__ == "__main__":
+    main()
