@@ -69,7 +69,9 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.causal)
     if tokenizer.mask_token_id is None:
-        parser.error(f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model")
+        parser.error(
+            f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model"
+        )
     model = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
     if not isinstance(model, LlamaForCausalLM):
         parser.error(f"{args.causal} is a {type(model).__name__}; LLaDA's layout has a place for Llama's weights alone")

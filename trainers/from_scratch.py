@@ -93,7 +93,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, largest_number: int) 
     tokenizer.chat_template = CHAT_TEMPLATE
     split = [number for number in numbers if len(tokenizer.encode(number, add_special_tokens=False)) != 1]
     if split:
-        raise ValueError(f"`vocab_size={vocab_size}` leaves {len(split)} numbers in pieces, {split[0]} first; raise it.")
+        raise ValueError(
+            f"`vocab_size={vocab_size}` leaves {len(split)} numbers in pieces, {split[0]} first; raise it."
+        )
     return tokenizer
 
 
@@ -132,7 +134,6 @@ def main(arguments: StartArguments) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     print(f"{model.num_parameters():,} parameters and {len(tokenizer):,} tokens saved to {folder}.")
-
 
 
 if __name__ == "__main__":

@@ -23,15 +23,33 @@ def bus(story: Story, level: int) -> None:
         kind = draw.pick("on", "on", "off", "off", "half") if halves else draw.pick("on", "off")
         if kind == "on":
             n = draw.number(2, 30)
-            story.say(f"{where}, {n} people get on.", f"{where}, {n} more people come on board.", f"{where}, it picks up {n} people.")
-            now = story.add(now, n, f"{where}, there are [=] passengers.", f"With the {n} people who get on, there are [=] passengers.")
+            story.say(
+                f"{where}, {n} people get on.",
+                f"{where}, {n} more people come on board.",
+                f"{where}, it picks up {n} people.",
+            )
+            now = story.add(
+                now,
+                n,
+                f"{where}, there are [=] passengers.",
+                f"With the {n} people who get on, there are [=] passengers.",
+            )
         elif kind == "off":
             n = draw.number(2, max(2, now - 2))
             story.say(f"{where}, {n} people get off.", f"{where}, {n} people leave.", f"{where}, {n} people step out.")
-            now = story.sub(now, n, f"{where}, [=] passengers remain.", f"Without the {n} people who get off, there are [=] passengers.")
+            now = story.sub(
+                now,
+                n,
+                f"{where}, [=] passengers remain.",
+                f"Without the {n} people who get off, there are [=] passengers.",
+            )
         else:
             halved = True
-            story.say(f"{where}, half of them get off.", f"{where}, half of the passengers leave.", f"{where}, one half of the people on board step out.")
+            story.say(
+                f"{where}, half of them get off.",
+                f"{where}, half of the passengers leave.",
+                f"{where}, one half of the people on board step out.",
+            )
             now = story.div(now, 2, f"{where}, [=] passengers stay.", "Half of them are [=] passengers.")
         if i == 0:
             story.aside(

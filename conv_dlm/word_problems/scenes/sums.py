@@ -51,28 +51,48 @@ def secret_number(story: Story, level: int) -> None:
         kind = draw.pick("add", "add", "sub", "sub", "double", "mul", "half", "div")
         if kind == "add":
             n = draw.number(2, 60)
-            story.say(f"{then}, {ann.he} adds {n}.", f"{then}, {ann.he} puts {n} on top.", f"{then}, {ann.he} makes it {n} more.")
+            story.say(
+                f"{then}, {ann.he} adds {n}.",
+                f"{then}, {ann.he} puts {n} on top.",
+                f"{then}, {ann.he} makes it {n} more.",
+            )
             now = story.add(now, n, "Adding gives [=].", f"{ann} gets [=].")
         elif kind == "sub":
             n = draw.number(2, max(2, min(60, now - 2)))
             story.say(
-                f"{then}, {ann.he} subtracts {n}.", f"{then}, {ann.he} takes away {n}.", f"{then}, {ann.he} makes it {n} less."
+                f"{then}, {ann.he} subtracts {n}.",
+                f"{then}, {ann.he} takes away {n}.",
+                f"{then}, {ann.he} makes it {n} less.",
             )
             now = story.sub(now, n, "Taking away gives [=].", f"{ann} gets [=].")
         elif kind == "double":
-            story.say(f"{then}, {ann.he} doubles it.", f"{then}, {ann.he} takes it twice.", f"{then}, {ann.he} makes it twice as large.")
+            story.say(
+                f"{then}, {ann.he} doubles it.",
+                f"{then}, {ann.he} takes it twice.",
+                f"{then}, {ann.he} makes it twice as large.",
+            )
             now = story.mul(now, 2, "Doubling gives [=].", f"{ann} gets [=].")
         elif kind == "mul":
             n = draw.number(3, 10)
-            story.say(f"{then}, {ann.he} multiplies by {n}.", f"{then}, {ann.he} takes it times {n}.", f"{then}, {ann.he} makes it {n} times as large.")
+            story.say(
+                f"{then}, {ann.he} multiplies by {n}.",
+                f"{then}, {ann.he} takes it times {n}.",
+                f"{then}, {ann.he} makes it {n} times as large.",
+            )
             now = story.mul(now, n, "Multiplying gives [=].", f"{ann} gets [=].")
         elif kind == "half":
-            story.say(f"{then}, {ann.he} halves it.", f"{then}, {ann.he} takes half of it.", f"{then}, {ann.he} makes it half as large.")
+            story.say(
+                f"{then}, {ann.he} halves it.",
+                f"{then}, {ann.he} takes half of it.",
+                f"{then}, {ann.he} makes it half as large.",
+            )
             now = story.div(now, 2, "Halving gives [=].", f"{ann} gets [=].")
         else:
             n = draw.number(3, 10)
-            story.say(f"{then}, {ann.he} divides by {n}.", f"{then}, {ann.he} shares it out among {n}.", f"{then}, {ann.he} splits it by {n}.")
+            story.say(
+                f"{then}, {ann.he} divides by {n}.",
+                f"{then}, {ann.he} shares it out among {n}.",
+                f"{then}, {ann.he} splits it by {n}.",
+            )
             now = story.div(now, n, "Dividing gives [=].", f"{ann} gets [=].")
-    story.ask(
-        f"What number does {ann} have now?", "What is the result?", f"Which number does {ann} end with?", unit=""
-    )
+    story.ask(f"What number does {ann} have now?", "What is the result?", f"Which number does {ann} end with?", unit="")
