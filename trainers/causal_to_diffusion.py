@@ -9,8 +9,9 @@ weights (DiffuLLaMA, arXiv 2410.17891; Dream, arXiv 2508.15487).
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import conv_dlm  # noqa: F401  registers LLaDA
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
@@ -27,7 +28,7 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     Raises:
         `ValueError`: something that LLaDA's layout has no place for.
     """
-    config: LlamaConfig = model.config
+    config: Any = model.config
     rope = config.rope_parameters
     refused = {
         "attention_bias": config.attention_bias,
@@ -57,7 +58,8 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
         eos_token_id=config.eos_token_id,
         pad_token_id=config.pad_token_id,
     )
-    denoiser = LLaDAModelLM(layout).to(model.dtype)
+    denoiser = LLaDAModelLM(layout)
+    denoiser.to(dtype=model.dtype)  # type: ignore[call-arg]
     denoiser.load_state_dict(model.state_dict())  # the modules have Llama's names; LLaDA's are those of the files
     return denoiser
 

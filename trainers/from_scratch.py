@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -137,4 +138,5 @@ def main(arguments: StartArguments) -> None:
 
 
 if __name__ == "__main__":
-    main(*TrlParser(StartArguments, description=__doc__).parse_args_and_config())
+    classes: Any = [StartArguments]
+    main(*TrlParser(classes, description=__doc__).parse_args_and_config())

@@ -1,7 +1,7 @@
 """Write training data that a program makes: arithmetic word problems with worked solutions, as JSON lines.
 
-Each row has `prompt` and `completion`, as TRL and the trainers here read them, and `level`, `scene`, `form` and `answer`.
-The same seed gives the same rows on every machine; the splits train, validation and test share no content.
+Each row has `prompt` and `completion`, as TRL and the trainers here read them, with `level`, `scene`, `form` and
+`answer`. The same seed gives the same rows on every machine; train, validation and test share no content.
 """
 
 import argparse

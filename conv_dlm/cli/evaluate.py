@@ -9,10 +9,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conv_dlm.cli.data import read_levels
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.progress import with_progress
+from conv_dlm.word_problems import FORMS, SPLITS
 
 if TYPE_CHECKING:  # imports torch and Transformers
     from conv_dlm.evaluation.evaluate import Task
@@ -24,6 +26,7 @@ if TYPE_CHECKING:  # imports torch and Transformers
 SUMMARY = "answer a task's questions, and score the answers"
 USAGE = "conv-dlm eval TASK --output FOLDER [options]"
 EXAMPLES = """examples:
+  conv-dlm eval word_problems --questions 64 --level 1-3 --steps 64 --max-new-tokens 128 --output runs/embedded
   conv-dlm eval gsm8k --data test.jsonl --questions 20 --steps 32 --output runs/first
   conv-dlm eval gsm8k --model GSAI-ML/LLaDA-8B-Instruct --max-new-tokens 512 --output runs/conv
   conv-dlm eval prompts --data questions.jsonl --output runs/own
@@ -34,6 +37,10 @@ EXAMPLES = """examples:
 
 The options of a task are in its own help: conv-dlm eval gsm8k --help
 """
+WORD_PROBLEMS = """Ask word problems from the generator, and check every equation of the answers.
+
+accuracy: the final number is right; sound: that, in the right form, by a working without a wrong step. The same by
+number of operations goes to levels.json."""
 GSM8K = """Ask GSM8K's questions, without examples, and compare the answers with the right ones.
 
 answer rules:
@@ -52,6 +59,13 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = EXAMPLES
     tasks = parser.add_subparsers(title="tasks", dest="task", metavar="TASK", required=True, prog=parser.prog)
 
+    own = _add_task(tasks, "word_problems", "generated word problems, down to each equation", WORD_PROBLEMS)
+    own.add_argument("--level", default="1-12", metavar="N[-N]", help="number of operations (default: 1-12)")
+    own.add_argument("--split", choices=SPLITS[1:], default="test", help="unseen: wordings and scenes never trained")
+    own.add_argument("--form", nargs="+", choices=list(FORMS), default=["prose"], metavar="FORM",
+                     help=f"of the solutions: {', '.join(FORMS)} (default: prose)")  # fmt: skip
+    own.add_argument("--problem-seed", type=int, default=0, metavar="N", help="which problems (default: 0)")
+
     gsm8k = _add_task(tasks, "gsm8k", "grade-school sums, by the right answer", GSM8K)
     gsm8k.add_argument("--data", metavar="FILE", help="rows with `question` and `answer` (default: the test split)")
     gsm8k.add_argument(
@@ -69,6 +83,8 @@ def add_arguments(parser: Parser) -> None:
     prompts.add_argument("--field", default="prompt", help="where rows have the prompt (default: prompt)")
 
     for task in (gsm8k, alpaca, prompts):
+        task.add_argument("--skip-malformed", action="store_true", help="leave malformed rows of --data out")
+    for task in (own, gsm8k, alpaca, prompts):
         _add_common_arguments(task)
 
 
@@ -81,8 +97,7 @@ def _add_task(tasks: Any, name: str, summary: str, description: str) -> Parser:
 
 def _add_common_arguments(parser: Parser) -> None:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the run is, or goes on")
-    parser.add_argument("--questions", type=int, metavar="N", help="the first N rows (default: all)")
-    parser.add_argument("--skip-malformed", action="store_true", help="leave malformed rows of --data out")
+    parser.add_argument("--questions", type=int, metavar="N", help="the first N rows (default: all, or 1,000)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
     parser.add_argument("--autoregressive", action="store_true", help="the model predicts the next token: sample it")
     parser.add_argument("--top-p", type=float, metavar="P", help="nucleus of --autoregressive, 0: none (default: 0.95)")
@@ -142,7 +157,7 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
         raise ValueError("`--top-p` is for `--autoregressive`; drop it.")
     if args.top_p is not None and not 0 <= args.top_p <= 1:
         raise ValueError(f"`--top-p`={args.top_p} must lie between 0 and 1.")
-    if args.skip_malformed and not args.data:
+    if args.task != "word_problems" and args.skip_malformed and not args.data:
         raise ValueError("`--skip-malformed` is for `--data`; drop it.")
     check_folder(Path(args.output))
     if args.task == "alpaca_eval":
@@ -161,8 +176,13 @@ def _check_judge(args: argparse.Namespace) -> None:
 
 
 def _load_task(args: argparse.Namespace) -> "tuple[Task, list[str]]":
-    from conv_dlm.evaluation.tasks import alpaca_eval, gsm8k, prompts
+    from conv_dlm.evaluation.tasks import alpaca_eval, gsm8k, prompts, word_problems
 
+    if args.task == "word_problems":
+        if args.questions is not None and args.questions < 1:
+            raise ValueError(f"`--questions`={args.questions} must be at least 1.")
+        levels = read_levels(args.level)
+        return word_problems.load(args.questions, levels, args.split, tuple(args.form), args.problem_seed), []
     path = Path(args.data) if args.data else None
     common: dict[str, Any] = {"questions": args.questions, "skip_malformed": args.skip_malformed}
     if args.task == "gsm8k":

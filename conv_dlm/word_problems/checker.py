@@ -12,7 +12,8 @@ from typing import Any
 
 _NUMBER = r"\d+"
 _EQUATION = re.compile(
-    rf"(?P<a>{_NUMBER}) (?P<operator>[-+*/]) (?P<b>{_NUMBER}) = (?P<result>{_NUMBER})(?: remainder (?P<rest>{_NUMBER}))?"
+    rf"(?P<a>{_NUMBER}) (?P<operator>[-+*/]) (?P<b>{_NUMBER}) = (?P<result>{_NUMBER})"
+    rf"(?: remainder (?P<rest>{_NUMBER}))?"
 )
 _FINAL = re.compile(rf"(?:^|\n)#### ({_NUMBER})\s*\Z")
 _LOOP = re.compile(r"(?s)\b(\S+(?:\s+\S+){1,29}?)(?:\s+\1){3,}(?!\w)")

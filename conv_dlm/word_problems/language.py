@@ -19,11 +19,11 @@ class Person:
         return self.name
 
     @property
-    def He(self) -> str:  # noqa: N802  as it is written
+    def He(self) -> str:
         return self.he.capitalize()
 
     @property
-    def His(self) -> str:  # noqa: N802
+    def His(self) -> str:
         return self.his.capitalize()
 
 

@@ -6,9 +6,7 @@ import pytest
 
 from conv_dlm.word_problems import check, loops, repetition
 
-QUESTION = (
-    "A box holds 12 pens. Tom has 3 boxes and gives away half of them and 4 more. How many pens does he have left?"
-)
+QUESTION = "A box holds 12 pens. Tom has 3 boxes, gives away half of the pens and 4 more. How many are left?"
 GOOD = [
     "The boxes hold 3 * 12 = 36 pens.",
     "Half of them are 36 / 2 = 18 pens.",

@@ -60,6 +60,6 @@ def bus(story: Story, level: int) -> None:
     story.ask(
         f"How many passengers are on the {vehicle} now?",
         "How many passengers are there in the end?",
-        f"How many people are left on board?",
+        "How many people are left on board?",
         unit="passengers",
     )

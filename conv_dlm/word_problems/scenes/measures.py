@@ -31,8 +31,8 @@ def recipe(story: Story, level: int) -> None:
     # missing, and n - 1 sums.
     plans = [(scale, n, level - scale - (2 * n - 1)) for scale in (0, 1) for n in range(1, 6)]
     scale, count, home = draw.pick(*[plan for plan in plans if 0 <= plan[2] <= plan[1]])
-    dish, parts = draw.pick(*DISHES)
-    ann, parts = person(draw), tuple(draw.sample(parts, count))
+    dish, choice = draw.pick(*DISHES)
+    ann, parts = person(draw), draw.sample(choice, count)
     factor, people = draw.number(2, 6 if count < 3 else 4), draw.number(2, 5)
     unit = "grams" if count < 3 and dish != "cookies" and draw.chance(0.4) else "cups"
     per = "the recipe" if scale else "a batch"
@@ -123,8 +123,8 @@ def mixture(story: Story, level: int) -> None:
     # Operations: the factor, a product and a sum for each of the other parts, and the end. Level 2 asks for one part.
     plans = [(n, level - 1 - 2 * n) for n in (1, 2, 3)]
     others, end = (1, 0) if level == 2 else draw.pick(*[plan for plan in plans if 0 <= plan[1] <= 3])
-    what, unit, parts = draw.pick(*MIXTURES)
-    parts, ann = tuple(draw.sample(parts, others + 1)), person(draw)
+    what, unit, choice = draw.pick(*MIXTURES)
+    parts, ann = draw.sample(choice, others + 1), person(draw)
     ratio = [draw.number(2, 5 if others < 3 else 3) for _ in parts]
     times = draw.number(2, 6 if others == 1 else 4)
     story.say(f"{ann} mixes {what}.", f"{ann} prepares {what}.", f"{ann} wants to make {what}.")

@@ -12,7 +12,7 @@ GOODS = nouns(
 
 @scene(levels=(1, 12))
 def shopping(story: Story, level: int) -> None:
-    """Several goods at a price each, their sum, and the change: 2k - 1 operations for k goods, and one for the change."""
+    """Several goods at a price each, and their sum: 2k - 1 operations for k goods, and one for the change."""
     draw = story.draw
     change = level % 2 == 0
     kinds = (level if change else level + 1) // 2
