@@ -2,14 +2,15 @@
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig, get_dataset
 
-from trainers.rows import check_columns
+from trainers.rows import check_columns, column_names
 
 logger = logging.getLogger(__name__)
+Data: TypeAlias = Dataset | IterableDataset
 
 PROMPT_TEMPLATES = ("alpaca",)
 ALPACA_COLUMNS = ("instruction", "input", "output")
@@ -101,12 +102,13 @@ def load_data(
     *,
     evaluate: bool = False,
     text_column: str = "text",
-) -> tuple[Dataset, Dataset | None]:
+) -> tuple[Data, Data | None]:
     """Training and evaluation set (`None` if not asked for) as the arguments describe them.
 
     Args:
         data_args ([`DataArguments`]): where the data is and how it is read.
-        mixture_args ([`~trl.DatasetMixtureConfig`], *optional*): several datasets, in place of `dataset_name`.
+        mixture_args ([`~trl.DatasetMixtureConfig`], *optional*): several datasets, in place of `dataset_name`; and
+            whether they are read as streams (`streaming`), whose rows are checked when they are reached.
         evaluate (`bool`, *optional*, defaults to `False`): whether an evaluation set is wanted.
         text_column (`str`, *optional*, defaults to `"text"`): column of full texts (`dataset_text_field`).
 
@@ -131,16 +133,20 @@ def load_data(
 
 
 def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -> Any:
-    if mixture_args.streaming:
-        raise ValueError("`streaming=True` is not supported: the rows are checked, and counted, before training.")
+    if mixture_args.streaming and (data_args.held_out_rows or data_args.max_eval_rows):
+        raise ValueError(
+            "`held_out_rows` and `max_eval_rows` count rows from the end, which a stream doesn't know: drop them, and "
+            "name a split or file to evaluate on, or drop `streaming`."
+        )
     if bool(mixture_args.datasets) == bool(data_args.dataset_name):
         raise ValueError("Name the data once: set either `dataset_name` or `datasets`.")
     if mixture_args.datasets:
         return get_dataset(mixture_args)
-    return load_dataset(data_args.dataset_name, data_args.dataset_config, data_files=data_args.data_files)
+    name, streaming = data_args.dataset_name, mixture_args.streaming
+    return load_dataset(name, data_args.dataset_config, data_files=data_args.data_files, streaming=streaming)
 
 
-def _split(splits: Any, name: str) -> Dataset:
+def _split(splits: Any, name: str) -> Any:
     if name not in splits:
         raise ValueError(
             f"The data has no split `{name}`, only {', '.join(splits)}: set `dataset_train_split` or "
@@ -149,19 +155,19 @@ def _split(splits: Any, name: str) -> Dataset:
     return splits[name]
 
 
-def _read(dataset: Dataset, data_args: DataArguments, text_column: str, name: str) -> Dataset:
+def _read(dataset: Data, data_args: DataArguments, text_column: str, name: str) -> Data:
     """The rows in one of TRL's formats, none of them empty."""
     if data_args.prompt_template == "alpaca":
         dataset = to_alpaca(dataset)
     elif data_args.prompt_column is not None and data_args.completion_column is not None:
         dataset = to_turns(dataset, data_args.prompt_column, data_args.completion_column)
-    if not len(dataset):
+    if next(iter(dataset), None) is None:
         raise ValueError(f"The `{name}` data have no rows.")
-    check_columns(dataset, text_column, name)  # as the trainer will, when the model has been loaded
+    check_columns(dataset, text_column, name)
     return dataset
 
 
-def to_turns(dataset: Dataset, prompt_column: str, completion_column: str) -> Dataset:
+def to_turns(dataset: Data, prompt_column: str, completion_column: str) -> Data:
     """Two columns of strings as one turn of a user and one of an assistant, in TRL's prompt-completion format."""
     _need_columns(dataset, prompt_column, completion_column)
     return dataset.map(
@@ -169,22 +175,22 @@ def to_turns(dataset: Dataset, prompt_column: str, completion_column: str) -> Da
             "prompt": [{"role": "user", "content": row[prompt_column]}],
             "completion": [{"role": "assistant", "content": row[completion_column]}],
         },
-        remove_columns=dataset.column_names,
+        remove_columns=column_names(dataset),
     )
 
 
-def to_alpaca(dataset: Dataset) -> Dataset:
+def to_alpaca(dataset: Data) -> Data:
     """Alpaca's three columns as prompt and completion, strings; rows without output are left out and counted."""
     _need_columns(dataset, *ALPACA_COLUMNS)
     answered = dataset.filter(lambda row: bool((row["output"] or "").strip()))
-    if len(answered) < len(dataset):
+    if isinstance(dataset, Dataset) and len(answered) < len(dataset):
         logger.warning("%d of %d rows have no `output` and are left out.", len(dataset) - len(answered), len(dataset))
     return answered.map(
         lambda row: {
             "prompt": alpaca_prompt(row["instruction"], row["input"] or ""),
             "completion": row["output"].strip(),
         },
-        remove_columns=dataset.column_names,
+        remove_columns=column_names(dataset),
     )
 
 
@@ -194,7 +200,7 @@ def alpaca_prompt(instruction: str, context: str = "") -> str:
     return "\n\n".join([ALPACA_PREAMBLE, task, *([context] if context else []), "### Response:\n"])
 
 
-def _need_columns(dataset: Dataset, *wanted: str) -> None:
+def _need_columns(dataset: Data, *wanted: str) -> None:
     for column in wanted:
-        if column not in dataset.column_names:
-            raise ValueError(f"The data has no column `{column}`; its columns are {', '.join(dataset.column_names)}.")
+        if column not in (columns := column_names(dataset)):
+            raise ValueError(f"The data has no column `{column}`; its columns are {', '.join(columns)}.")

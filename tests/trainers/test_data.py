@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig
 
 from trainers.data import DataArguments, alpaca_prompt, load_data, to_alpaca, to_turns
@@ -99,6 +99,21 @@ def test_mixtures_and_files_by_split(tmp_path: Path) -> None:
     assert load_data(arguments, evaluate=True)[1][0] == {"text": "b 0"}  # type: ignore[index]
 
 
+def test_streams_give_the_same_rows(questions_file: Path, tmp_path: Path) -> None:
+    file = dict(dataset_name="json", data_files=[str(questions_file)], **COLUMNS)
+    streamed, _ = load_data(DataArguments(**file), DatasetMixtureConfig(streaming=True))
+    assert isinstance(streamed, IterableDataset)
+    assert list(streamed) == list(load_data(DataArguments(**file))[0])
+    alpaca = from_file(tmp_path / "alpaca.jsonl", ALPACA, prompt_template="alpaca")
+    assert len(list(load_data(alpaca, DatasetMixtureConfig(streaming=True))[0])) == 2
+    with pytest.raises(ValueError, match="no column `solution`; its columns are question, answer"):
+        unknown = DataArguments(**file | dict(completion_column="solution"))
+        load_data(unknown, DatasetMixtureConfig(streaming=True))
+    for counted in ({"held_out_rows": 4}, {"max_eval_rows": 2}):
+        with pytest.raises(ValueError, match="which a stream doesn't know"):
+            load_data(DataArguments(**file, **counted), DatasetMixtureConfig(streaming=True))
+
+
 # Bad input
 
 
@@ -122,9 +137,6 @@ def test_data_is_named_once(questions_file: Path) -> None:
     for arguments, mixed in ((DataArguments(), None), (DataArguments(dataset_name="json"), mixture)):
         with pytest.raises(ValueError, match="either `dataset_name` or `datasets`"):
             load_data(arguments, mixed)
-    mixture.streaming = True
-    with pytest.raises(ValueError, match="streaming"):
-        load_data(DataArguments(), mixture)
 
 
 def test_missing_rows_splits_and_columns_are_named(questions_file: Path) -> None:
@@ -189,4 +201,4 @@ def test_hub_names_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainers.data.load_dataset", fake)
     assert fake is not load_dataset
     assert len(load_data(DataArguments(dataset_name="tatsu-lab/alpaca", prompt_template="alpaca"))[0]) == 2
-    assert asked == [(("tatsu-lab/alpaca", None), {"data_files": None})]
+    assert asked == [(("tatsu-lab/alpaca", None), {"data_files": None, "streaming": False})]
