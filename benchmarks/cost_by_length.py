@@ -1,10 +1,10 @@
-"""What a step costs against the length of the canvas, at a fixed window: without a cache, with one, and with a horizon.
+"""What a step costs against the length of the canvas, at a fixed window: without a cache, with one, with a lookahead.
 
     python -m benchmarks.cost_by_length --results benchmarks/results/cost_by_length.json
 
 The embedded model's shape with random weights denoises canvases of different length in blocks, most confident first,
 one token a step. Every setting predicts the block alone; without a cache it computes the whole canvas for that, with
-the window cache the block and its surroundings, and what its queries still see grows with the canvas unless a horizon
+the window cache the block and its surroundings, and what its queries still see grows with the canvas unless a lookahead
 ends it. Steps are timed from forward to forward, over one cycle of the cache from one full forward to the next, after a
 first one that doesn't count: the median is what most steps cost, the mean has the full forward in it. Nothing is
 decided behind the first block, so that a point takes seconds, or a minute at the longest.
@@ -42,7 +42,7 @@ from conv_dlm.utils.files import write_json
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SETTINGS = ("no cache", "window", "window, horizon")
+SETTINGS = ("no cache", "window", "window, lookahead")
 
 
 class EnoughError(Exception):
@@ -72,8 +72,8 @@ def options_of(setting: str, length: int, args: argparse.Namespace) -> dict[str,
     options: dict[str, Any] = {"decode_type": "llada", "block_length": args.block, "steps": length}
     if setting != "no cache":
         options |= {"cache_implementation": "window", "cache_refresh_interval": args.interval}
-    if setting == "window, horizon":
-        options["horizon"] = args.horizon
+    if setting == "window, lookahead":
+        options["lookahead"] = args.lookahead
     return options | {"max_new_tokens": length}
 
 
@@ -138,7 +138,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--prompt", type=int, default=64)
     add("--block", type=int, default=32, help="positions of a block, more than --interval")
     add("--interval", type=int, default=16, help="of full forwards with the cache")
-    add("--horizon", type=int, default=128)
+    add("--lookahead", type=int, default=128)
     add("--steps", type=int, default=5, help="that are timed without a cache")
     add("--results", type=Path, default=Path("outputs/cost_by_length.json"))
     return parser

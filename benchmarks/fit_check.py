@@ -16,12 +16,11 @@ import multiprocessing
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoModelForCausalLM, LogitsProcessorList, PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from benchmarks.live_memory import LiveMemory, fake_parameters
 from conv_dlm.cost.generating import Generation, activations
@@ -30,10 +29,12 @@ from conv_dlm.cost.shapes import SHAPES, shape_config
 from conv_dlm.cost.sizes import Parameters, Shape
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.loop import Denoising
+from conv_dlm.generation.loop import Denoising, Draws
+from conv_dlm.generation.noise import Noise
+from conv_dlm.generation.parts.ancestral import AncestralRule
+from conv_dlm.generation.parts.position_weights import UniformWeights
 from conv_dlm.generation.plan import Forward
-from conv_dlm.generation.position_weights import UniformWeights
-from conv_dlm.generation.unmasking_rules import AncestralRule
+from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.utils.environment import describe_run
 
 LENGTHS, BATCH_SIZES, PROMPT = (192, 512), (1, 4), 64
@@ -56,26 +57,22 @@ def count(config: PretrainedConfig, asked: Generation, storage: str) -> int:
         padding = torch.zeros_like(prompt, dtype=torch.bool) if asked.rows > 1 else None
         canvas = Canvas.from_prompt(prompt, asked.new_tokens, config.mask_token_id, padding)
         padding = None if padding is None else canvas.padding
-        settings: Any = SimpleNamespace(
-            steps=1, temperature=1.0, reference_normalizer=False, confidence_eos_eot_inf=False
-        )
         loop = Denoising(
             canvas=canvas,
-            denoiser=Denoiser(model, padding, 1.5 if asked.guided else 1.0, False),
-            weights=UniformWeights(config.mask_token_id),
-            rule=AncestralRule(settings),
-            config=settings,
-            processors=LogitsProcessorList(),
-            eos_token_ids=None,
-            seeds=torch.zeros(asked.rows, dtype=torch.long),
+            denoiser=Denoiser(model, padding, 1.5 if asked.guided else 1.0),
+            weights=UniformWeights(),
+            rule=AncestralRule(steps=1),
+            draws=Draws(top_k=4, temperature=1.0),
+            processors=CanvasProcessors([]),
         )
+        loop.noise = Noise(torch.zeros(asked.rows, dtype=torch.long), canvas.mask_index)
         everything = Forward(
-            rows=list(range(asked.rows)), predicted=canvas.undecided, window=asked.new_tokens, computed=None, size=0,
-            seen=None, end=asked.canvas,
+            rows=list(range(asked.rows)), predicted=canvas.masked, window=asked.new_tokens, computed=None, size=0,
+            uneven=False, end=asked.canvas,
         )  # fmt: skip
         with LiveMemory(model) as memory:
             before = memory.now
-            loop.predict(everything, 0, top_k=4, temperature=1.0)
+            loop.predict(everything, None, 0, loop.draws)
             return memory.peak - before
 
 

@@ -38,7 +38,7 @@ def make_cases(length: int, batch: int, args: argparse.Namespace, has_end: bool 
     """
     steps, kernel = length // args.tokens_a_step, {"kernel_size": KERNEL}
     window = kernel | {"cache_margin": args.margin, "cache_refresh_interval": args.interval}
-    near = {"horizon": args.horizon}
+    near = {"lookahead": args.lookahead}
     blocks = {"threshold": args.thresholds[0], "block_length": BLOCK}
     cases = {
         "plain llada": Case("llada", True, length, batch, steps, None, {"block_length": BLOCK}),
@@ -47,14 +47,14 @@ def make_cases(length: int, batch: int, args: argparse.Namespace, has_end: bool 
         "threshold, dual": Case("threshold", False, length, batch, None, "dual", blocks),
         "conv": Case("conv", False, length, batch, steps, None, kernel),
         "conv, window": Case("conv", False, length, batch, steps, "window", window),
-        "conv, window, horizon": Case("conv", False, length, batch, steps, "window", window | near),
+        "conv, window, lookahead": Case("conv", False, length, batch, steps, "window", window | near),
     }
     for threshold in args.thresholds:
         # without it the positions behind an end token, of which the model is sure, are decided before the text is
         options = window | {"threshold": threshold} | ({"eos_fill": True} if has_end else {})
         name = f"conv_threshold {threshold:g}, window"
         cases[name] = Case("conv_threshold", False, length, batch, None, "window", options)
-        cases[f"{name}, horizon"] = Case("conv_threshold", False, length, batch, None, "window", options | near)
+        cases[f"{name}, lookahead"] = Case("conv_threshold", False, length, batch, None, "window", options | near)
     if args.compile:
         ours = {name: case for name, case in cases.items() if not case.is_baseline}
         cases |= {name: replace(case, options={**case.options, "compile": True}) for name, case in ours.items()}
@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--thresholds", nargs="+", type=float, default=[0.9, 0.2])
     add("--interval", type=int, default=16, help="of full forwards with the window cache")
     add("--margin", type=int, default=0, help="of the window cache")
-    add("--horizon", type=int, default=128)
+    add("--lookahead", type=int, default=128)
     add("--repeats", type=int, default=1)
     add("--without", nargs="+", default=[], metavar="CASE", help="cases to leave out, as the table names them")
     add("--compile", action="store_true", help="compile the forwards of ours")

@@ -49,7 +49,7 @@ def make_settings(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     conv = {"decode_type": "conv", "steps": args.length // args.tokens_a_step, "kernel_size": args.kernel_size}
     settings = {EXACT: conv}
     settings |= {f"window, interval {interval}": conv | window(interval) for interval in INTERVALS}
-    settings["window, interval 16, horizon 128"] = conv | window(16, horizon=128)
+    settings["window, interval 16, lookahead 128"] = conv | window(16, lookahead=128)
     threshold = {"decode_type": "conv_threshold", "kernel_size": args.kernel_size, "eos_fill": True}
     settings["conv_threshold 0.2, window, interval 16"] = threshold | window(16, threshold=0.2)
     return {name: keywords | {"max_new_tokens": args.length} for name, keywords in settings.items()}

@@ -11,8 +11,8 @@ from conv_dlm.generation import (
     DiffusionGenerateOutput,
     DiffusionGenerationConfig,
     DiffusionGenerationMixin,
+    SettingError,
     enable_diffusion,
-    register_decode_type,
 )
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.streaming import TextDiffusionStreamer
@@ -26,9 +26,9 @@ __all__ = [
     "DiffusionGenerationConfig",
     "DiffusionGenerationMixin",
     "RowStreamers",
+    "SettingError",
     "TextDiffusionStreamer",
     "embedded_checkpoint",
     "enable_diffusion",
     "models",
-    "register_decode_type",
 ]

@@ -22,27 +22,14 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.GenerationMixin.generate": "self, inputs, generation_config, logits_processor, stopping_criteria, "
     "prefix_allowed_tokens_fn, synced_gpus, assistant_model, streamer, negative_prompt_ids, "
     "negative_prompt_attention_mask, custom_generate, **kwargs",
-    "transformers.GenerationMixin._extract_generation_mode_kwargs": "self, custom_generate, kwargs, synced_gpus, "
-    "assistant_model, streamer",
-    "transformers.GenerationMixin._prepare_generation_config": "self, generation_config, **kwargs",
-    "transformers.GenerationMixin._prepare_attention_mask_for_generation": "self, inputs_tensor, generation_config, "
-    "model_kwargs",
-    "transformers.GenerationMixin._validate_generated_length": "self, generation_config, input_ids_length, "
-    "has_default_max_length",
-    "transformers.GenerationMixin._prepare_cache_for_generation": "self, generation_config, model_kwargs, "
-    "generation_mode, batch_size, max_cache_length",
-    "transformers.GenerationMixin._get_logits_processor": "self, generation_config, input_ids_seq_length, "
-    "encoder_input_ids, prefix_allowed_tokens_fn, logits_processor, device, model_kwargs, negative_prompt_ids, "
-    "negative_prompt_attention_mask",
-    "transformers.GenerationMixin._sample": "self, input_ids, logits_processor, stopping_criteria, generation_config, "
-    "synced_gpus, streamer, **model_kwargs",
     # Called by it
-    "transformers.GenerationMixin._prepare_special_tokens": "self, generation_config, kwargs_has_attention_mask, "
-    "device, ...",
+    "transformers.integrations.deepspeed.is_deepspeed_zero3_enabled": "",
+    "transformers.integrations.fsdp.is_fsdp_managed_module": "module",
     "transformers.PreTrainedModel.get_compiled_call": "self, compile_config",
     # Overridden by the generation config
     "transformers.GenerationConfig._get_default_generation_params": "",
     "transformers.GenerationConfig.from_model_config": "model_config",
+    "transformers.GenerationConfig.from_dict": "config_dict, **kwargs",
     "transformers.GenerationConfig.to_diff_dict": "self",
     "transformers.GenerationConfig.validate": "self, strict, user_set_attributes",
     # Overridden by streamers

@@ -45,14 +45,10 @@ def sample_options(args: MDLMTrainingConfig, model: Any, eval_dataset: Any) -> d
         )
     options: dict[str, Any] = {"decode_type": "conv"} | canvas | cast(dict[str, Any], args.eval_sample_kwargs or {})
     try:
-        config, unknown = model._prepare_generation_config(None, **options)
-        if unknown:
-            raise ValueError(f"`generate` does not know {', '.join(unknown)}.")
         datasets = eval_dataset.values() if isinstance(eval_dataset, dict) else [eval_dataset]
         longest = max(len(split_row(row)[0]) for dataset in datasets for row in islice(dataset, args.eval_samples))
-        if config.max_new_tokens is not None:
-            config.max_length = longest + config.max_new_tokens
-        model._validate_generated_length(config, longest, False)
+        any_text = torch.full((1, longest), int(model.generation_config.mask_token_id == 0))
+        model.check_generate(any_text, attention_mask=torch.ones_like(any_text), strict=True, **options)
     except ValueError as error:
         raise ValueError(
             f"The samples that `eval_samples={args.eval_samples}` asks for are impossible. {error}"

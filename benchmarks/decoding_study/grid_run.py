@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from benchmarks.decoding_study.grid import KEY, VARIED, Setting, Work, schedule
 from conv_dlm.answering.answers import encode, row_generator
 from conv_dlm.answering.prompting import Prompter
-from conv_dlm.evaluation.respondent import DECODING, Respondent, denoiser
+from conv_dlm.evaluation.respondent import Respondent, decoding_fields, denoiser
 from conv_dlm.evaluation.sample_folder import SampleFolder
-from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, DIFFUSION_DEFAULTS
+from conv_dlm.generation.configuration import user_settings
 
 
 def shared_decoding(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,11 +23,11 @@ def shared_decoding(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: responses have no length, or none of their own.
     """
-    defaults = DIFFUSION_DEFAULTS | {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS}
+    defaults = {name: its.default for name, its in user_settings().items()}
     if model.generation_config.max_length is not None:
         defaults["max_new_tokens"] = None
     decoding = {}
-    for name in DECODING:
+    for name in decoding_fields():
         if name not in VARIED:
             candidates = (options.get(name), getattr(model.generation_config, name, None), defaults.get(name))
             decoding[name] = next((value for value in candidates if value is not None), None)
@@ -102,13 +104,12 @@ def _is_constant(respondent: Respondent) -> bool:
 def _checked_ids(texts: Sequence[str], respondent: Respondent) -> list[list[int]]:
     """Tokens of each prompt. Raises ValueError for one that can't be answered, which ends a run after hours else."""
     model = respondent.model
-    config, _ = model._prepare_generation_config(None)
+    length = respondent.decoding["max_new_tokens"]
     rows = []
     for number, text in enumerate(texts):
         try:
             ids = encode(respondent.tokenizer, [text], not respondent.prompter.templated)["input_ids"][0].tolist()
-            config.max_length = len(ids) + respondent.decoding["max_new_tokens"]
-            model._validate_generated_length(config, len(ids), False)
+            model.check_generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=length)
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from error
         rows.append(ids)

@@ -36,7 +36,7 @@ def decided_positions(samples: Iterable[Mapping[str, Any]]) -> "Figure":
     fill decided is behind the last step.
 
     Args:
-        samples (iterable of `dict`): records with `decode_type`, `steps`, `size`, `ids` and `decided_at`, as a
+        samples (iterable of `dict`): records with `decode_type`, `steps`, `size`, `ids` and `unmasked_at`, as a
             `SampleFolder` keeps them.
 
     Raises:
@@ -68,7 +68,7 @@ def decided_positions(samples: Iterable[Mapping[str, Any]]) -> "Figure":
 def _draw_decided(axes: "Axes", samples: Sequence[Mapping[str, Any]], setting: tuple[str, int, int | None]) -> None:
     from matplotlib.patheffects import withStroke
 
-    lengths = {len(sample["decided_at"]) for sample in samples}
+    lengths = {len(sample["unmasked_at"]) for sample in samples}
     if len(lengths) > 1:
         raise ValueError(f"Samples of {setting} have canvases of {sorted(lengths)} tokens; draw each by itself.")
     (length,) = lengths
@@ -98,12 +98,12 @@ def _cells(
 
     The final fill, if there is one, has a column behind them. Third, each column's mean position of text.
     """
-    length, columns = len(samples[0]["decided_at"]), math.ceil(steps / wide)
-    columns += any(step >= steps for sample in samples for step in sample["decided_at"])
+    length, columns = len(samples[0]["unmasked_at"]), math.ceil(steps / wide)
+    columns += any(step >= steps for sample in samples for step in sample["unmasked_at"])
     text, end = ([[0.0] * columns for _ in range(0, length, high)] for _ in KINDS)
     places: list[list[int]] = [[] for _ in range(columns)]
     for sample in samples:
-        for place, step in enumerate(sample["decided_at"]):
+        for place, step in enumerate(sample["unmasked_at"]):
             if step >= 0:
                 column, row = columns - 1 if step >= steps else step // wide, place // high
                 is_text = place < len(sample["ids"])

@@ -20,14 +20,14 @@ class Answer:
     Attributes:
         ids (`list[int]`): tokens of the response before its end; EOS and what follows are no part of it.
         ended (`bool`): whether the response has an end, or fills its canvas.
-        decided_at (`list[int]`): the step that decided each position of the response's canvas, from 0.
+        unmasked_at (`list[int]`): the step that decided each position of the response's canvas, from 0.
         forwards (`int`): calls of the model that the row took part in.
         seconds (`float`): the row's share of the time that its batch took.
     """
 
     ids: list[int]
     ended: bool
-    decided_at: list[int]
+    unmasked_at: list[int]
     forwards: int
     seconds: float
 
@@ -84,11 +84,11 @@ def answer_tokens(
     share = seconds / len(generators)
     rows = zip(
         output.sequences[:, start:].tolist(),
-        output.decided_at[:, start:].tolist(),
+        output.unmasked_at[:, start:].tolist(),
         output.forwards.tolist(),
         strict=True,
     )
-    return [Answer(*until_end(ids, ends), decided_at, forwards, share) for ids, decided_at, forwards in rows]
+    return [Answer(*until_end(ids, ends), unmasked_at, forwards, share) for ids, unmasked_at, forwards in rows]
 
 
 def encode(tokenizer: Any, prompts: Sequence[str], add_special_tokens: bool) -> BatchEncoding:

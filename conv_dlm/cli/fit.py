@@ -15,8 +15,8 @@ from conv_dlm.cost.device_memory import GIB, VERDICTS
 from conv_dlm.cost.generating import Generation
 from conv_dlm.cost.shapes import SHAPES, shape_config
 from conv_dlm.cost.training import DEFAULT_RANK
-from conv_dlm.generation.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS
+from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
 
 if TYPE_CHECKING:  # imports torch and Transformers
     from conv_dlm.cost.report import Estimate

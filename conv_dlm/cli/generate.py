@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import (
-    GENERATION_OPTIONS,
     add_generation_options,
     add_model_options,
     generation_options,
+    option_settings,
 )
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.prompts import read_prompts
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         answers = session.answer([session.prompt(prompts[0])], [0], session.streamer())
         note(summary(answers))
         return 0
-    with Results(args.output, prompts, session.settings(GENERATION_OPTIONS)) as results:
+    with Results(args.output, prompts, session.settings(option_settings())) as results:
         return _run_many(session, results, args.batch_size)
 
 

@@ -5,55 +5,17 @@ from collections.abc import Collection
 from typing import Any
 
 from conv_dlm.cli.parser import Parser
-from conv_dlm.generation.cache_policies import CACHE_POLICIES
-from conv_dlm.generation.configuration import (
-    DEFAULT_MAX_NEW_TOKENS,
-    DIFFUSION_DEFAULTS,
-    REMASKING,
-    DiffusionGenerationConfig,
-)
-from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
-from conv_dlm.generation.early_exit import EXIT_SCHEDULES
+from conv_dlm.generation import DECODE_TYPES, DiffusionGenerationConfig
+from conv_dlm.generation.configuration import user_settings
+from conv_dlm.generation.settings import Setting
 
-# Fields of the generation config with what they mean to somebody at a terminal. A default is named in the help where
-# the library has one; the value itself lives there alone, and an option that is not given changes nothing.
-GENERATION_OPTIONS: dict[str, tuple[type, str]] = {
-    "decode_type": (str, "how to denoise, see below"),
-    "steps": (int, "denoising steps: at most one forward each, fewer are faster"),
-    "max_new_tokens": (int, "length of the response; 0 fills the masks of the prompt only"),
-    "kernel_size": (int, "positions that the convolution spans"),
-    "conv_mult": (float, "factor on the number of known neighbours in the convolution"),
-    "block_length": (int, "positions of a block or window; without it one block"),
-    "top_k": (int, "candidates of a position, 0 for the whole vocabulary; without it the decode type's"),
-    "temperature": (float, "0 draws nothing at random"),
-    "do_sample": (bool, "draw at random; without it the decode type's"),
-    "repetition_penalty": (float, "above 1: tokens already there become less likely"),
-    "guidance_scale": (float, "classifier-free guidance, 1 is off"),
-    "eos_fill": (bool, "end the response as soon as an end token is decided"),
-    "remasking": (str, f"what llada ranks by: {' or '.join(REMASKING)}"),
-    "confidence_eos_eot_inf": (bool, "decide end tokens last (llada, llada_conv)"),
-    "threshold": (float, "confidence from which on threshold types decide"),
-    "factor": (float, "how much factor types decide at once: more with a greater one"),
-    "entropy_bound": (float, "nats of uncertainty that entropy types decide at once"),
-    "eos_threshold": (float, "cut the text off behind an end token of this probability"),
-    "exit_schedule": (str, f"decide the rest at once when it is clear: {', '.join(EXIT_SCHEDULES)}"),
-    "exit_high": (float, "how clear at the start: margin of the best token, in logits"),
-    "exit_low": (float, "and at the end"),
-    "exit_decay": (float, "how fast the exponential schedule falls"),
-    "exit_patience": (bool, "and only if the best tokens were the same in the step before"),
-    "cache_implementation": (str, f"keep keys and values, which is faster and inexact: {', '.join(CACHE_POLICIES)}"),
-    "cache_refresh_interval": (int, "every how manieth forward a window cache computes everything"),
-    "cache_margin": (int, "positions around the window that a window cache computes too"),
-    "horizon": (int, "leave masks out that are more than so many positions behind the text"),
-    "compile": (bool, "compile the model's forward"),
-    "eta": (float, "share of tokens that remdm masks again in a step"),
-    "alpha_on": (float, "share of tokens that remdm keeps decided in its loop"),
-    "t_on": (float, "time at which remdm's loop begins"),
-    "t_off": (float, "time at which it ends"),
-    "reference_normalizer": (bool, "count k + 1 candidates, as the code released with the paper"),
-    "mask_token_id": (int, "the mask, where the model's config doesn't name it"),
-}
 METAVARS = {int: "N", float: "X", str: "HOW"}
+
+
+def option_settings() -> dict[str, Setting]:
+    """The settings that have an option, those of parts that a user has registered among them. A default is named in the
+    help where the library has one; an option that is not given changes nothing."""
+    return {name: its for name, its in user_settings().items() if name != "output_history"}
 
 
 def add_model_options(parser: Parser, without: Collection[str] = ()) -> None:
@@ -77,32 +39,36 @@ def add_model_options(parser: Parser, without: Collection[str] = ()) -> None:
 
 
 def add_generation_options(parser: Parser, without: Collection[str] = ()) -> None:
-    """The fields of `GENERATION_OPTIONS`, but for what the command varies, and the decode types in the epilog."""
+    """The options of `option_settings`, but for what the command varies, and the decode types in the epilog."""
     group = parser.add_argument_group(
         "denoising", "What is not given here is as the checkpoint's generation_config.json says, else the default."
     )
-    defaults = DIFFUSION_DEFAULTS | {"max_new_tokens": DEFAULT_MAX_NEW_TOKENS}
-    for name, (kind, text) in GENERATION_OPTIONS.items():
+    for name, its in option_settings().items():
         if name in without:
             continue
-        default = defaults.get(name)
-        if default is not None and kind is not bool:
-            text += f" (default: {default})"
-        flag = "--" + name.replace("_", "-")
-        if kind is bool:
+        flag, text = "--" + name.replace("_", "-"), _help_of(name, its)
+        if its.kind is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         elif name == "decode_type":
             group.add_argument(flag, type=decode_type, metavar="TYPE", help=text)
         else:
-            group.add_argument(flag, type=kind, metavar=METAVARS[kind], help=text)
+            group.add_argument(flag, type=its.kind, metavar=METAVARS[its.kind], help=text)
     width = max(map(len, DECODE_TYPES))
     types = "\n".join(f"  {name:{width}}  {kind.summary}" for name, kind in DECODE_TYPES.items())
     parser.epilog = f"decode types:\n{types}\n\n{parser.epilog or ''}"
 
 
+def _help_of(name: str, its: Setting) -> str:
+    text = f"{its.help}, see below" if name == "decode_type" else its.help
+    if name != "decode_type" and its.choices is not None:
+        text += f": {', '.join(its.choices)}"
+    default = its.default if its.kind is not bool else None
+    return (text if default is None else f"{text} (default: {default})").replace("%", "%%")
+
+
 def generation_options(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
     """The keywords of `generate` that were given. Raises ValueError for impossible ones."""
-    names = [name for name in GENERATION_OPTIONS if name not in without]
+    names = [name for name in option_settings() if name not in without]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     DiffusionGenerationConfig(**given)  # validates, before a big model is loaded in vain
     return given
@@ -110,7 +76,7 @@ def generation_options(args: argparse.Namespace, without: Collection[str] = ()) 
 
 def decode_type(name: str) -> str:
     try:
-        get_decode_type(name)
+        DECODE_TYPES.find(name)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return name

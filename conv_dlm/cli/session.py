@@ -58,8 +58,7 @@ class Session:
 
     def configure(self, options: dict[str, Any]) -> None:
         """Generate with `options` from now on. Raises ValueError if they don't go together."""
-        config, _ = self.model._prepare_generation_config(None, **options)
-        self.options, self._config = options, config
+        self.options, self._config = options, self.model.resolve_settings(**options)
 
     def settings(self, names: Iterable[str]) -> dict[str, Any]:
         """What the text depends on, in JSON's types: the model, and the values of `names` in effect."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conv_dlm.cost.baselines import BLOCK, THRESHOLD, dual_cache_loop, llada_loop, threshold_loop
 from conv_dlm.generation import DECODE_TYPES
-from conv_dlm.generation.configuration import DEPENDENT_FIELDS
+from conv_dlm.generation.configuration import users_of
 
 # fields of the generation config of which a run takes several values
 VARIED = ("decode_type", "steps", "max_new_tokens", "cache_implementation")
@@ -108,9 +108,9 @@ def check_options(decode_types: Sequence[str], caches: Sequence[str], baselines:
         plain = {kind for kind, baseline in BASELINES.items() if name in baseline.fields}
         if (users or plain) and not (users & set(decode_types) or plain & set(baselines)):
             raise ValueError(f"{flag} here; drop it, or time one of {' '.join(sorted(users))} too.")
-        other, wanted = DEPENDENT_FIELDS.get(name, ("", None))
-        if other == "cache_implementation" and not set(wanted or ()) & set(caches):
-            raise ValueError(f"{flag} without `--caches` {' or '.join(wanted or ())}; drop it, or name that cache.")
+        wanted = users_of(name).get("cache_implementation", [])
+        if wanted and not set(wanted) & set(caches):
+            raise ValueError(f"{flag} without `--caches` {' or '.join(wanted)}; drop it, or name that cache.")
 
 
 def make_cases(
@@ -159,7 +159,5 @@ def _side_by_side(
 def _options_of(decode_type: str, cache: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Those that are not only for other decode types, or for other caches."""
     special = set().union(*(kind.fields for kind in DECODE_TYPES.values())) - DECODE_TYPES[decode_type].fields
-    for name, (other, values) in DEPENDENT_FIELDS.items():
-        if other == "cache_implementation" and cache not in (values or ()):
-            special.add(name)
-    return {name: value for name, value in options.items() if name not in special}
+    others = {name for name in options if cache not in users_of(name).get("cache_implementation", [cache])}
+    return {name: value for name, value in options.items() if name not in special | others}

@@ -7,7 +7,7 @@ With width d, inner width F, queries q and keys k wide, heads of H, vocabulary V
                                             its activation, and the product (without a gate T s (5 d + 2 F))
     attention   T (s (3 d + q + 2 k) +      queries, keys and values, and both rotated in float32
                    4 (q + k, if s < 4) + max(12 q, 4 q + 12 k))
-    angles      8 T H, + R L^2              cosines and sines; the mask of a padded batch
+    angles      8 T H                       cosines and sines; the mask is made once a run, [R, L]
     logits      R W V s                     in the model's dtype (with guidance twice that, for what is made of both),
                 + T d s + R W d s           beside the last hidden states and those projected (3 T d s without a gate)
     scores      12 max(V, 2^24)             float32, of some positions at a time (2^20 numbers on a CPU): those before,
@@ -72,7 +72,7 @@ def activations(shape: Shape, asked: Generation, storage: str) -> float:
     if storage == "8bit":  # of the last product: its input in 16 and 8 bits, its result in 32 and 16
         mlp = max(mlp, s * (4 * d + f) + 3 * d + 6 * f)
     attention = s * (3 * d + q + 2 * k) + (4 * (q + k) if s < 4 else 0) + max(12 * q, 4 * q + 12 * k)
-    angles = 8 * tokens * shape.head_size + (rows * asked.canvas**2 if asked.rows > 1 else 0)
+    angles = 8 * tokens * shape.head_size
     matrix = s * shape.largest_matrix if storage in ("4bit", "nf4") else 0
     blocks = tokens * max(mlp, attention) + angles + matrix
 

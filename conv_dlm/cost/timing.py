@@ -114,9 +114,9 @@ def answer(model: Any, case: Case, batch: BatchEncoding, seed: int) -> Done:
         return _answer_plainly(model, case, batch)
     generators = [row_generator(seed, row) for row in range(len(prompts))]
     output = model.generate(**batch, **case.keywords(), generator=generators, return_dict_in_generate=True)
-    decided_at = output.decided_at[output.decided_at >= 0]
+    unmasked_at = output.unmasked_at[output.unmasked_at >= 0]
     # each step of a type at its own pace decides something, and the final fill has a number far behind
-    steps = len(decided_at.unique()) if case.steps is None else int(decided_at.max()) + 1
+    steps = len(unmasked_at.unique()) if case.steps is None else int(unmasked_at.max()) + 1
     return Done(output.sequences[:, length:], steps, int(output.forwards.sum()))
 
 
@@ -141,8 +141,7 @@ def draws(model: Any, case: Case) -> bool:
     """Whether a case draws at random. Raises ValueError if its options don't go together."""
     if case.is_baseline:
         return False
-    config, _ = model._prepare_generation_config(None, **case.keywords())
-    return bool(config.temperature > 0 or config.remasking == "random")
+    return bool(model.resolve_settings(**case.keywords()).is_random)
 
 
 def mask_of(model: Any, case: Case) -> int:
@@ -211,11 +210,21 @@ def describe(
 
 
 class _EnoughError(Exception):
-    """All forwards that were wanted have been made."""
+    """All forwards of a plain loop that were wanted have been made."""
 
 
 def answer_begun(model: Any, case: Case, batch: BatchEncoding, forwards: int) -> None:
     """Begin with a batch, and stop after so many forwards."""
+    if case.is_baseline:
+        _begin_plainly(model, case, batch, forwards)
+        return
+    generators = [row_generator(0, row) for row in range(len(batch["input_ids"]))]
+    enough = lambda now: max(now.forwards) >= forwards  # noqa: E731
+    model.generate(**batch, **case.keywords(), generator=generators, callback_on_step_end=enough)
+
+
+def _begin_plainly(model: Any, case: Case, batch: BatchEncoding, forwards: int) -> None:
+    """The same of a loop that has no callback."""
     begun = 0
 
     def stop(*_: Any) -> None:

@@ -12,7 +12,8 @@ from conv_dlm.answering.loading import load_model
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.demo.order import Order
 from conv_dlm.demo.pieces import Pieces
-from conv_dlm.demo.recording import Recording, Stopped
+from conv_dlm.demo.recording import Recording
+from conv_dlm.generation import StepEnd
 
 
 class Respondent:
@@ -73,9 +74,8 @@ class Job:
             if name not in respondents:
                 respondents[name] = Respondent(name)
             for run in self.runs:
-                self._answer(run, respondents[name])
-        except Stopped:
-            pass
+                if not self._stop.is_set():
+                    self._answer(run, respondents[name])
         except (ValueError, OSError, OutOfMemoryError) as error:
             self.problem = str(error).strip()
 
@@ -83,16 +83,25 @@ class Job:
         model, prompter = respondent.model, respondent.prompter
         options = self.order.options(run.decode_type)
         run.pieces = respondent.pieces
-        run.recording = Recording(self.order.length, model.generation_config.mask_token_id, self._stop)
-        [run.answer] = answer(
+        run.recording = Recording(self.order.length, model.generation_config.mask_token_id)
+        stopped = False
+
+        def stop(_: StepEnd) -> bool:
+            nonlocal stopped
+            stopped = self._stop.is_set()
+            return stopped
+
+        [given] = answer(
             model,
             respondent.tokenizer,
             [prompter([{"role": "user", "content": self.order.prompt}])],
             [row_generator(self.order.seed, 0)],  # as `conv-dlm generate --seed` draws
             add_special_tokens=not prompter.templated,
             streamer=run.recording,
+            callback_on_step_end=stop,
             **options,
         )
+        run.answer = None if stopped else given
 
 
 class Worker:

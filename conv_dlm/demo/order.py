@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from conv_dlm.generation.decode_types import get_decode_type
+from conv_dlm.generation import DECODE_TYPES
 
 NO_SECOND = "none"  # the choice that leaves out the second decode type
 # Of a run's size, for its frames are kept as long as the visitor stays: at most 2.6 MB for two.
@@ -39,7 +39,7 @@ class Order:
         if not self.prompt.strip():
             raise ValueError("The prompt is empty. Type a question, or take one of the examples.")
         for decode_type in self.decode_types:
-            get_decode_type(decode_type)
+            DECODE_TYPES.find(decode_type)
         if len(set(self.decode_types)) < len(self.decode_types):
             raise ValueError(
                 f"Both decode types are {self.decode_types[0]!r}, with the same result. Change one of them."
@@ -53,7 +53,7 @@ class Order:
     def options(self, decode_type: str) -> dict[str, Any]:
         """The keywords of `generate`: of steps and size, what the type has."""
         values = {"steps": self.steps, "kernel_size": self.size, "block_length": self.size}
-        fields = get_decode_type(decode_type).fields
+        fields = DECODE_TYPES.find(decode_type).fields
         return {
             "decode_type": decode_type,
             "max_new_tokens": self.length,

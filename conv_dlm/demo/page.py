@@ -9,7 +9,7 @@ from conv_dlm.demo.job import Run, Worker
 from conv_dlm.demo.order import NO_SECOND, Order
 from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
 from conv_dlm.demo.visits import Look, Visits
-from conv_dlm.generation.decode_types import DECODE_TYPES, get_decode_type
+from conv_dlm.generation import DECODE_TYPES
 
 try:
     import gradio as gr
@@ -174,7 +174,7 @@ def replay(runs: list[Run], step: int) -> str:
 
 def what_matters(first: str, second: str) -> tuple[Any, Any]:
     """Steps and size, as far as one of the decode types has them."""
-    fields = get_decode_type(first).fields | (get_decode_type(second).fields if second != NO_SECOND else frozenset())
+    fields = frozenset().union(*(DECODE_TYPES.find(name).fields for name in (first, second) if name != NO_SECOND))
     names = [label for label, field in (("Kernel", "kernel_size"), ("Block", "block_length")) if field in fields]
     size = gr.update(label=" and ".join(names) or "Kernel", interactive=bool(names))
     return gr.update(interactive="steps" in fields), size

@@ -3,7 +3,6 @@
 Suffix: N positions from the first mask to the end of the canvas.
 """
 
-from threading import Event
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +11,6 @@ from transformers.generation.streamers import BaseStreamer
 
 UNDECIDED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
 NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an undecided position yet
-
-
-class Stopped(Exception):
-    """Leaves `generate` where nobody wants the rest."""
 
 
 class Frame(NamedTuple):
@@ -39,12 +34,10 @@ class Recording(BaseStreamer):
     Args:
         length (`int`): new positions of the canvas, `max_new_tokens`.
         mask_token_id (`int`): the mask.
-        stop (`threading.Event`, *optional*): once set, `generate` is left at its next step, by `Stopped`.
     """
 
-    def __init__(self, length: int, mask_token_id: int, stop: Event | None = None) -> None:
+    def __init__(self, length: int, mask_token_id: int) -> None:
         self.length, self.mask_token_id = length, mask_token_id
-        self.stop = stop or Event()
         self.frames: list[Frame] = []
         self._final: list[int] = []  # from the first mask on, as far as decided without a gap
         self._unseen = False  # whether there are final tokens that no frame shows
@@ -59,11 +52,7 @@ class Recording(BaseStreamer):
 
         Args:
             value (`torch.LongTensor` of shape `[n]` or `[1, n]`): the tokens.
-
-        Raises:
-            Stopped: nobody wants the rest.
         """
-        self._check()
         ids = value.flatten()
         if not self.frames:
             self._begin(ids)
@@ -77,11 +66,7 @@ class Recording(BaseStreamer):
         Args:
             value (`torch.LongTensor` of shape `[n]` or `[1, n]`): decided tokens, and guesses where undecided.
             decided (`torch.BoolTensor` of the same shape, *optional*, defaults to nowhere): which are decided.
-
-        Raises:
-            Stopped: nobody wants the rest.
         """
-        self._check()
         ids = value.flatten()
         flags = torch.zeros_like(ids, dtype=torch.bool) if decided is None else decided.flatten()
         self._add(ids, flags)
@@ -111,7 +96,3 @@ class Recording(BaseStreamer):
         since[:end] = torch.where(decided, torch.where(since[:end] >= 0, since[:end], number), UNDECIDED)
         self.frames.append(Frame(ids, since, end))
         self._unseen = False
-
-    def _check(self) -> None:
-        if self.stop.is_set():
-            raise Stopped

@@ -165,4 +165,4 @@ def _figures(turns: Sequence[list[dict[str, Any]]], scores: Sequence[dict[str, f
 
 
 def _without_places(given: Answer) -> dict[str, Any]:
-    return {name: value for name, value in asdict(given).items() if name != "decided_at"}
+    return {name: value for name, value in asdict(given).items() if name != "unmasked_at"}

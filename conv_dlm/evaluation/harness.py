@@ -28,11 +28,11 @@ from conv_dlm.answering.answers import answer_tokens, row_generator, text_of, un
 from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
-from conv_dlm.evaluation.respondent import DECODING
-from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS
-from conv_dlm.generation.mixin import CONTEXT_LENGTH_NAMES
+from conv_dlm.evaluation.respondent import decoding_fields
+from conv_dlm.generation.configuration import all_settings
+from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
 
-OPTIONS = (*DECODING, "top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
+FURTHER_OPTIONS = ("top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
 DEFAULT_LENGTH = 256  # of a response, where nobody says: lm-eval's own
 LENGTH_NAMES = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"})
 UNSAID_DEVICE = ("device", "cuda:0")
@@ -48,6 +48,11 @@ class Job:
     new_tokens: int
     until: list[str]
     turn: int
+
+
+def option_names() -> list[str]:
+    """The fields of the generation config that `model_args` may set."""
+    return [*decoding_fields(), *FURTHER_OPTIONS]
 
 
 class ConvDLM(BaseLM):
@@ -69,7 +74,7 @@ class ConvDLM(BaseLM):
             lose their beginning, and it is said how many did.
         mc_draws (`int`, defaults to `128`): maskings in the estimate of a likelihood, an even number.
         seed (`int`, defaults to `0`): of all draws. Where lm-eval makes the model, its `--seed` (torch's, 1234).
-        options: fields of the generation config, see `OPTIONS`. `max_new_tokens` goes before the task's length.
+        options: fields of the generation config, see `option_names`. `max_new_tokens` goes before the task's length.
 
     Attributes:
         estimates (`dict`): the `Estimate` of each likelihood, with its standard error, by the request's arguments.
@@ -107,7 +112,7 @@ class ConvDLM(BaseLM):
             self.model = self.model.get_base_model()
         self._device = self.model.device
 
-        config, _ = self.model._prepare_generation_config(None, **options)
+        config = self.model.resolve_settings(**options)
         if config.mask_token_id is None:
             raise ValueError("`mask_token_id` is not known: the model's config names no mask token. Pass it.")
         self.max_length = _context_length(self.model.config, max_length)
@@ -122,7 +127,7 @@ class ConvDLM(BaseLM):
             "max_length": self.max_length,
             "mc_draws": mc_draws,
             "seed": self.seed,
-            "decoding": {option: getattr(config, option) for option in OPTIONS}
+            "decoding": {option: getattr(config, option) for option in option_names()}
             | {"max_new_tokens": options.get("max_new_tokens")},  # else the task's
         }
 
@@ -187,7 +192,7 @@ class ConvDLM(BaseLM):
 
     def _length_and_stops(self, gen_kwargs: Mapping[str, Any]) -> tuple[int, list[str]]:
         """What counts of a task's `generation_kwargs`. The rest is named in a warning, or refused if it is ours."""
-        ours = sorted(gen_kwargs.keys() & DIFFUSION_DEFAULTS.keys())
+        ours = sorted(gen_kwargs.keys() & all_settings().keys())
         if ours:
             raise ValueError(f"`{ours[0]}` has no effect in `--gen_kwargs`; put it into `--model_args`.")
         known = normalize_gen_kwargs(dict(gen_kwargs), DEFAULT_LENGTH)
@@ -274,7 +279,7 @@ class ConvDLM(BaseLM):
 
 def _check_arguments(options: Mapping[str, Any], batch_size: int | str) -> None:
     """Raise ValueError for what nobody would read."""
-    known = ["pretrained", *(ConvDLM.__init__.__kwdefaults__ or ()), *OPTIONS]
+    known = ["pretrained", *(ConvDLM.__init__.__kwdefaults__ or ()), *option_names()]
     for name in options.keys() - set(known):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else "."

@@ -269,13 +269,11 @@ class LikelihoodEstimator:
             window_BW[index, : len(places)] = start + places
         device = self.model.device
         ids_BL, padding_BL, slot_BL = ids_BL.to(device), padding_BL.to(device), slot_BL.to(device)
-        undecided_BL = (ids_BL == self.mask_token_id) & (slot_BL >= 0)
-        end_B = torch.full_like(ids_BL[:, 0], length)
-        canvas = Canvas(
-            ids_BL, undecided_BL, padding_BL, slot_BL, torch.full_like(ids_BL, -1), end_B, self.mask_token_id
-        )
+        masked_BL = (ids_BL == self.mask_token_id) & (slot_BL >= 0)
+        canvas = Canvas.of(ids_BL, padding_BL, masked_BL, self.mask_token_id, slot_BL)
         padding = padding_BL if bool(padding_BL.any()) else None
-        shift_logits = getattr(self.model, "shift_logits", False)
+        said = getattr(getattr(self.model, "generation_config", None), "shift_logits", None)
+        shift_logits = bool(getattr(self.model, "shift_logits", False) if said is None else said)
         denoiser = Denoiser(self.model, padding, self.guidance_scale, shift_logits)
         logits_BWV = denoiser(canvas, None, window_BW.to(device))
         return [

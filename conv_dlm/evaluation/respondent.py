@@ -10,14 +10,12 @@ from torch import Generator
 from conv_dlm.answering.answers import Answer, answer
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.autoregressive import TOP_P, answer_autoregressively
-from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, DIFFUSION_DEFAULTS
+from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, user_settings
 
-# what an answer depends on, of the fields of the generation config
-DECODING = (
-    *(name for name in DIFFUSION_DEFAULTS if name not in ("output_history", "compile")),
-    *("max_new_tokens", "do_sample", "temperature", "top_k", "repetition_penalty", "guidance_scale"),
-    "cache_implementation",
-)
+
+def decoding_fields() -> list[str]:
+    """What an answer depends on, of the fields of the generation config."""
+    return [name for name in user_settings() if name not in ("output_history", "compile")]
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ def denoiser(model: Any, tokenizer: Any, prompter: Prompter, **options: Any) -> 
     Raises:
         ValueError: the options don't go together.
     """
-    config, _ = model._prepare_generation_config(None, **options)
+    config = model.resolve_settings(**options)
     ask = partial(answer, model, tokenizer, add_special_tokens=not prompter.templated, **options)
-    return Respondent(model, tokenizer, prompter, ask, {name: getattr(config, name) for name in DECODING})
+    return Respondent(model, tokenizer, prompter, ask, {name: getattr(config, name) for name in decoding_fields()})
 
 
 def next_token_predictor(

@@ -1,8 +1,8 @@
 """Keys and values of a canvas, so that a forward computes the positions that matter and reads the others.
 
-Attention goes both ways: what is kept was right when it was computed, and grows stale as text is decided. So a cache
+Attention goes both ways: what is kept was right when it was computed, and grows stale as text is unmasked. So a cache
 trades exactness for speed, and is opt-in; `cache_policies` says what is computed anew and when everything is.
-Suffixes: B rows, L canvas positions, R rows of a forward, A computed positions, H key heads, D head size.
+Shapes: B rows, L canvas positions, R rows of a forward, A computed positions, H key heads, D head size.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,17 @@ class Selection:
     """What the forward that is running computes; one for all layers.
 
     rows: LongTensor [R] of the cache's rows, None for all.
+    column: LongTensor [R, 1]; the same as an index beside positions.
     positions: LongTensor [R, A], None for all positions before `end`. One that stands twice is computed twice.
+    active: BoolTensor [R, 1, 1, 1]; rows whose keys and values are kept, None for all. The others only make up the
+        number, so that compiled code sees one shape, and no part of the cache has to be copied out for it.
     end: positions from here on are out of sight.
     """
 
     rows: Tensor | None = None
+    column: Tensor | None = None
     positions: Tensor | None = None
+    active: Tensor | None = None
     end: int = 0
 
 
@@ -38,7 +43,7 @@ class CanvasLayer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         for name, states in (("keys", key_states), ("values", value_states)):
-            shape = (self.rows, states.shape[1], self.length, states.shape[3])
+            shape = (self.rows, states.shape[1], self.length + 1, states.shape[3])  # the last one is for `active`
             kept = torch.zeros(shape, dtype=states.dtype, device=states.device)
             torch._dynamo.mark_static_address(kept)  # a CUDA graph may write to it in place
             setattr(self, name, kept)
@@ -52,17 +57,19 @@ class CanvasLayer(CacheLayerMixin):
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 
     def _write(self, kept: Tensor, states: Tensor) -> Tensor:
-        rows, positions, end = self.selection.rows, self.selection.positions, self.selection.end
-        rows = None if rows is None else rows.to(kept.device)
-        if positions is None:
-            if rows is None:
-                kept[:, :, :end] = states
+        now = self.selection
+        rows = None if now.rows is None else now.rows.to(kept.device)
+        if now.positions is None:
+            if now.active is not None:
+                kept[:, :, : now.end] = torch.where(now.active.to(kept.device), states, kept[:, :, : now.end])
+            elif rows is None:
+                kept[:, :, : now.end] = states
             else:
-                kept[rows, :, :end] = states
+                kept[rows, :, : now.end] = states
             return states  # as it is: a forward over everything is that of a model without cache
-        every_row = torch.arange(kept.shape[0], device=kept.device) if rows is None else rows
-        kept[every_row[:, None], :, positions.to(kept.device)] = states.transpose(1, 2)
-        return kept[:, :, :end] if rows is None else kept[rows, :, :end]
+        assert now.column is not None
+        kept[now.column.to(kept.device), :, now.positions.to(kept.device)] = states.transpose(1, 2)
+        return kept[:, :, : now.end] if rows is None else kept[rows, :, : now.end]
 
     def keep_rows(self, rows: Tensor) -> None:
         if self.is_initialized:
@@ -87,35 +94,53 @@ class CanvasCache(Cache):
     rows: B.
     length: L.
     copies: canvases of each row, 2 with classifier-free guidance; those of one kind follow each other.
-    compiled: whether the forward is compiled: then rows are always named, which spares it a graph for all rows.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, rows: int, length: int, copies: int = 1, compiled: bool = False
-    ) -> None:
-        self.selection, self.copies, self.compiled = Selection(), copies, compiled
+    def __init__(self, model: PreTrainedModel, rows: int, length: int, copies: int = 1) -> None:
+        self.selection, self.copies, self.length = Selection(), copies, length
         self.held = list(range(rows))
+        self._uploaded: dict[tuple[int, ...], Tensor] = {}
         layers = model.config.get_text_config().num_hidden_layers
         super().__init__(layers=[CanvasLayer(self.selection, copies * rows, length) for _ in range(layers)])
 
-    def select(self, rows: Sequence[int], positions: Tensor | None, end: int) -> None:
-        """Say what the next forward computes: of `rows` the `positions` [R, A], or all; see `Selection`."""
-        place = {row: index for index, row in enumerate(self.held)}
-        local = [place[row] for row in rows]
-        of_copies = [len(self.held) * copy + index for copy in range(self.copies) for index in local]
-        everything = of_copies == list(range(self.copies * len(self.held))) and not self.compiled
-        device = None if positions is None else positions.device
-        self.selection.rows = None if everything else torch.tensor(of_copies, device=device)
-        self.selection.positions = None if positions is None else positions.repeat(self.copies, 1)
-        self.selection.end = end
+    def select(
+        self,
+        rows: Sequence[int],
+        positions: Tensor | None,
+        end: int,
+        device: torch.device,
+        active: Tensor | None = None,
+    ) -> None:
+        """Say what the next forward computes: of `rows` the `positions` [R, A], or all; see `Selection`.
 
-    def forget_all_but(self, rows: Sequence[int]) -> None:
+        active: BoolTensor [R]; None for all.
+        """
+        now = self.selection
+        place = {row: index for index, row in enumerate(self.held)}
+        local = tuple(len(self.held) * copy + place[row] for copy in range(self.copies) for row in rows)
+        everything = local == tuple(range(self.copies * len(self.held)))
+        if local not in self._uploaded:
+            self._uploaded[local] = upload(local, device)
+        index = self._uploaded[local]
+        now.rows, now.column, now.end = None if everything else index, index[:, None], end
+        now.active = None if active is None else active.repeat(self.copies)[:, None, None, None]
+        if positions is not None and active is not None:
+            positions = torch.where(active[:, None], positions, self.length)
+        now.positions = positions if positions is None or self.copies == 1 else positions.repeat(self.copies, 1)
+
+    def forget_all_but(self, rows: Sequence[int], device: torch.device) -> None:
         """Let go of rows that are finished; `rows` are the others."""
         left = set(rows)
         staying = [index for index, row in enumerate(self.held) if row in left]
         if len(staying) < len(self.held):
-            copies = [len(self.held) * copy + index for copy in range(self.copies) for index in staying]
+            index = upload([len(self.held) * copy + kept for copy in range(self.copies) for kept in staying], device)
             for layer in self.layers:
                 assert isinstance(layer, CanvasLayer)
-                layer.keep_rows(torch.tensor(copies))
+                layer.keep_rows(index)
             self.held = [self.held[index] for index in staying]
+
+
+def upload(values: Sequence[int], device: torch.device) -> Tensor:
+    """LongTensor [N] of numbers that Python knows, on a device that doesn't wait for them."""
+    tensor = torch.tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,116 +1,181 @@
-"""The canvas: the ids being denoised, and what is known about each position.
+"""The canvas: the ids being denoised, prompt and response together, and what is known about each position.
 
-Suffixes: B rows, L canvas positions.
+Shapes: B rows, L canvas positions.
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+# why a row's text ends where it does; see `DiffusionGenerateOutput.finish_reason`
+LENGTH, EOS, CRITERION, STREAMER, CALLBACK = range(5)
+REASONS = ("length", "eos", "criterion", "streamer", "callback")
+
 
 @dataclass
 class Canvas:
-    """Prompt and response of each row, left-padded.
+    """Prompt and response of each row, left-padded. What changes is replaced, never written to in place.
 
-    ids: LongTensor [B, L]; the mask id at undecided positions.
-    undecided: BoolTensor [B, L]; still to be decided.
+    ids: LongTensor [B, L]; the mask id at masked positions.
+    masked: BoolTensor [B, L]; still to be unmasked.
     padding: BoolTensor [B, L]; left padding, no part of the text.
-    slot: LongTensor [B, L]; index of a position among those that its row has to decide, left to right; -1 at given
-        positions. Unlike the position it doesn't depend on padding or on the prompt.
-    decided_at: LongTensor [B, L]; the step that decided a position, -1 where it was given or is undecided.
-    end: LongTensor [B]; where the text is cut off: positions from here on are out of the model's sight.
+    mask_index: LongTensor [B, L]; index of a position among the masks that its row began with, left to right; -1 at
+        given positions. Unlike the position it doesn't depend on padding or on the prompt.
+    unmasked_at: LongTensor [B, L]; the step that unmasked a position, -1 where it was given or is masked.
+    log_probs: FloatTensor [B, L]; log-probability of a token when it was committed, 0 where none was predicted.
+    end: LongTensor [B]; where the text ends: positions from here on are out of the model's sight.
+    reason: LongTensor [B]; why a row was ended there, an index of `REASONS`.
     mask_token_id: the mask's id.
+    block_offset: LongTensor [B, 1]; by how much blocks begin before a row's first mask, None for not at all.
     """
 
     ids: Tensor
-    undecided: Tensor
+    masked: Tensor
     padding: Tensor
-    slot: Tensor
-    decided_at: Tensor
+    mask_index: Tensor
+    unmasked_at: Tensor
+    log_probs: Tensor
     end: Tensor
+    reason: Tensor
     mask_token_id: int
+    block_offset: Tensor | None = None
+    _constants: dict[Hashable, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_prompt(
         cls, input_ids: Tensor, new_tokens: int, mask_token_id: int, padding: Tensor | None = None
     ) -> "Canvas":
-        """`new_tokens` masks appended to the prompts `input_ids` [B, P]; masks inside them are decided too."""
+        """`new_tokens` masks appended to the prompts `input_ids` [B, P]; masks inside them are unmasked too."""
         if padding is None:
             padding = torch.zeros_like(input_ids, dtype=torch.bool)
         ids = torch.nn.functional.pad(input_ids, (0, new_tokens), value=mask_token_id)
         padding = torch.nn.functional.pad(padding, (0, new_tokens), value=False)
-        undecided = (ids == mask_token_id) & ~padding
-        slot = torch.where(undecided, undecided.cumsum(1) - 1, -1)
-        end = torch.full_like(ids[:, 0], ids.shape[1])
-        return cls(ids, undecided, padding, slot, torch.full_like(ids, -1), end, mask_token_id)
+        return cls.of(ids, padding, (ids == mask_token_id) & ~padding, mask_token_id)
+
+    @classmethod
+    def of(
+        cls, ids: Tensor, padding: Tensor, masked: Tensor, mask_token_id: int, mask_index: Tensor | None = None
+    ) -> "Canvas":
+        """Of `ids` that are `masked` or `padding`, all [B, L]; `mask_index` where it is not counted from these."""
+        return cls(
+            ids=ids,
+            masked=masked,
+            padding=padding,
+            mask_index=torch.where(masked, masked.cumsum(1) - 1, -1) if mask_index is None else mask_index,
+            unmasked_at=torch.full_like(ids, -1),
+            log_probs=torch.zeros(ids.shape, device=ids.device),
+            end=torch.full_like(ids[:, 0], ids.shape[1]),
+            reason=torch.full_like(ids[:, 0], LENGTH),
+            mask_token_id=mask_token_id,
+        )
+
+    # --- what never changes in a run ---
+
+    @functools.cached_property
+    def positions(self) -> Tensor:
+        """LongTensor [L]: 0 .. L-1."""
+        return torch.arange(self.ids.shape[1], device=self.ids.device)
+
+    @functools.cached_property
+    def ones(self) -> Tensor:
+        """FloatTensor [B, L]."""
+        return torch.ones(self.ids.shape, device=self.ids.device)
+
+    def constant(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives, made once in a run."""
+        if key not in self._constants:
+            self._constants[key] = make()
+        return self._constants[key]
+
+    @functools.cached_property
+    def given(self) -> Tensor:
+        """BoolTensor [B, L]: text that came with the prompt, right context included."""
+        return (self.mask_index < 0) & ~self.padding
+
+    @functools.cached_property
+    def response(self) -> Tensor:
+        """BoolTensor [B, L]: the response proper, behind which no given text follows."""
+        return (self.given.flip(1).cumsum(1).flip(1) == 0) & ~self.padding
+
+    @functools.cached_property
+    def size(self) -> Tensor:
+        """LongTensor [B]: how many masks a row began with."""
+        return (self.mask_index >= 0).sum(1)
+
+    # --- what is there now ---
 
     @property
     def known(self) -> Tensor:
-        """BoolTensor [B, L]: text that is there, given or decided."""
-        return ~(self.undecided | self.padding)
-
-    @property
-    def given(self) -> Tensor:
-        """BoolTensor [B, L]: text that came with the prompt, right context included."""
-        return (self.slot < 0) & ~self.padding
+        """BoolTensor [B, L]: text that is there, given or unmasked."""
+        return ~(self.masked | self.padding)
 
     def seen(self, end: Tensor) -> Tensor:
-        """BoolTensor [B, L]: text before each row's `end` [B]."""
-        return ~self.padding & (torch.arange(self.ids.shape[1], device=self.ids.device) < end[:, None])
-
-    @property
-    def size(self) -> Tensor:
-        """LongTensor [B]: how many positions a row had to decide at the start."""
-        return (self.slot >= 0).sum(1)
-
-    def commit(self, where: Tensor, tokens: Tensor, step: int) -> None:
-        """Decide the positions `where` [B, L] with `tokens` [B, L]."""
-        self.ids = torch.where(where, tokens, self.ids)
-        self.decided_at = torch.where(where, step, self.decided_at)
-        self.undecided = self.undecided & ~where
-
-    def remask(self, where: Tensor) -> None:
-        """Make the positions `where` [B, L] undecided again."""
-        self.ids = self.ids.masked_fill(where, self.mask_token_id)
-        self.decided_at = self.decided_at.masked_fill(where, -1)
-        self.undecided = self.undecided | where
-
-    def after_last_given(self) -> Tensor:
-        """BoolTensor [B, L]: the response proper, behind which no given text follows."""
-        return self.given.flip(1).cumsum(1).flip(1) == 0
+        """BoolTensor [B, L]: text and masks before each row's `end` [B]."""
+        return ~self.padding & (self.positions < end[:, None])
 
     def end_of_text(self, eos_token_ids: Tensor | None) -> Tensor:
-        """BoolTensor [B, L]: the first end token of each row's response, if one is decided there."""
+        """BoolTensor [B, L]: the first end token of each row's response, if one is there."""
         if eos_token_ids is None:
-            return torch.zeros_like(self.undecided)
-        is_end = torch.isin(self.ids, eos_token_ids) & self.after_last_given() & ~self.undecided & ~self.padding
+            return torch.zeros_like(self.masked)
+        is_end = self._is_end(eos_token_ids)
         return is_end & (is_end.cumsum(1) == 1)
+
+    def _is_end(self, eos_token_ids: Tensor) -> Tensor:
+        # a mask is no end token
+        return torch.isin(self.ids, eos_token_ids) & self.response
+
+    # --- changes ---
+
+    def commit(self, where: Tensor, tokens: Tensor, step: int, log_probs: Tensor | None = None) -> None:
+        """Unmask the positions `where` [B, L] with `tokens`, of log-probabilities `log_probs`, both [B, L]."""
+        self.ids = torch.where(where, tokens, self.ids)
+        self.unmasked_at = torch.where(where, step, self.unmasked_at)
+        if log_probs is not None:
+            self.log_probs = torch.where(where, log_probs, self.log_probs)
+        self.masked = self.masked > where  # and not
+
+    def remask(self, where: Tensor) -> None:
+        """Mask the positions `where` [B, L] again."""
+        self.ids = self.ids.masked_fill(where, self.mask_token_id)
+        self.unmasked_at = self.unmasked_at.masked_fill(where, -1)
+        self.log_probs = self.log_probs.masked_fill(where, 0.0)
+        self.masked = self.masked | where
+
+    def end_rows(self, end: Tensor, reason: int) -> None:
+        """End rows at the positions `end` [B], for a `reason`: what follows is no text any more.
+
+        Rows that ended before stay as they are. The one place where a row's text becomes shorter than its canvas.
+        """
+        earlier = end < self.end
+        self.end = torch.minimum(self.end, end)
+        self.reason = torch.where(earlier, reason, self.reason)
+        self.masked = self.masked & (self.positions < self.end[:, None])
 
     def fill_after_end(self, eos_token_ids: Tensor, step: int, only_finished: bool) -> None:
         """End tokens at the right of a row's first end token.
 
-        With `only_finished`, only in rows whose text before it is all decided: their sequence can't change any more.
-        Otherwise at once (EOS-fill, arXiv 2509.15188), overwriting what was decided there.
+        With `only_finished`, only in rows without masks before it: their sequence can't change any more. Otherwise at
+        once (EOS-fill, arXiv 2509.15188), over what was unmasked there.
         """
-        end = self.end_of_text(eos_token_ids)
-        behind = (end.cumsum(1) > 0) & ~end
+        reached = self._is_end(eos_token_ids).cumsum(1) > 0
         if only_finished:
-            open_before = (self.undecided & (end.cumsum(1) == 0)).any(1, keepdim=True)
-            behind = behind & self.undecided & ~open_before
-        self._commit_end_tokens(behind, eos_token_ids, step)
+            open_before = (self.masked > reached).any(1, keepdim=True)
+            behind = (self.masked & reached) > open_before
+        else:
+            first = reached & (reached.cumsum(1) == 1)
+            behind = (reached > first) & self._lacks_end(eos_token_ids)
+        self.commit(behind, eos_token_ids[0], step)
 
     def cut_after(self, end: Tensor, eos_token_ids: Tensor, step: int) -> None:
-        """Cut the text off behind the first `end` [B, L] of each row's response, if it has one: end tokens follow, and
+        """End the text behind the first `end` [B, L] of each row's response, if it has one: end tokens follow, and
         leave the model's sight."""
-        end = end & self.after_last_given()
-        reached = end.cumsum(1) > 0
-        first = end & (end.cumsum(1) == 1)
-        behind = reached & ~first
-        self._commit_end_tokens(behind, eos_token_ids, step)
-        self.end = torch.minimum(self.end, (~reached).sum(1) + 1)
+        reached = (end & self.response).cumsum(1) > 0
+        first = reached & (reached.cumsum(1) == 1)
+        self.commit((reached > first) & self._lacks_end(eos_token_ids), eos_token_ids[0], step)
+        self.end_rows((~reached).sum(1) + 1, EOS)
 
-    def _commit_end_tokens(self, where: Tensor, eos_token_ids: Tensor, step: int) -> None:
-        """End tokens `where` [B, L] there is none."""
-        no_end = self.undecided | ~torch.isin(self.ids, eos_token_ids)
-        self.commit(where & no_end, eos_token_ids[:1].expand_as(self.ids), step)
+    def _lacks_end(self, eos_token_ids: Tensor) -> Tensor:
+        return self.masked | ~torch.isin(self.ids, eos_token_ids)

@@ -1,6 +1,6 @@
-"""One forward: from the canvas to the scores of the positions that the step may decide.
+"""One forward: from the canvas to the scores of the positions that the step may unmask.
 
-Suffixes: B rows, L canvas positions, R rows of this forward, A positions that it computes, W window positions of a row,
+Shapes: B rows, L canvas positions, R rows of this forward, A positions that it computes, W window positions of a row,
 V vocabulary.
 """
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from transformers import CompileConfig, PreTrainedModel
 
-from conv_dlm.generation.cache import CanvasCache
+from conv_dlm.generation.attention import BIDIRECTIONAL, AttentionPattern, BlockCausal
+from conv_dlm.generation.cache import CanvasCache, upload
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.capabilities import cache_argument, supports_window_logits
+from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
 
 # shapes that may be compiled, each to a graph of its own: the sizes of `plan.bucket`, and those of full forwards;
 # dynamo's own limit of 8 guards against shapes that never come back
@@ -34,16 +35,18 @@ class Denoiser:
         autoregressive ones (Dream).
     cache: keys and values of the canvas, where forwards may be partial.
     compile_config: how the model is compiled; None = not at all.
+    pattern: what positions see of each other.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         padding: Tensor | None,
-        guidance_scale: float,
-        shift_logits: bool,
+        guidance_scale: float = 1.0,
+        shift_logits: bool = False,
         cache: CanvasCache | None = None,
         compile_config: CompileConfig | None = None,
+        pattern: AttentionPattern = BIDIRECTIONAL,
     ) -> None:
         self.model: Callable[..., Any] = model
         self.compiled = compile_config is not None
@@ -51,13 +54,22 @@ class Denoiser:
         self.guidance_scale = guidance_scale
         self.shift_logits = shift_logits
         self.cache = cache
-        parameters = inspect.signature(model.forward).parameters
         self.projects_window = supports_window_logits(model)
         self.cache_inputs = {} if cache is None else {cache_argument(model): cache}
+        self.pattern = pattern
+        self.masks = KeyMasks(model, padding)
         self.padded = padding is not None
         self.position_ids: Tensor | None = None  # [B, L]; None where the model counts by itself
-        if padding is not None and "position_ids" in parameters:
+        if padding is not None and "position_ids" in inspect.signature(model.forward).parameters:
             self.position_ids = ((~padding).cumsum(1) - 1).clamp(min=0)
+        self._uploaded: dict[tuple[int, ...], Tensor] = {}
+
+    def on_device(self, rows: Sequence[int], device: torch.device) -> Tensor:
+        """LongTensor [R]: the `rows`, uploaded once for all steps that they take part in."""
+        key = tuple(rows)
+        if key not in self._uploaded:
+            self._uploaded[key] = upload(key, device)
+        return self._uploaded[key]
 
     def __call__(
         self,
@@ -67,53 +79,81 @@ class Denoiser:
         seen: Tensor | None = None,
         end: int | None = None,
         positions: Tensor | None = None,
+        active: Tensor | None = None,
     ) -> Tensor:
         """Logits [R, W, V] of the `rows` (None: all) at the positions `window` [R, W], without the mask token.
 
         seen: BoolTensor [B, L], what the model may see; None for everything but padding.
         end: nothing from here on is seen in any of these rows; None for the canvas's end.
         positions: LongTensor [R, A], to be computed, `window` among them; the cache has the others. None for all.
+        active: BoolTensor [R], rows whose keys and values are kept; None for all.
         """
-        if rows is not None and len(rows) == canvas.ids.shape[0] and list(rows) == list(range(len(rows))):
+        device, (count, length) = canvas.ids.device, canvas.ids.shape
+        end = length if end is None else end
+        if rows is not None and len(rows) == count and list(rows) == list(range(count)):
             rows = None
-        which = None if rows is None else torch.tensor(rows, device=canvas.ids.device)
+        which = None if rows is None else self.on_device(rows, device)
 
         def pick(x: Tensor) -> Tensor:
             x = x if which is None else x[which]
             return x[:, :end] if positions is None else x.gather(1, positions)
 
-        ids, inputs = pick(canvas.ids), self._inputs(canvas, which, seen, end, positions)
+        ids, inputs = pick(canvas.ids), self._inputs(canvas, which, pick, seen, end, positions)
         if self.cache is not None:
-            every = range(canvas.ids.shape[0]) if rows is None else rows
-            self.cache.select(every, positions, canvas.ids.shape[1] if end is None else end)
+            self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
         predicted = (window - 1).clamp(min=0) if self.shift_logits else window
-        kept = predicted if positions is None else _places(predicted, positions, canvas.ids.shape[1])
+        kept = predicted if positions is None else _places(predicted, positions, length)
         if self.guidance_scale == 1:
             logits = self._logits(ids, kept, inputs)
         else:
-            unconditional = ids.masked_fill(pick(canvas.given), canvas.mask_token_id)
-            doubled = {name: value.repeat(2, 1) for name, value in inputs.items()}
-            both = self._logits(torch.cat([ids, unconditional]), kept.repeat(2, 1), doubled)
-            with_prompt, without = both.chunk(2)
-            logits = without + self.guidance_scale * (with_prompt - without)
-        logits[..., canvas.mask_token_id] = -torch.inf  # SUBS: the mask is never predicted, arXiv 2406.07524
-        return logits
+            logits = self._guided_logits(ids, pick(canvas.given), kept, inputs, canvas.mask_token_id)
+        return _never_the_mask(logits, canvas.mask_token_id)
+
+    def _guided_logits(
+        self, ids: Tensor, given: Tensor, kept: Tensor, inputs: dict[str, Tensor], mask_token_id: int
+    ) -> Tensor:
+        """Classifier-free guidance: u + scale (c - u), u without the prompt, whose tokens are masked in it."""
+        both_ids = torch.cat([ids, ids.masked_fill(given, mask_token_id)])
+        doubled = {name: value.repeat(2, *[1] * (value.dim() - 1)) for name, value in inputs.items()}
+        with_prompt, without = self._logits(both_ids, kept.repeat(2, 1), doubled).chunk(2)
+        return without + self.guidance_scale * (with_prompt - without)
 
     def _inputs(
-        self, canvas: Canvas, which: Tensor | None, seen: Tensor | None, end: int | None, positions: Tensor | None
+        self,
+        canvas: Canvas,
+        which: Tensor | None,
+        pick: Callable[[Tensor], Tensor],
+        seen: Tensor | None,
+        end: int,
+        positions: Tensor | None,
     ) -> dict[str, Tensor]:
         """Attention mask over the keys, where some are hidden, and position ids, where they don't count from 0."""
         inputs = {}
-        if self.padded or seen is not None:
-            mask = ~canvas.padding if seen is None else seen
-            inputs["attention_mask"] = (mask if which is None else mask[which])[:, :end].long()
-        position_ids = self.position_ids
-        if positions is not None and position_ids is None:
+        if isinstance(self.pattern, BlockCausal):
+            inputs["attention_mask"] = self._block_causal_mask(self.pattern, canvas, which, pick, end)
+        elif self.padded or seen is not None:
+            mask = self.masks.padding if seen is None else self.masks.of(seen)
+            assert mask is not None
+            inputs["attention_mask"] = (mask if which is None else mask[which])[..., :end]
+        if self.position_ids is not None:
+            inputs["position_ids"] = pick(self.position_ids)
+        elif positions is not None:
             inputs["position_ids"] = positions
-        elif position_ids is not None:
-            of_rows = position_ids if which is None else position_ids[which]
-            inputs["position_ids"] = of_rows[:, :end] if positions is None else of_rows.gather(1, positions)
         return inputs
+
+    def _block_causal_mask(
+        self,
+        pattern: BlockCausal,
+        canvas: Canvas,
+        which: Tensor | None,
+        pick: Callable[[Tensor], Tensor],
+        end: int,
+    ) -> Tensor:
+        """The pattern over text, for the queries of this forward; in the form that the model's attention takes."""
+        text = canvas.constant("text positions", lambda: ((~canvas.padding).cumsum(1) - 1).clamp(min=0))
+        keys, known = (x if which is None else x[which] for x in (text, ~canvas.padding))
+        visible = pattern.visible(pick(text), keys[:, :end]) & known[:, None, None, :end]
+        return self.masks.form(visible)
 
     def _logits(self, ids: Tensor, kept: Tensor, inputs: dict[str, Any]) -> Tensor:
         forward = self.forward
@@ -126,11 +166,42 @@ class Denoiser:
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()  # the last forward's output is used up
         with torch._dynamo.config.patch(recompile_limit=COMPILED_SHAPES) if self.compiled else nullcontext():
-            logits = forward(input_ids=ids, **inputs).logits
+            logits: Tensor = forward(input_ids=ids, **inputs).logits
         if self.projects_window:
             return logits
         row = torch.arange(ids.shape[0], device=ids.device)[:, None]
         return logits[row, kept]
+
+
+class KeyMasks:
+    """Attention masks over keys in the form that a model takes.
+
+    Transformers makes a mask [B, 1, Q, K] of one [B, K] in every forward, and looks at its values for that. Every query
+    sees the same keys, so [B, 1, 1, K] does for SDPA and eager attention, which take it as it is. What makes its own of
+    it, flash attention among others, gets [B, K].
+    """
+
+    def __init__(self, model: PreTrainedModel, padding: Tensor | None) -> None:
+        attention = getattr(model.config, "_attn_implementation", None)
+        self.kind = attention if supports_canvas_cache(model) and attention in ("sdpa", "eager") else None
+        self.dtype = model.dtype if self.kind == "eager" else torch.bool
+        self.padding = None if padding is None else self.of(~padding)
+
+    def of(self, seen: Tensor) -> Tensor:
+        """For the keys `seen` [B, K]."""
+        return seen.long() if self.kind is None else self.form(seen[:, None, None])
+
+    def form(self, visible: Tensor) -> Tensor:
+        """For what is `visible` [B, 1, Q, K]: as it is, or for eager attention what is added to the scores."""
+        if self.kind != "eager":
+            return visible
+        return torch.zeros_like(visible, dtype=self.dtype).masked_fill(~visible, torch.finfo(self.dtype).min)
+
+
+def _never_the_mask(logits: Tensor, mask_token_id: int) -> Tensor:
+    """SUBS: the mask is never predicted, arXiv 2406.07524. In place."""
+    logits[..., mask_token_id] = -torch.inf
+    return logits
 
 
 def _places(wanted: Tensor, positions: Tensor, length: int) -> Tensor:

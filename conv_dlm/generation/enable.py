@@ -1,8 +1,10 @@
 """`enable_diffusion`: `generate` by denoising for a model that is already loaded."""
 
+import warnings
 from typing import Any
 
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 
 
@@ -20,24 +22,28 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
     shift_logits (`bool`, defaults to `False`): whether the logits at a position predict the token at its right, as in
         Dream and other models adapted from autoregressive ones.
 
-    Raises ValueError if no mask token is known, or if its id is outside the vocabulary.
+    Raises SettingError if no mask token is known, or if its id is outside the vocabulary.
     """
     mask_token_id = mask_token_id if mask_token_id is not None else getattr(model.config, "mask_token_id", None)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
-        raise ValueError(
-            f"`mask_token_id`={mask_token_id} is not an id of this model's {vocabulary} tokens; pass the mask's, or "
-            "add one first (`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)."
-        )
+        raise SettingError(
+            "mask_token_id", f"is not an id of this model's {vocabulary} tokens", "pass the mask's, or add one first "
+            "(`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)", mask_token_id,
+        )  # fmt: skip
+    if any(getattr(module, "is_causal", False) for module in model.modules()):
+        warnings.warn(
+            f"The attention of {type(model).__name__} is causal: it sees no text at the right, and has to be adapted "
+            "to masked diffusion before it can denoise.", stacklevel=2,
+        )  # fmt: skip
     cls = type(model)
     if not issubclass(cls, DiffusionGenerationMixin):
         namespace = {"__module__": cls.__module__, "can_generate": classmethod(lambda _: True)}
         model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)
-    config = getattr(model, "generation_config", None)
+    config = vars(model).pop("generation_config", None) or getattr(model, "generation_config", None)
     if not isinstance(config, DiffusionGenerationConfig):
         given = {} if config is None else {name: value for name, value in config.to_dict().items() if value is not None}
         config = DiffusionGenerationConfig.from_model_config(model.config.to_dict() | given)
-    config.mask_token_id = mask_token_id
+    config.mask_token_id, config.shift_logits = mask_token_id, shift_logits or None
     model.generation_config = config
-    model.shift_logits = shift_logits
     return model

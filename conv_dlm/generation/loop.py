@@ -1,39 +1,64 @@
 """The denoising loop: one for all decode types.
 
-Each step asks the position weights where it may decide, the denoiser what it would put there, and the unmasking rule
-what is decided. A row whose canvas and window are as they were at its last forward needs none (the ancestral cache,
-arXiv 2406.07524), a row that is finished leaves the forwards of the others.
-Suffixes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
+Each step asks the position weights where it may unmask, the denoiser what it would put there, and the unmasking rule
+what is committed. A row whose canvas and wanted positions are as they were at its last forward needs none (the
+ancestral cache, arXiv 2406.07524), a row that is finished leaves the forwards of the others.
+Shapes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessorList
 
 from conv_dlm.cost.generating import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
-from conv_dlm.generation.cache_policies import CachePolicy, Kept
-from conv_dlm.generation.candidates import Candidates, draw_candidates
+from conv_dlm.generation.attention import BlockCausal
+from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.early_exit import EarlyExit
-from conv_dlm.generation.noise import WHICH, uniform
-from conv_dlm.generation.plan import Demand, Forward, plan, positions_of, repeated, sight
-from conv_dlm.generation.position_weights import PositionWeights
-from conv_dlm.generation.schedule import OwnPace, Schedule, Step
-from conv_dlm.generation.unmasking_rules import Situation, UnmaskingRule
+from conv_dlm.generation.noise import WHICH, Noise
+from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
+from conv_dlm.generation.parts.exits import ExitSchedule
+from conv_dlm.generation.parts.position_weights import PositionWeights
+from conv_dlm.generation.parts.rules import Decision, FixedStepsRule, Statistics, StepState, UnmaskingRule
+from conv_dlm.generation.parts.statistics import Places, Statistic
+from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
+from conv_dlm.generation.processors import CanvasProcessors
+from conv_dlm.generation.schedule import AdaptiveSchedule, FixedSchedule, Step
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How tokens are drawn.
+
+    top_k (`int`): candidates of a position, 0 for the whole vocabulary.
+    temperature (`float`): 0 takes the best one.
+    extra_mass (`int`), end_token_ids (LongTensor [E]): see `draw_candidates`.
+    """
+
+    top_k: int
+    temperature: float
+    extra_mass: int = 0
+    end_token_ids: Tensor | None = None
+
+
+BEST = Draws(top_k=1, temperature=0.0)
 
 
 @dataclass
 class Denoising:
     """A run of the reverse process on a canvas.
 
+    weights, rule: the decode type's parts.
+    statistics: what the rule and the exit ask for beside the candidates' own measures.
+    processors: what changes the scores first.
+    eos_token_ids: LongTensor [E], None for no end tokens.
+    eos_fill, eos_threshold, lookahead: see `RunSettings`.
     policy: what forwards compute anew, if the denoiser has a cache.
     early_exit: when rows leave the process, if they may.
-    after_step: called with (canvas, candidates, step index) after each step; returns whether to stop now. None where
+    after_step: called with the run and the step's number after each step; returns whether to stop now. None where
         nobody watches, so that nothing is synchronised for it.
     """
 
@@ -41,161 +66,312 @@ class Denoising:
     denoiser: Denoiser
     weights: PositionWeights
     rule: UnmaskingRule
-    config: DiffusionGenerationConfig
-    processors: LogitsProcessorList
-    eos_token_ids: Tensor | None
-    seeds: Tensor
+    draws: Draws
+    processors: CanvasProcessors
+    statistics: Sequence[Statistic] = ()
+    eos_token_ids: Tensor | None = None
+    eos_fill: bool = False
+    eos_threshold: float | None = None
+    lookahead: int | None = None
     policy: CachePolicy | None = None
-    early_exit: EarlyExit | None = None
-    after_step: Callable[[Canvas, Candidates, int], bool] | None = None
+    early_exit: ExitSchedule | None = None
+    after_step: Callable[["Denoising", int], bool] | None = None
+    forwards: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         ids = self.canvas.ids
-        self.candidates = Candidates.none(ids, self.canvas.mask_token_id)
-        self.measures = self.rule.measures | (self.early_exit.measures if self.early_exit else frozenset())
-        self.forwards = torch.zeros(ids.shape[0], dtype=torch.long, device=ids.device)
-        if self.rule.paced:
-            self.schedule: Schedule | OwnPace = Schedule(self.config.steps, self.weights.blocks(self.canvas))
+        self.last = self.rule.max_steps(self.canvas)
+        if isinstance(self.rule, FixedStepsRule):
+            blocks = self.weights.blocks(self.canvas)
+            self.schedule: FixedSchedule | AdaptiveSchedule = FixedSchedule(self.rule.steps, blocks)
         else:
-            self.schedule = OwnPace(int(self.canvas.size.max()), self.weights)
-        # canvas and window of each row at its last forward
+            self.schedule = AdaptiveSchedule(self.weights.current_block)
+        self.memory = self.rule.start(self.canvas)
+        self.forwards = [0] * ids.shape[0]
+        # what is known of each position by the last forward that predicted it
+        self.token = torch.full_like(ids, self.canvas.mask_token_id)
+        self.log_prob = torch.zeros(ids.shape, device=ids.device)
+        self.values = Statistics()
+        asked = {*self.rule.statistics, *(() if self.eos_threshold is None else ("confidence",))}
+        self.measures = [name for name in MEASURES if name in asked]
+        for name in self.measures:
+            self.values[name] = torch.zeros(ids.shape, device=ids.device)
+        self.predicted = torch.zeros_like(ids, dtype=torch.bool)
+        self.remembers = any(statistic.remembers for statistic in self.statistics)
+        # canvas and wanted positions of each row at its last forward, and what its cache holds
         self.seen_ids = torch.full_like(ids, -1)
-        self.seen_window = torch.zeros_like(ids, dtype=torch.bool)
-        self.kept = Kept.nothing(ids)
-        # a revocable rule's last step is the final fill, so that no token is masked again after it
-        self.last = self.schedule.steps - self.rule.revocable
+        self.seen_wanted = torch.zeros_like(ids, dtype=torch.bool)
+        self.kept = CacheState.empty(ids)
+        self.best_before: Tensor | None = None
 
-    def run(self) -> Tensor:
-        """Decide every position of the canvas. Returns the number of forwards of each row, LongTensor [B]."""
-        for index in range(self.last):
-            finished = self.step(index)
-            stop = self.after_step is not None and self.after_step(self.canvas, self.candidates, index)
-            if finished or stop:
+    def run(self, seeds: Tensor) -> None:
+        """Unmask every position of the canvas. seeds: LongTensor [B], of each row's draws."""
+        self.noise = Noise(seeds, self.canvas.mask_index)
+        self.steps_done = 0
+        for index in itertools.count() if self.last is None else range(self.last):
+            if self.step(index):
+                break
+            self.steps_done = index + 1
+            if self.after_step is not None and self.after_step(self, index):
                 break
         self.fill()
-        return self.forwards
 
     def step(self, index: int) -> bool:
         """One step of the reverse process. Returns whether nothing had been left to do."""
         canvas, step = self.canvas, self.schedule.step(index, self.canvas)
-        weights, scope = self.weights.weights(canvas, step), self.weights.scope(canvas, step)
-        demand = self.demand(canvas.undecided & (weights > 0), scope, step)
-        forwards, unfinished = plan(demand, canvas)
-        if not (unfinished or self.rule.revocable):
+        now = self.state(step)
+        finished = self.rule.finished(now)
+        request = self.request(now, finished)
+        its_plan = plan(request)
+        if not its_plan.unfinished:
             return True
-        if self.denoiser.cache is not None and not (self.rule.revocable or self.denoiser.compiled):
-            self.denoiser.cache.forget_all_but(unfinished)
-        for forward in forwards:
-            self.predict(forward, index, self.config.top_k, self.config.temperature)
-        self.remember(demand, step)
-        self.leave_early(demand.eligible, step)
-        decision = self.rule(Situation(canvas, self.candidates, weights, scope, step, self.seeds))
-        canvas.commit(decision.commit, self.candidates.token, index)
-        if decision.remask is not None:
-            canvas.remask(decision.remask)
+        if self.denoiser.cache is not None and not self.denoiser.compiled:
+            self.denoiser.cache.forget_all_but(its_plan.unfinished, canvas.ids.device)
+        for forward in its_plan.forwards:
+            self.predict(forward, request.end, index, self.draws)
+        self.remember(its_plan, request, step)
+        if any(self.forwards):  # else nothing is in reach, and nothing is known
+            now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
+            self.leave_early(now)
+            self.apply(self.rule(now), finished, index)
         self.end_rows(index)
         return False
 
-    def demand(self, eligible: Tensor, scope: Tensor, step: Step) -> Demand:
-        """What a step that may decide the `eligible` positions [B, L] of its `scope` [B, L] wants of the model."""
+    def state(self, step: Step) -> StepState:
+        """What the rule may look at before the step's forwards."""
         canvas = self.canvas
-        stale = ((canvas.ids != self.seen_ids) | (eligible != self.seen_window)).any(1) & eligible.any(1)
-        end = canvas.end if self.config.horizon is None else sight(canvas, self.config.horizon)
-        predicted = canvas.undecided if self.early_exit is not None else eligible
-        if self.policy is None:
-            return Demand(stale, stale & False, predicted, eligible, eligible, end)
-        # where the logits of a position are its left neighbour's, that one is computed too
-        read = eligible | eligible.roll(-1, dims=1) if self.denoiser.shift_logits else eligible
-        seen = canvas.seen(end)
-        computed = self.policy.computed(canvas.ids, seen, read, scope, self.kept)
-        # a forward over most of what is in sight costs about as much as one over all of it
-        due = self.policy.is_due(self.kept, step) | (2 * computed.sum(1) > seen.sum(1))
-        return Demand(stale & due, stale & ~due, predicted, eligible, computed, end)
-
-    def remember(self, demand: Demand, step: Step) -> None:
-        """What each row's last forward was of."""
-        ids, row = self.canvas.ids, demand.full | demand.partial
-        self.forwards = self.forwards + row
-        self.seen_ids = torch.where(row[:, None], ids, self.seen_ids)
-        self.seen_window = torch.where(row[:, None], demand.eligible, self.seen_window)
-        if self.policy is not None:
-            seen = self.canvas.seen(demand.end)
-            self.kept = self.kept.after(ids, seen, demand.computed, demand.full, demand.partial, step.block)
-
-    def predict(self, forward: Forward, step: int, top_k: int, temperature: float) -> None:
-        """Renew the candidates at the positions that the `forward` predicts."""
-        canvas, rows = self.canvas, forward.rows
-        if self.denoiser.compiled:  # for one number of rows only
-            rows = repeated(rows, canvas.ids.shape[0])
-        row_index = torch.tensor(rows, device=canvas.ids.device)
-        window = positions_of(forward.predicted[row_index], forward.window)
-        positions = None if forward.computed is None else positions_of(forward.computed[row_index], forward.size)
-        logits = self.denoiser(canvas, rows, window, forward.seen, forward.end, positions)
-        drawn = self._draw(logits, row_index, window, step, top_k, temperature)
-        cells = (row_index[:, None], window)
-        renewed = (
-            old.index_put(cells, new.view(window.shape)) for old, new in zip(self.candidates, drawn, strict=True)
+        weights = self.weights.weights(canvas, step)
+        return StepState(
+            canvas=canvas,
+            step=step,
+            weights=weights,
+            scope=self.weights.scope(canvas, step),
+            eligible=canvas.masked & (weights > 0),
+            temperature=self.draws.temperature,
+            noise=self.noise,
+            memory=self.memory,
+            token=self.token,
+            log_prob=self.log_prob,
+            statistics=self.values,
+            find_fresh=lambda: torch.zeros_like(canvas.masked),
         )
-        self.candidates = Candidates(*renewed)
+
+    def request(self, now: StepState, finished: Tensor) -> ForwardRequest:
+        """The forward passes that this step needs."""
+        canvas, wanted = self.canvas, self.rule.wants(now)
+        changed = (canvas.ids != self.seen_ids) | (wanted ^ self.seen_wanted)
+        end = self.visible_end(wanted)
+        predicted = wanted if self.early_exit is None else wanted | canvas.masked
+        request = ForwardRequest(finished, wanted, predicted, changed, end=end)
+        if self.policy is None:
+            return request
+        # where the logits of a position are its left neighbour's, that one is computed too
+        read = wanted | wanted.roll(-1, dims=1) if self.denoiser.shift_logits else wanted
+        seen = canvas.constant("text", lambda: ~canvas.padding) if end is None else canvas.seen(end)
+        pattern = self.denoiser.pattern
+        blocks = None
+        if isinstance(pattern, BlockCausal):
+            blocks = canvas.constant("blocks", lambda: ((~canvas.padding).cumsum(1) - 1) // pattern.block_length)
+        situation = Situation(canvas.ids, seen, read, now.scope, self.kept, now.step, blocks)
+        due, computed = self.policy.is_due(situation), self.policy.computed(situation)
+        return request._replace(due=due, computed=computed, seen=seen)
+
+    def visible_end(self, wanted: Tensor) -> Tensor | None:
+        """LongTensor [B]: where each row's sight ends; None for where the canvas does."""
+        canvas, pattern = self.canvas, self.denoiser.pattern
+        if isinstance(pattern, BlockCausal):  # what follows the block of the last wanted position is seen by none
+            start = canvas.constant("padding", lambda: canvas.padding.sum(1))
+            last = torch.where(wanted, canvas.positions, 0).amax(1)
+            return torch.minimum(start + pattern.end_of_block(last - start), canvas.end)
+        if self.lookahead is not None:
+            return visible_end(canvas, self.lookahead)
+        return None if self.eos_threshold is None else canvas.end
+
+    def remember(self, its_plan: Plan, request: ForwardRequest, step: Step) -> None:
+        """What each row's last forward was of."""
+        ids, rows = self.canvas.ids, its_plan.rows
+        if not rows:
+            return
+        for row in rows:
+            self.forwards[row] += 1
+        took_part = self.are(rows)
+        self.seen_ids = ids if took_part is None else torch.where(took_part, ids, self.seen_ids)
+        wanted = request.wanted
+        self.seen_wanted = wanted if took_part is None else torch.where(took_part, wanted, self.seen_wanted)
+        if self.policy is not None:
+            self.kept = self.kept_after(its_plan, request, step)
+
+    def kept_after(self, its_plan: Plan, request: ForwardRequest, step: Step) -> CacheState:
+        """What the cache holds after the forwards of a step."""
+        ids, kept = self.canvas.ids, self.kept
+        assert request.computed is not None and request.seen is not None
+        for forward in its_plan.forwards:
+            is_full = forward.computed is None
+            anew = request.seen if is_full else request.computed
+            rows = self.are(forward.rows)
+            anew = anew if rows is None else anew & rows
+            kept = kept._replace(ids=torch.where(anew, ids, kept.ids))
+            if is_full and rows is None:
+                kept = CacheState(kept.ids, torch.ones_like(kept.age), step.block)
+            elif is_full:
+                assert rows is not None
+                kept = kept._replace(
+                    age=torch.where(rows[:, 0], 1, kept.age), block=torch.where(rows[:, 0], step.block, kept.block)
+                )
+            else:
+                kept = kept._replace(age=kept.age + (1 if rows is None else rows[:, 0].long()))
+        return kept
+
+    def are(self, rows: Sequence[int]) -> Tensor | None:
+        """BoolTensor [B, 1]: which rows these are; None for all."""
+        count = len(self.forwards)
+        if len(rows) == count:
+            return None
+        index = self.denoiser.on_device(rows, self.canvas.ids.device)
+        return self.canvas.constant(
+            ("rows", *rows), lambda: torch.zeros_like(self.canvas.masked[:, :1]).index_fill(0, index, True)
+        )
+
+    def fresh(self, its_plan: Plan) -> Tensor:
+        """BoolTensor [B, L]: what the forwards of a step predicted."""
+        found = torch.zeros_like(self.canvas.masked)
+        for forward in its_plan.forwards:
+            rows = self.are(forward.rows)
+            found = found | (forward.predicted if rows is None else forward.predicted & rows)
+        return found
+
+    def predict(self, forward: Forward, end: Tensor | None, step: int, how: Draws) -> None:
+        """Renew what is known at the positions that the `forward` predicts, with the rows' `end` [B] of sight."""
+        canvas, denoiser = self.canvas, self.denoiser
+        rows: list[int] | None = None if len(forward.rows) == len(self.forwards) else forward.rows
+        active = None
+        if denoiser.compiled and rows is not None:  # for one number of rows only: the others are computed in vain
+            which = self.are(rows)
+            assert which is not None
+            active, rows = which[:, 0], None
+        which = None if rows is None else denoiser.on_device(rows, canvas.ids.device)
+
+        def places(where: Tensor, size: int) -> Tensor:
+            found = positions_of(where if which is None else where[which], size)
+            return found if active is None else found.clamp(min=0)  # of a row that has none
+
+        window = places(forward.predicted, forward.window)
+        positions = None if forward.computed is None else places(forward.computed, forward.size)
+        seen = canvas.seen(end) if forward.uneven and end is not None else None
+        logits = denoiser(canvas, rows, window, seen, forward.end, positions, active)
+        candidates, values = self._draw(logits, which, window, step, how)
+
+        row = None if which is None else which[:, None]
+
+        def renewed(old: Tensor | None, new: Tensor) -> Tensor:
+            new = new.view(*window.shape, *new.shape[1:])
+            if old is None:
+                old = new.new_zeros(*canvas.ids.shape, *new.shape[2:])
+            if new.dim() == 2 and row is None and active is None:
+                return old.scatter(1, window, new)
+            cells = (torch.arange(len(new), device=new.device)[:, None] if row is None else row, window)
+            if active is not None:
+                new = torch.where(active.view(-1, *[1] * (new.dim() - 1)), new, old[cells])
+            return old.index_put(cells, new)
+
+        self.token = renewed(self.token, candidates.token)
+        self.log_prob = renewed(self.log_prob, candidates.log_prob)
+        measures: dict[int, Tensor] = {}  # of one candidate they are one and the same
+        for name in self.measures:
+            measure = getattr(candidates, name)
+            if id(measure) not in measures:
+                measures[id(measure)] = renewed(self.values[name], measure)
+            self.values[name] = measures[id(measure)]
+        for name, value in values.items():
+            self.values[name] = renewed(self.values.get(name), value)
+        if self.remembers:
+            self.predicted = renewed(self.predicted, torch.ones_like(window, dtype=torch.bool).flatten())
 
     def _draw(
-        self, logits: Tensor, rows: Tensor, window: Tensor, step: int, top_k: int, temperature: float
-    ) -> Candidates:
-        """Candidates of all window positions, flattened to [R * W]; only a part of them is wide in fp32 at a time."""
-        draws = uniform(self.seeds, step, self.canvas.slot, WHICH)[rows[:, None], window].flatten()
+        self, logits: Tensor, which: Tensor | None, window: Tensor, step: int, how: Draws
+    ) -> tuple[Candidates, dict[str, Tensor]]:
+        """Candidates and statistics of all window positions, flattened to [R * W]; only a part of them is wide in
+        float32 at a time."""
+        noise = None
+        if draws(how.top_k, how.temperature):
+            noise = self.noise.uniform(step, WHICH)
+            noise = (noise if which is None else noise[which]).gather(1, window).flatten()
         flat = logits.flatten(0, 1)
-        context = rows.repeat_interleave(window.shape[1])
-        # processors see text only: padding would count as tokens
-        ids = self.canvas.ids.masked_fill(self.canvas.padding, self.canvas.mask_token_id)
-        end_token_ids = self.eos_token_ids if self.config.confidence_eos_eot_inf else None
         at_once = max(1, SCORES_AT_ONCE.get(flat.device.type, SCORES_AT_ONCE_ELSEWHERE) // flat.shape[1])
+        rows = which
+        if rows is None and (self.processors or self.statistics):
+            rows = torch.arange(window.shape[0], device=window.device)
         parts = []
         for start in range(0, flat.shape[0], at_once):
-            chunk = slice(start, start + at_once)
-            scores = flat[chunk].float()
-            if self.processors:
-                scores = self.processors(ids[context[chunk]], scores)  # type: ignore[arg-type]
-            parts.append(
-                draw_candidates(
-                    scores,
-                    top_k,
-                    temperature,
-                    draws[chunk],
-                    int(self.config.reference_normalizer),
-                    end_token_ids,
-                    self.measures,
-                )
-            )
-        return Candidates(*(torch.cat(field) for field in zip(*parts, strict=True)))
+            part = slice(start, start + at_once)
+            scores = flat[part].float()
+            values: dict[str, Tensor] = {}
+            if rows is not None:
+                at = Places(rows, window, part, step, self.values, self.predicted)
+                scores = self.processors(self.canvas, scores, at)
+                for statistic in self.statistics:
+                    values |= statistic(scores, at)
+            drawn = draw_candidates(
+                scores, how.top_k, how.temperature, None if noise is None else noise[part], how.extra_mass,
+                how.end_token_ids,
+            )  # fmt: skip
+            parts.append((drawn, values))
+        if len(parts) == 1:
+            return parts[0]
+        candidates = Candidates(*(torch.cat(field) for field in zip(*(drawn for drawn, _ in parts), strict=True)))
+        return candidates, {name: torch.cat([values[name] for _, values in parts]) for name in parts[0][1]}
 
-    def leave_early(self, eligible: Tensor, step: Step) -> None:
-        """Cut the text off where its end is clear among the `eligible` positions [B, L], and decide what is left of a
-        row where all of it is."""
-        canvas = self.canvas
-        if self.config.eos_threshold is not None and self.eos_token_ids is not None:
-            ends = torch.isin(self.candidates.token, self.eos_token_ids) & eligible
-            sure = ends & (self.candidates.confidence >= self.config.eos_threshold)
+    def leave_early(self, now: StepState) -> None:
+        """Cut the text off where its end is clear among the eligible positions, and unmask what is left of a row where
+        all of it is."""
+        canvas, step = self.canvas, now.step
+        if self.eos_threshold is not None and self.eos_token_ids is not None:
+            ends = torch.isin(self.token, self.eos_token_ids) & now.eligible
+            sure = ends & (self.values["confidence"] >= self.eos_threshold)
             canvas.cut_after(sure, self.eos_token_ids, step.number)
         if self.early_exit is not None:
-            clear = self.early_exit(self.candidates, canvas.undecided, step.progress)
-            canvas.commit(clear[:, None] & canvas.undecided, self.candidates.best, step.number)
+            best, margin = self.values["best"], self.values["margin"]
+            clear = self.early_exit.is_clear(margin, best, self.best_before, canvas.masked, step.progress)
+            self.best_before = best
+            canvas.commit(clear[:, None] & canvas.masked, best, step.number, self.values["best_log_prob"])
+
+    def apply(self, decision: Decision, finished: Tensor, index: int) -> None:
+        """Do what the rule says."""
+        commit, remask = decision.commit, decision.remask
+        if self.rule.remasks:  # a finished row changes no more
+            commit = commit & ~finished[:, None]
+            remask = None if remask is None else remask & ~finished[:, None]
+        tokens, log_probs = decision.tokens, decision.log_probs
+        if tokens is None:
+            tokens, log_probs = self.token, self.log_prob
+        elif log_probs is None:
+            log_probs = torch.full_like(self.log_prob, torch.nan)
+        self.canvas.commit(commit, tokens, index, log_probs)
+        if remask is not None:
+            self.canvas.remask(remask)
+        self.memory = decision.memory
 
     def end_rows(self, step: int) -> None:
         """What follows from an end token: EOS-fill if asked for, else nothing until the text before it is complete."""
         if self.eos_token_ids is None:
             return
-        if self.config.eos_fill:
+        if self.eos_fill:
             self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=False)
-        elif not self.rule.revocable:
+        elif not self.rule.remasks:
             self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=True)
 
     def fill(self) -> None:
-        """Decide what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
-        canvas, left = self.canvas, self.canvas.undecided
-        needed = left.any(1)
-        forwards, _ = plan(Demand(needed, needed & False, left, left, left, canvas.end), canvas)
-        for forward in forwards:
-            self.predict(forward, self.last, top_k=1, temperature=0.0)
-        self.forwards = self.forwards + needed
-        canvas.commit(left, self.candidates.token, self.last)
-        self.end_rows(self.last)
+        """Unmask what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
+        canvas, left = self.canvas, self.canvas.masked
+        number = self.steps_done if self.last is None else self.last
+        end = None if self.eos_threshold is None else canvas.end
+        request = ForwardRequest(~left.any(1), left, left, left, end=end)
+        its_plan = plan(request)
+        for forward in its_plan.forwards:
+            self.predict(forward, end, number, BEST)
+        for row in its_plan.rows:
+            self.forwards[row] += 1
+        self.filled_at = number
+        if its_plan.forwards:
+            canvas.commit(left, self.token, number, self.log_prob)
+            self.end_rows(number)

@@ -2,33 +2,13 @@
 
 import difflib
 import math
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
-from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS, DiffusionGenerationConfig
+from conv_dlm.generation.configuration import user_settings
 from conv_dlm.serving.errors import Refused
 
-# Fields of `GenerationConfig` that denoising knows; those of its own have their types in `DiffusionGenerationConfig`.
-INHERITED_SETTINGS: dict[str, type] = {
-    "temperature": float,
-    "top_k": int,
-    "do_sample": bool,
-    "repetition_penalty": float,
-    "guidance_scale": float,
-    "cache_implementation": str,
-}
 # What is the same for all requests, or of no use in them.
-OF_THE_SERVER = {"compile", "mask_token_id", "output_history"}
-
-
-def _kind(annotation: Any) -> type:
-    return next(kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType)
-
-
-# Decode settings that a request may bring, with their types.
-SETTINGS: dict[str, type] = INHERITED_SETTINGS | {
-    name: _kind(DiffusionGenerationConfig.__annotations__[name]) for name in DIFFUSION_DEFAULTS.keys() - OF_THE_SERVER
-}
+OF_THE_SERVER = {"compile", "mask_token_id", "shift_logits", "output_history"}
 # Three names of the length of the canvas.
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 COMMON = {"model", "stream", "stream_options", "seed", "stop", "n", *LENGTHS}
@@ -37,6 +17,13 @@ OWN = {"chat": {"messages"}, "completion": {"prompt", "suffix"}}
 WITHOUT_EFFECT = {
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 }  # fmt: skip
+
+
+def decode_settings() -> dict[str, type]:
+    """Decode settings that a request may bring, with their types."""
+    return {name: its.kind for name, its in user_settings().items() if name not in {*OF_THE_SERVER, *LENGTHS}}
+
+
 _PENALTY = "what is already there is made less likely by `repetition_penalty`"
 _TOOLS = "the server calls no tools"
 _SCORES = "positions are decided in any order, so that there is no probability of a token given those before it"
@@ -67,7 +54,7 @@ LARGEST = 2**31 - 1  # of whole numbers; what is counted here is far smaller
 
 def check_names(body: dict[str, Any], endpoint: str) -> None:
     """Refuse fields that are unknown at the `endpoint`, "chat" or "completion", or that can't be honoured."""
-    known = COMMON | OWN[endpoint] | WITHOUT_EFFECT | UNSUPPORTED.keys() | SETTINGS.keys()
+    known = COMMON | OWN[endpoint] | WITHOUT_EFFECT | UNSUPPORTED.keys() | decode_settings().keys()
     for name, value in body.items():
         if name in OF_THE_SERVER:
             raise Refused(f"`{name}` is the server's to set, not a request's; drop it.", param=name)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import MaxTimeCriteria
 
 from conv_dlm.answering.answers import row_generator
 from conv_dlm.generation.row_streamers import RowStreamers
@@ -102,8 +101,6 @@ class Worker:
         while batch := self._next_batch():
             try:
                 self._denoise(batch)
-            except Abandoned:
-                _fail(batch, Refused(SHUTTING_DOWN, 503))
             except torch.OutOfMemoryError as error:
                 log.error("%s", error)
                 _fail(batch, Refused(str(error), 500, code="out_of_memory"))
@@ -133,28 +130,15 @@ class Worker:
             attention_mask=attention_mask.to(self.model.device),
             generator=[row_generator(*row.seed) for row in batch],
             streamer=RowStreamers([row.text for row in batch]),
-            stopping_criteria=[Abandonment(lambda: self.closed or not any(row.wanted() for row in batch))],
+            callback_on_step_end=lambda _: self.closed or not any(row.wanted() for row in batch),
             return_dict_in_generate=True,
             **batch[0].options,
         )
-        for row, forwards in zip(batch, output.forwards.tolist(), strict=True):
-            row.finish(forwards)
-
-
-class Abandoned(Exception):
-    """Leaves a run that nobody waits for any more."""
-
-
-class Abandonment(MaxTimeCriteria):
-    """Asked after each step whatever it decided, as the clock is; raises `Abandoned` as soon as `abandoned()`."""
-
-    def __init__(self, abandoned: Callable[[], bool]) -> None:
-        self.abandoned = abandoned
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        if self.abandoned():
-            raise Abandoned
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for row, forwards, reason in zip(batch, output.forwards.tolist(), output.finish_reason, strict=True):
+            if reason == "callback":
+                row.fail(Refused(SHUTTING_DOWN, 503))
+            else:
+                row.finish(forwards)
 
 
 def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:

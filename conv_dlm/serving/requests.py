@@ -6,7 +6,7 @@ from typing import Any
 
 from conv_dlm.answering.prompting import Message
 from conv_dlm.serving.errors import Refused
-from conv_dlm.serving.fields import LENGTHS, SETTINGS, check_names, typed
+from conv_dlm.serving.fields import LENGTHS, check_names, decode_settings, typed
 
 MOST_STOPS = 4
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -63,7 +63,7 @@ def parse(raw: bytes, endpoint: str) -> Request:
         prompts=_prompts(given.get("prompt")) if endpoint == "completion" else [],
         suffix=_value(given, "suffix", str, ""),
         max_new_tokens=_length(given),
-        settings={name: typed(name, given[name], kind) for name, kind in SETTINGS.items() if name in given},
+        settings={name: typed(name, given[name], kind) for name, kind in decode_settings().items() if name in given},
         stops=_stops(given.get("stop", [])),
         n=_at_least_one("n", _value(given, "n", int, 1)),
         seed=_value(given, "seed", int, None),

@@ -1,6 +1,5 @@
 """The model that is served: what a request means for it, and whether it can do that."""
 
-import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from conv_dlm.answering.answers import encode, end_tokens, text_of
 from conv_dlm.answering.prompting import Prompter
-from conv_dlm.generation.mixin import SAID_TOGETHER
+from conv_dlm.generation.configuration import EXCLUSIVE_FIELDS
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.serving.errors import Refused
-from conv_dlm.serving.fields import SETTINGS
+from conv_dlm.serving.fields import decode_settings
 from conv_dlm.serving.requests import Request
 
 
@@ -80,7 +80,8 @@ class ServedModel:
             config.pad_token_id = tokenizer.pad_token_id
         if config.pad_token_id is None:
             raise ValueError("The tokenizer has no pad token, which batches need; give one that has by `--tokenizer`.")
-        defaults = model.check_generate(torch.tensor([[config.pad_token_id]]), **options)
+        one = torch.ones(1, 1, dtype=torch.long)
+        defaults = model.check_generate(one * config.pad_token_id, attention_mask=one, strict=True, **options)
         if defaults.max_new_tokens is None:
             raise ValueError("The model's generation config has a `max_length`; give `--max-new-tokens`.")
         self.default_length = defaults.max_new_tokens
@@ -91,7 +92,7 @@ class ServedModel:
             if not 1 <= value <= limit:
                 raise ValueError(f"`{field}`={value} of the server must be at least 1, and at most its limit, {limit}.")
         # They become the model's own: a request is checked for what it says itself, and may leave them without effect.
-        for together in SAID_TOGETHER:
+        for together in EXCLUSIVE_FIELDS:
             if options.keys() & set(together):
                 config.update(**dict.fromkeys(together))
         config.update(**options)
@@ -122,9 +123,9 @@ class ServedModel:
         try:
             return [self._prompt(ids, request, length) for ids in self._encoded(request)]
         except ValueError as error:
-            named = re.match(r"`(\w+)[`=]", str(error))
-            known = SETTINGS.keys() | {"max_new_tokens"}
-            raise Refused(str(error), param=named[1] if named and named[1] in known else None) from error
+            field = error.field if isinstance(error, SettingError) else None
+            known = decode_settings().keys() | {"max_new_tokens"}
+            raise Refused(str(error), param=field if field in known else None) from error
 
     def seeds(self, request: Request) -> list[tuple[int, ...]]:
         """One for each answer: by the seed of the request, if it has one, and the number of the answer."""
@@ -162,5 +163,6 @@ class ServedModel:
         if suffix:
             gap, ids = length, [*ids, *[mask] * length, *suffix]
         options = request.settings | {"max_new_tokens": length if gap is None else 0}
-        settings = self.model.check_generate(torch.tensor([ids]), **options)
+        prompt = torch.tensor([ids])
+        settings = self.model.check_generate(prompt, attention_mask=torch.ones_like(prompt), strict=True, **options)
         return Prompt(ids, tokens + len(suffix), gap, options, settings.to_json_string())

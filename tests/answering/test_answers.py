@@ -46,7 +46,7 @@ def test_what_an_answer_costs(tiny_llada: Any, tiny_tokenizer: Any, monkeypatch:
     generators = [row_generator(0, index) for index in range(3)]
     for one in answer(tiny_llada, tiny_tokenizer, PROMPTS, generators, **OPTIONS):
         assert one.seconds == 2.0  # its share
-        assert len(one.decided_at) == 12 and set(one.decided_at) <= set(range(4))
+        assert len(one.unmasked_at) == 12 and set(one.unmasked_at) <= set(range(4))
         assert 1 <= one.forwards <= 4
 
 

@@ -11,7 +11,7 @@ from benchmarks import cost_by_length
 from benchmarks.cost_by_length import SETTINGS
 from conv_dlm.cost import subject
 
-SMALL = "--lengths 128 256 --prompt 8 --block 16 --interval 4 --horizon 96 --steps 3"
+SMALL = "--lengths 128 256 --prompt 8 --block 16 --interval 4 --lookahead 96 --steps 3"
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +31,8 @@ def test_rows_and_plot(tmp_path: Path) -> None:
     for (setting, length), row in rows.items():
         assert len(row["seconds_by_step"]) == (3 if setting == "no cache" else 4)
         assert min(row["seconds_by_step"]) <= row["median_s"] <= max(row["seconds_by_step"])
-        canvas, sight = 8 + length, 128  # of the horizon, rounded up to the next 64
-        assert row["keys"] == (sight if setting == "window, horizon" else canvas)
+        canvas, sight = 8 + length, 128  # of the lookahead, rounded up to the next 64
+        assert row["keys"] == (sight if setting == "window, lookahead" else canvas)
         if setting == "no cache":
             assert row["positions"] == canvas
         else:

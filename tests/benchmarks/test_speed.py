@@ -12,7 +12,7 @@ from conv_dlm.cost import subject
 from conv_dlm.cost.floor import Peaks
 
 ROOT = Path(__file__).parents[2]
-SMALL = "--shape embedded --lengths 32 64 --tokens-a-step 8 --horizon 16 --thresholds 0.9 0.1 --no-memory"
+SMALL = "--shape embedded --lengths 32 64 --tokens-a-step 8 --lookahead 16 --thresholds 0.9 0.1 --no-memory"
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +26,9 @@ def test_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speed.main([*SMALL.split(), "--without", "plain threshold", "--results", str(results)])
     report = json.loads(results.read_text())
     names = [
-        *("plain llada", "plain dual cache", "threshold, dual", "conv", "conv, window", "conv, window, horizon"),
-        *("conv_threshold 0.9, window", "conv_threshold 0.9, window, horizon"),
-        *("conv_threshold 0.1, window", "conv_threshold 0.1, window, horizon"),
+        *("plain llada", "plain dual cache", "threshold, dual", "conv", "conv, window", "conv, window, lookahead"),
+        *("conv_threshold 0.9, window", "conv_threshold 0.9, window, lookahead"),
+        *("conv_threshold 0.1, window", "conv_threshold 0.1, window, lookahead"),
     ]
     assert [(row["setting"], row["max_new_tokens"]) for row in report["rows"]] == [
         (name, length) for length in (32, 64) for name in names
@@ -39,7 +39,7 @@ def test_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert rows["conv", length]["steps"] == rows["plain llada", length]["forwards"][0] == length // 8
         computed = {name: rows[name, length]["runs"][0]["operations"] for name in ("conv", "conv, window")}
         assert computed["conv, window"] < computed["conv"]
-    assert report["settings"]["horizon"] == 16 and report["command"].startswith("python -m benchmarks.speed")
+    assert report["settings"]["lookahead"] == 16 and report["command"].startswith("python -m benchmarks.speed")
     table = capsys.readouterr().out
     assert all(name in table for name in names) and "plain threshold" not in table
 

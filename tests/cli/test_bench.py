@@ -66,7 +66,7 @@ def test_from_options_to_table_and_file(
         assert 1 < row["forward_above_floor"][0] < row["whole_above_floor"][0]
     assert [one["case"] for one in result["left_out"]] == [f"conv 4 dual, {n} tokens, batch 1" for n in (8, 16)]
     assert "has no blocks" in result["left_out"][0]["reason"]
-    assert "left out: conv 4 dual, 8 tokens, batch 1: `cache_implementation='dual'`" in outcome.err
+    assert "left out: conv 4 dual, 8 tokens, batch 1: `cache_implementation`='dual'" in outcome.err
     assert result["peaks"] == {"operations_per_second": 1e15, "bytes_per_second": 1e15}
     assert result["settings"]["weights"] and result["prompts"]["count"] == 4
     assert result["command"] == "conv-dlm bench --as --said" and result["device"]

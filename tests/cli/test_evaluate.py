@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from conv_dlm.cli.options import GENERATION_OPTIONS
+from conv_dlm.cli.options import option_settings
 from conv_dlm.evaluation import respondent as respondent_module
-from conv_dlm.evaluation.respondent import DECODING
+from conv_dlm.evaluation.respondent import decoding_fields
 from tests.trainers.launching import ROOT, launch
 
 QUESTIONS = ["6 * 3?", "A longer question: 1 + 1?", "3?", "What is 4 - 2?", "5 and 5?"]
@@ -123,7 +123,7 @@ def test_the_results_say_where_they_are_from(evaluate, out: Path, tiny_checkpoin
     assert settings["model"] == tiny_checkpoint.name and len(settings["weights"]) == 16
     chosen = {"adapter": None, "seed": 7, "device": "cpu", "dtype": "float32", "answer_rules": ["strict", "flexible"]}
     assert (chosen | {"steps": 3, "max_new_tokens": 8, "decode_type": "conv", "top_k": 1}).items() <= settings.items()
-    assert set(DECODING) <= set(settings) and settings == json.loads((out / "settings.json").read_text())
+    assert set(decoding_fields()) <= set(settings) and settings == json.loads((out / "settings.json").read_text())
     (made,) = result["runs"]
     assert set(made["versions"]) >= {"conv_dlm", "python", "torch", "transformers"} and made["device"] and made["date"]
     assert (made["process"], made["processes"], made["batch_size"]) == (0, 1, 2)
@@ -143,7 +143,7 @@ def test_samples_have_the_answers(evaluate, generate, out: Path, sums: Path, tmp
 
 def test_every_decoding_option_is_on_record() -> None:
     """But for `compile`, on which no answer depends."""
-    assert set(DECODING) == set(GENERATION_OPTIONS) - {"compile"}
+    assert set(decoding_fields()) == set(option_settings()) - {"compile"}
 
 
 def test_answer_rules_and_first_questions(evaluate, out: Path) -> None:
@@ -456,7 +456,7 @@ def test_a_prompt_that_does_not_fit_is_named(evaluate, sums: Path) -> None:
     row = {"question": "x" * 300, "answer": "#### 1"}
     sums.write_text(sums.read_text() + json.dumps(row) + "\n")
     outcome = evaluate("--batch-size", 1)
-    assert outcome.code == 2 and outcome.err.startswith("conv-dlm eval: error: row 5: The prompt (")
+    assert outcome.code == 2 and outcome.err.startswith("conv-dlm eval: error: row 5: `max_new_tokens`=")
 
 
 # Help

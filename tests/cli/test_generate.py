@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from conv_dlm.cli import session as session_module
-from conv_dlm.cli.options import GENERATION_OPTIONS
+from conv_dlm.cli.options import option_settings
 
 PROMPTS = ["one", "a second and longer prompt", "three", "four", "the fifth prompt"]
 
@@ -351,9 +351,9 @@ def test_what_is_not_given_is_left_to_the_model(run, generate, tiny_llada, tiny_
 
 
 def test_every_field_of_the_generation_config_has_an_option() -> None:
-    from conv_dlm.generation.configuration import DIFFUSION_DEFAULTS
+    from conv_dlm.generation.configuration import all_settings
 
-    assert set(DIFFUSION_DEFAULTS) - {"output_history"} <= set(GENERATION_OPTIONS)
+    assert set(all_settings()) - {"output_history"} <= set(option_settings())
 
 
 def test_help_teaches(run) -> None:

@@ -110,13 +110,13 @@ def test_plain_loops_know_no_padding(bench: Bench) -> None:
 @pytest.mark.skipif(not PeakMemory.can_be_measured(torch.device("cpu")), reason="reads /proc")
 def test_memory_is_that_of_the_first_forwards(tiny_checkpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here in this process; the answer is given up as soon as the peak has been seen."""
-    asked, answer = [], bench_run.answer
+    asked, begin = [], bench_run.answer_begun
 
     def noting(model: Any, *given: Any, **named: Any) -> Any:
         model.register_forward_hook(lambda *_: asked.append(1))
-        return answer(model, *given, **named)
+        return begin(model, *given, **named)
 
-    monkeypatch.setattr(bench_run, "answer", noting)
+    monkeypatch.setattr(bench_run, "answer_begun", noting)
     subject = Subject(model=str(tiny_checkpoint), device="cpu")
     assert bench_run._peak_memory(subject, case("llada", steps=16), torch.get_num_threads()) >= 0
     assert len(asked) == bench_run.FORWARDS_FOR_PEAK

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame, Recording, Stopped
+from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame, Recording
 from conv_dlm.generation import DECODE_TYPES
 
 PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields]
@@ -37,7 +37,7 @@ def test_frames_are_the_history(record: Any, decode_type: str) -> None:
 def test_the_frame_that_decided(record: Any, decode_type: str) -> None:
     """Frame n + 1 is the canvas after step n."""
     recording, output = record(**options(decode_type), eos_token_id=None)
-    assert recording.frames[-1].since.tolist() == (output.decided_at[0, -12:] + 1).tolist()
+    assert recording.frames[-1].since.tolist() == (output.unmasked_at[0, -12:] + 1).tolist()
 
 
 @pytest.mark.parametrize("decode_type", ["remdm", "remdm_conv"])
@@ -95,7 +95,7 @@ def test_stop_leaves_generate(tiny_llada: Any, inputs: Any) -> None:
             super().put_draft(*args, **kwargs)
             stop.set()
 
-    recording = Impatient(12, 3, stop)
-    with pytest.raises(Stopped):
-        tiny_llada.generate(**inputs, streamer=recording, max_new_tokens=12, **options("conv"))
+    recording = Impatient(12, 3)
+    settings = options("conv") | {"max_new_tokens": 12}
+    tiny_llada.generate(**inputs, streamer=recording, callback_on_step_end=lambda _: stop.is_set(), **settings)
     assert recording.steps == 1

@@ -17,7 +17,7 @@ from conv_dlm.answering.answers import Answer, answer, row_generator, text_of
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.evaluate import Task, answer_task, pending, wait_for_all, write_results
 from conv_dlm.evaluation.processes import Processes
-from conv_dlm.evaluation.respondent import DECODING, Respondent, next_token_predictor
+from conv_dlm.evaluation.respondent import Respondent, decoding_fields, next_token_predictor
 from conv_dlm.evaluation.sample_folder import SampleFolder
 
 CONVERSATIONS = [["one"], ["a second, longer", "why?", "and?"], ["3"], ["four, likewise"], ["five", "or six?"]]
@@ -283,7 +283,7 @@ def test_other_rows_have_another_fingerprint() -> None:
 
 def test_what_an_answer_depends_on_is_told(make_denoiser: Callable[..., Respondent], tiny_llama: Any) -> None:
     decoding = make_denoiser(decode_type="topk", steps=5).decoding
-    assert set(decoding) == set(DECODING)
+    assert set(decoding) == set(decoding_fields())
     chosen = {"decode_type": "topk", "steps": 5, "max_new_tokens": 8, "top_k": 1, "do_sample": True, "temperature": 1.0}
     assert chosen.items() <= decoding.items()
     with pytest.raises(ValueError, match="`kernel_size`=5 has no effect"):

@@ -102,7 +102,7 @@ def test_a_special_token_stops_too(make_lm, tiny_tokenizer):
     (prompt,), (a,), (b,) = (tiny_tokenizer.encode(letter) for letter in "xab")
     output = SimpleNamespace(
         sequences=torch.tensor([[prompt, a, tiny_tokenizer.bos_token_id, b]]),
-        decided_at=torch.tensor([[-1, 0, 0, 0]]),
+        unmasked_at=torch.tensor([[-1, 0, 0, 0]]),
         forwards=torch.tensor([1]),
     )
     lm.model = SimpleNamespace(

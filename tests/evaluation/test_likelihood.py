@@ -137,7 +137,7 @@ def test_greedy_is_what_generate_gives(tiny_llada, make_llada):
     prompt = torch.tensor([[1, 50, 60]])
     config = dict(decode_type="llada", steps=6, max_new_tokens=6, temperature=0.0, eos_token_id=None)
     output = tiny_llada.generate(prompt, **config, return_dict_in_generate=True)
-    response, surest = tuple(output.sequences[0, 3:].tolist()), int(output.decided_at[0, 3:].argmin())
+    response, surest = tuple(output.sequences[0, 3:].tolist()), int(output.unmasked_at[0, 3:].argmin())
     right = Question((1, 50, 60), response)
     wrong = [Question((1, 50, 60), (*response[:i], response[i] + 1, *response[i + 1 :])) for i in (0, 3, 5)]
     for batch_size in (1, 4):

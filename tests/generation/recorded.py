@@ -47,14 +47,14 @@ def further_cases() -> Iterator[tuple[str, list[list[int]], dict[str, Any]]]:
     threshold = {"decode_type": "threshold", "block_length": 8, "threshold": 0.2}
     endless = {"max_new_tokens": 24, "eos_token_id": None}
     infilling = [[1, 40, MASK, MASK, MASK, 50, MASK, MASK, 60], [PAD, PAD, 1, MASK, MASK, MASK, MASK, 50, 70]]
-    far = {"max_new_tokens": 90, "eos_token_id": None, "horizon": 8}
+    far = {"max_new_tokens": 90, "eos_token_id": None, "lookahead": 8}
     for kept, cache in (("", {}), (" window", WINDOW)):
         yield f"one row{kept}", one, {**endless, **conv, **cache}
         yield f"whole vocabulary{kept}", PADDED, {**ENDING, **conv, **cache, "top_k": 0, "temperature": 1.3}
         yield f"infilling{kept}", infilling, {**conv, **cache, "max_new_tokens": 0, "eos_token_id": None}
         yield f"eos_fill{kept}", PADDED, {**ENDING, **conv, **cache, "eos_fill": True}
         yield f"eos_threshold{kept}", PADDED, {**ENDING, **conv, **cache, "eos_threshold": 0.05}
-        yield f"horizon{kept}", PADDED, {**far, **conv, **cache}
+        yield f"lookahead{kept}", PADDED, {**far, **conv, **cache}
         for schedule in ("linear", "cosine", "exponential", "staged"):
             early = {"exit_schedule": schedule, "exit_high": 1.5, "exit_low": 0.3}
             patience = {"exit_patience": schedule == "cosine"}
@@ -79,7 +79,7 @@ def run(model: Any, prompts: list[list[int]], keywords: dict[str, Any]) -> dict[
     )  # fmt: skip
     return {
         "tokens": output.sequences.tolist(),
-        "steps": output.decided_at.tolist(),
+        "steps": output.unmasked_at.tolist(),
         "forwards": output.forwards.tolist(),
     }
 
@@ -96,7 +96,7 @@ def models() -> dict[str, Any]:
 
 def all_runs() -> Iterator[tuple[str, str, list[list[int]], dict[str, Any]]]:
     """Model, name, prompts, keywords: LLaDA runs everything, the others what their own code may change."""
-    few = ("conv", "llada", "one", "infilling", "horizon", "eos_threshold")
+    few = ("conv", "llada", "one", "infilling", "lookahead", "eos_threshold")
     for kind in ("llada", "mdlm", "shifted"):
         for name, *case in cases():
             if kind == "llada" or name.split()[0] in few:

@@ -56,7 +56,7 @@ def run(model, ids=PROMPTS, mask=TEXT, seed=0, **keywords):
 
 
 def same(first, second):
-    return all(torch.equal(first[name], second[name]) for name in ("sequences", "decided_at", "forwards", "history"))
+    return all(torch.equal(first[name], second[name]) for name in ("sequences", "unmasked_at", "forwards", "history"))
 
 
 class Shapes:
@@ -92,7 +92,7 @@ def test_a_window_that_is_refreshed_every_time_changes_nothing(model, decode_typ
         dict(eos_threshold=0.01),
         dict(exit_schedule="linear", exit_high=2.0, exit_low=0.5),
         dict(max_new_tokens=0),
-        dict(horizon=16, max_new_tokens=120),
+        dict(lookahead=16, max_new_tokens=120),
         dict(eos_fill=True, temperature=1.5, top_k=0),
     ],
 )
@@ -196,7 +196,7 @@ def test_a_partial_forward_computes_all_that_has_changed(tiny_llada, monkeypatch
     kept, partial = torch.full((1, 107), -1), []
     forward = Denoiser.__call__
 
-    def watched(self, canvas, rows, window, seen=None, end=None, positions=None):
+    def watched(self, canvas, rows, window, seen=None, end=None, positions=None, active=None):
         if positions is None:
             kept[:] = canvas.ids
         else:
@@ -204,7 +204,7 @@ def test_a_partial_forward_computes_all_that_has_changed(tiny_llada, monkeypatch
             assert set(changed.tolist()) <= set(positions[0].tolist())
             partial.append(len(changed))
             kept[0, positions[0]] = canvas.ids[0, positions[0]]
-        return forward(self, canvas, rows, window, seen, end, positions)
+        return forward(self, canvas, rows, window, seen, end, positions, active)
 
     monkeypatch.setattr(Denoiser, "__call__", watched)
     settings = dict(cache_implementation="window", cache_refresh_interval=10, max_new_tokens=100, eos_token_id=None)
@@ -230,7 +230,7 @@ def test_rows_of_other_sizes_and_ends_change_nothing(tiny_llada, cache):
     for row in range(3):
         alone = run(tiny_llada, prompts[row : row + 1], ones[:1], seed=row, **settings)
         assert torch.equal(alone.sequences[0], together.sequences[row])
-        assert torch.equal(alone.decided_at[0], together.decided_at[row])
+        assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row])
         assert alone.forwards[0] == together.forwards[row]
 
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
@@ -260,7 +260,7 @@ def test_finished_rows_leave_the_forwards_and_the_cache(tiny_llada, cache, monke
     held = []
     forget = CanvasCache.forget_all_but
     monkeypatch.setattr(
-        CanvasCache, "forget_all_but", lambda self, rows: (forget(self, rows), held.append(len(self.held)))
+        CanvasCache, "forget_all_but", lambda self, *args: (forget(self, *args), held.append(len(self.held)))
     )
     prompts = torch.tensor([[1, 40, 50, 60], [1, 41, 51, 61], [MASK, 5, 6, 7]])
     settings = dict(decode_type="threshold", block_length=8, max_new_tokens=16, eos_token_id=[EOS, *range(200, 260)])
@@ -272,11 +272,11 @@ def test_finished_rows_leave_the_forwards_and_the_cache(tiny_llada, cache, monke
     assert held[-1] < 3 and held == sorted(held, reverse=True)
 
 
-def test_a_far_horizon_changes_nothing_and_a_near_one_shortens_the_forwards(tiny_llada):
+def test_a_far_lookahead_changes_nothing_and_a_near_one_shortens_the_forwards(tiny_llada):
     settings = dict(decode_type="conv", kernel_size=8, max_new_tokens=200, steps=40, eos_token_id=None)
-    assert same(run(tiny_llada, **settings), run(tiny_llada, **settings, horizon=200))
+    assert same(run(tiny_llada, **settings), run(tiny_llada, **settings, lookahead=200))
     with Shapes(tiny_llada) as shapes:
-        run(tiny_llada, PROMPTS[:1], TEXT[:1], **settings, horizon=20)
+        run(tiny_llada, PROMPTS[:1], TEXT[:1], **settings, lookahead=20)
     ends = [keys for *_, keys in shapes]
     assert ends[0] == 2 + 64 and ends[-1] == 207  # 64 positions of the row's own text behind its padding, then more
     assert ends == sorted(ends) and set(ends) == {66, 130, 194, 207}
@@ -288,26 +288,26 @@ def test_what_is_out_of_sight_is_not_computed_in_a_window(tiny_llada):
     prompt = PROMPTS[1:, -3:]
     cache = dict(cache_implementation="window", cache_refresh_interval=100, cache_margin=8)
     with Shapes(tiny_llada) as shapes:
-        run(tiny_llada, prompt, torch.ones_like(prompt), **settings, **cache, horizon=45)
+        run(tiny_llada, prompt, torch.ones_like(prompt), **settings, **cache, lookahead=45)
     assert shapes[0] == (1, 64, 64) and shapes[1:4] == [(1, 32, 64)] * 3
 
 
-def test_behind_the_horizon_the_canvas_is_as_good_as_shorter(tiny_llada):
+def test_behind_the_lookahead_the_canvas_is_as_good_as_shorter(tiny_llada):
     """The first forward: the candidates of a short canvas."""
     settings = dict(decode_type="conv_threshold", kernel_size=8, eos_token_id=None, steps=None)
     prompt, ones = PROMPTS[1:, -3:], TEXT[1:, -3:]
-    long = run(tiny_llada, prompt, ones, **settings, max_new_tokens=200, horizon=20)
+    long = run(tiny_llada, prompt, ones, **settings, max_new_tokens=200, lookahead=20)
     short = run(tiny_llada, prompt, ones, **settings, max_new_tokens=61)
     assert torch.equal(long.history[:5, 0, :64], short.history[:5, 0])
 
 
 @pytest.mark.parametrize("cache", [{}, dict(cache_implementation="window", cache_refresh_interval=5)])
-@pytest.mark.parametrize("ends", [dict(horizon=16), dict(eos_threshold=0.05)], ids=str)
+@pytest.mark.parametrize("ends", [dict(lookahead=16), dict(eos_threshold=0.05)], ids=str)
 def test_rows_that_see_differently_far_are_as_alone(tiny_llada, cache, ends):
-    """A short prompt beside a long one: each sees to its own horizon, or to where its own text was cut off."""
+    """A short prompt beside a long one: each sees to its own lookahead, or to where its own text was cut off."""
     prompts = [[1, 40, 50], [1, *range(30, 100)]]
     settings = dict(decode_type="conv_threshold", kernel_size=8, max_new_tokens=150, pad_token_id=PAD, **cache, **ends)
-    settings["eos_token_id"] = None if "horizon" in ends else [EOS, *range(240, 260)]
+    settings["eos_token_id"] = None if "lookahead" in ends else [EOS, *range(240, 260)]
     ids = torch.tensor([[PAD] * 68 + prompts[0], prompts[1]])
     mask = torch.tensor([[0] * 68 + [1] * 3, [1] * 71])
     together = run(tiny_llada, ids, mask, **settings)
@@ -316,7 +316,7 @@ def test_rows_that_see_differently_far_are_as_alone(tiny_llada, cache, ends):
         alone = run(tiny_llada, alone_ids, torch.ones_like(alone_ids), seed=row, **settings)
         start = 71 - len(prompt)
         assert torch.equal(alone.sequences[0], together.sequences[row, start:])
-        assert torch.equal(alone.decided_at[0], together.decided_at[row, start:])
+        assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row, start:])
         assert alone.forwards[0] == together.forwards[row]
 
 def test_shifted_logits_read_the_left_neighbour(make_llada):

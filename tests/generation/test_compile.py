@@ -32,7 +32,7 @@ def run(model, **keywords):
     [
         dict(decode_type="conv", kernel_size=16, steps=40),
         dict(decode_type="conv", kernel_size=16, steps=40, cache_implementation="window", cache_refresh_interval=6),
-        dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", horizon=16),
+        dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", lookahead=16),
         dict(decode_type="threshold", block_length=20, threshold=0.1, cache_implementation="dual"),
     ],
 )
@@ -43,7 +43,7 @@ def test_compiled_forwards(tiny_llada, settings):
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
     assert torch.equal(plain.sequences, compiled.sequences)
-    assert torch.equal(plain.decided_at, compiled.decided_at) and torch.equal(plain.forwards, compiled.forwards)
+    assert torch.equal(plain.unmasked_at, compiled.unmasked_at) and torch.equal(plain.forwards, compiled.forwards)
     count = len(graphs)
     assert 1 <= count <= 8 < int(plain.forwards.max())
     run(model, **settings, compile=True, compile_config=config)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.early_exit import mean_margin, required_margin
+from conv_dlm.generation.parts.exits import EXIT_SCHEDULES, mean_margin
 
 MASK, EOS, PAD = 3, 2, 0
 
@@ -21,15 +21,15 @@ def run(model, prompt, **keywords):
 def test_schedules():
     progress = torch.tensor([0.0, 0.25, 0.5, 1.0])
 
-    def taus(schedule, low=2.5, decay=4.0):
-        return required_margin(progress, schedule, 7.5, low, decay).tolist()
+    def taus(schedule, low=2.5, **decay):
+        return EXIT_SCHEDULES[schedule](exit_high=7.5, exit_low=low, **decay).required_margin(progress).tolist()
 
     assert taus("linear") == pytest.approx([7.5, 6.25, 5.0, 2.5])
     assert taus("cosine") == pytest.approx([7.5, 2.5 + 2.5 * (1 + math.sqrt(0.5)), 5.0, 2.5])
-    assert taus("exponential", low=0.0, decay=2.0) == pytest.approx([7.5 * math.exp(-2 * p) for p in (0, 0.25, 0.5, 1)])
-    assert required_margin(torch.tensor([0.0, 0.32, 0.33, 0.66, 0.67, 1.0]), "staged", 7.5, 2.5, 0.0).tolist() == [
-        7.5, 7.5, 5.0, 5.0, 2.5, 2.5,
-    ]  # fmt: skip
+    expected = [7.5 * math.exp(-2 * p) for p in (0, 0.25, 0.5, 1)]
+    assert taus("exponential", low=0.0, exit_decay=2.0) == pytest.approx(expected)
+    progress = torch.tensor([0.0, 0.32, 0.33, 0.66, 0.67, 1.0])
+    assert taus("staged") == [7.5, 7.5, 5.0, 5.0, 2.5, 2.5]
 
 
 def test_the_mean_is_over_the_masks_of_a_row():
@@ -62,7 +62,7 @@ def test_a_clear_row_takes_its_best_tokens_and_leaves(tiny_llada, decode_type):
     )  # fmt: skip
     assert int(out.forwards[clear]) == 1 and int(out.forwards[other]) > 1
     assert torch.equal(out.sequences[clear, 4:], best[clear])
-    assert (out.decided_at[clear, 4:] == 0).all()
+    assert (out.unmasked_at[clear, 4:] == 0).all()
 
 
 def test_patience_waits_for_the_same_tokens_twice(tiny_llada):
@@ -70,17 +70,17 @@ def test_patience_waits_for_the_same_tokens_twice(tiny_llada):
     impatient = run(tiny_llada, [[1, 40, 50, 60]], **settings, exit_high=0.0, exit_low=0.0)
     patient = run(tiny_llada, [[1, 40, 50, 60]], **settings, exit_high=0.0, exit_low=0.0, exit_patience=True)
     assert int(impatient.forwards) == 1 < int(patient.forwards) < 16
-    last = int(patient.decided_at.max())
-    assert last >= 1 and int((patient.decided_at == last).sum()) > 1
+    last = int(patient.unmasked_at.max())
+    assert last >= 1 and int((patient.unmasked_at == last).sum()) > 1
 
 
-def test_the_threshold_falls_with_the_share_decided_at_ones_own_pace(tiny_llada):
+def test_the_threshold_falls_with_the_share_unmasked_at_ones_own_pace(tiny_llada):
     """One token a step, until the mean margin of the rest is above what the share decided asks for."""
     settings = dict(decode_type="threshold", threshold=1.0, max_new_tokens=20, eos_token_id=None)
     high = 1.0
     out = run(tiny_llada, [[1, 40, 50, 60]], **settings, exit_schedule="linear", exit_high=high, exit_low=0.0)
-    exit_step = int(out.decided_at.max())
-    assert 0 < exit_step < 19 and int((out.decided_at == exit_step).sum()) == 20 - exit_step
+    exit_step = int(out.unmasked_at.max())
+    assert 0 < exit_step < 19 and int((out.unmasked_at == exit_step).sum()) == 20 - exit_step
     for step in range(exit_step + 1):
         canvas = out.history[step]
         with torch.no_grad():
@@ -97,7 +97,7 @@ def test_a_cut_keeps_the_masks_before_the_end():
     where[0, [5, 6]] = True
     canvas.cut_after(where, torch.tensor([EOS]), 4)
     assert canvas.ids[0].tolist() == [1, 9, 9, MASK, MASK, MASK, EOS, EOS]
-    assert canvas.end.tolist() == [6, 8] and canvas.decided_at[0].tolist() == [-1] * 6 + [4, 4]
+    assert canvas.end.tolist() == [6, 8] and canvas.unmasked_at[0].tolist() == [-1] * 6 + [4, 4]
     assert canvas.ids[1].tolist() == [1, 9, 9] + [MASK] * 5
 
 
@@ -106,7 +106,7 @@ def test_no_cut_before_text_at_the_right():
     where = torch.zeros(1, 6, dtype=torch.bool)
     where[0, 1] = True
     canvas.cut_after(where, torch.tensor([EOS]), 0)
-    assert canvas.end.tolist() == [6] and canvas.undecided.sum() == 4
+    assert canvas.end.tolist() == [6] and canvas.masked.sum() == 4
 
 
 def test_a_clear_end_shortens_what_the_model_sees(tiny_llada):
@@ -132,7 +132,7 @@ def test_ends_that_are_not_clear_are_left_alone(tiny_llada):
     settings = dict(decode_type="conv", kernel_size=8, steps=20, max_new_tokens=40, pad_token_id=PAD)
     plain = run(tiny_llada, [[1, 40, 50]], **settings)
     out = run(tiny_llada, [[1, 40, 50]], **settings, eos_threshold=1.0)
-    assert torch.equal(plain.sequences, out.sequences) and torch.equal(plain.decided_at, out.decided_at)
+    assert torch.equal(plain.sequences, out.sequences) and torch.equal(plain.unmasked_at, out.unmasked_at)
 
 
 def test_rows_retire_with_their_first_end_and_the_output_says_after_how_many_forwards(tiny_llada):

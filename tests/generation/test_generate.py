@@ -23,6 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import conv_dlm
 from conv_dlm import DECODE_TYPES, DecodeType, DiffusionGenerationConfig
+from conv_dlm.generation import UniformWeights
 
 MASK, EOS, PAD = 3, 2, 0
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
@@ -39,19 +40,19 @@ def run(model, prompt=PROMPT, seed=0, **keywords):
 @pytest.mark.parametrize("decode_type", sorted(DECODE_TYPES))
 def test_every_decode_type(tiny_llada, decode_type):
     out = run(tiny_llada, decode_type=decode_type, output_history=True)
-    assert out.sequences.shape == out.decided_at.shape == (1, 25)
+    assert out.sequences.shape == out.unmasked_at.shape == (1, 25)
     assert out.history.shape[1:] == (1, 25) and (out.history[0, 0, 5:] == MASK).all()
     assert 1 <= int(out.forwards) <= (9 if "steps" in DECODE_TYPES[decode_type].fields else 20)
-    assert out.decided_at[0, 5:].min() >= 0
-    for step, canvas in enumerate(out.history[1:]):  # what decided_at says is what the history shows
+    assert out.unmasked_at[0, 5:].min() >= 0
+    for step, canvas in enumerate(out.history[1:]):  # what unmasked_at says is what the history shows
         if decode_type not in ("remdm", "remdm_conv"):
-            assert torch.equal(canvas[0] != MASK, out.decided_at[0] <= step)
+            assert torch.equal(canvas[0] != MASK, out.unmasked_at[0] <= step)
 
 
 def test_each_type_is_different(tiny_llada):
     def decided(name, extra):
         out = run(tiny_llada, decode_type=name, **extra)
-        return tuple(zip(out.sequences[0].tolist(), out.decided_at[0].tolist(), strict=True))
+        return tuple(zip(out.sequences[0].tolist(), out.unmasked_at[0].tolist(), strict=True))
 
     texts = {
         name: decided(name, extra)
@@ -116,7 +117,7 @@ def test_infilling_only(tiny_llada, decode_type):
 def test_right_context_pulls_decoding_there(tiny_llada):
     right = torch.tensor([[1, *[MASK] * 30, 50, 60, 70, 80]])
     out = run(tiny_llada, right, decode_type="llada_conv", kernel_size=6, steps=30, max_new_tokens=0)
-    order = out.decided_at[0, 1:31]
+    order = out.unmasked_at[0, 1:31]
     assert order[-3:].min() < 10 and order[12:18].min() > 10
 
 
@@ -185,7 +186,7 @@ def test_remdm_masks_some_tokens_again(tiny_llada, decode_type):
     decided = out.history[:, 0] != MASK
     again = decided[:-1] & ~decided[1:]
     assert 5 < int(again.sum()) < 200 and not again[:, :5].any()
-    assert (out.decided_at[0, 5:] >= 0).all()
+    assert (out.unmasked_at[0, 5:] >= 0).all()
 
 
 def test_num_return_sequences(tiny_llada):
@@ -332,7 +333,7 @@ def test_a_call_overrides_what_the_checkpoint_says(tiny_llada):
         (dict(), dict(decode_type="conv"), 1.0),
     ):
         model.generation_config = DiffusionGenerationConfig(**saved)
-        config, _ = model._prepare_generation_config(None, **said)
+        config = model.resolve_settings(**said)
         assert config.temperature == temperature and config.do_sample == (temperature > 0)
 
 
@@ -392,45 +393,53 @@ def test_shifted_logits(tiny_llada):
 
 
 def test_a_decode_type_of_ones_own(tiny_llada):
-    conv_dlm.register_decode_type(
+    conv_dlm.DECODE_TYPES.register(
         "uniform_confidence", DecodeType("uniform", "confidence", "LLaDA without blocks", do_sample=False)
     )
     try:
         out = run(tiny_llada, decode_type="uniform_confidence").sequences
         assert torch.equal(out, run(tiny_llada, decode_type="llada").sequences)
         with pytest.raises(ValueError, match="exists already"):
-            conv_dlm.register_decode_type("conv", DECODE_TYPES["topk"])
+            conv_dlm.DECODE_TYPES.register("conv", DECODE_TYPES["topk"])
     finally:
         del DECODE_TYPES["uniform_confidence"]
 
 
 def test_weights_in_a_loop_of_ones_own():
-    from conv_dlm.generation import BlockWeights, ConvolutionWeights, SlideWeights, UniformWeights
+    from conv_dlm.generation import BlockWeights, ConvolutionWeights, PositionWeightsProcessor, SlideWeights
 
     ids = torch.tensor([[9, 9, MASK, MASK, MASK, MASK, MASK, MASK]])
     scores = torch.randn(1, 8, 5)
     known = torch.isfinite
-    assert torch.equal(UniformWeights(MASK)(ids, scores), scores)
-    assert known(ConvolutionWeights(MASK, 5)(ids, scores))[0, :, 0].tolist() == [True] * 4 + [False] * 4
-    assert ConvolutionWeights(MASK, 5)(ids, scores)[0, 3, 0] == scores[0, 3, 0] + torch.tanh(torch.tensor(1.0)).log()
-    assert known(BlockWeights(MASK, 3, start=2)(ids, scores))[0, :, 0].tolist() == [True] * 5 + [False] * 3
-    assert known(SlideWeights(MASK, 2)(ids, scores))[0, :, 0].tolist() == [True] * 4 + [False] * 4
+
+    def processed(weights, start=0):
+        return PositionWeightsProcessor(weights, MASK, start)(ids, scores)[0, :, 0]
+
+    assert torch.equal(processed(UniformWeights()), scores[0, :, 0])
+    assert known(processed(ConvolutionWeights(5))).tolist() == [True] * 4 + [False] * 4
+    assert processed(ConvolutionWeights(5))[3] == scores[0, 3, 0] + torch.tanh(torch.tensor(1.0)).log()
+    assert known(processed(BlockWeights(3), start=2)).tolist() == [True] * 5 + [False] * 3
+    assert known(processed(SlideWeights(2))).tolist() == [True] * 4 + [False] * 4
 
 
 def test_a_row_needs_a_forward_when_its_canvas_or_its_window_changed(tiny_llada):
     from tests.generation.test_parity import denoising
 
+    class FirstFour(UniformWeights):
+        def weights(self, canvas, step):
+            return (canvas.mask_index < 4).float()
+
     steps = denoising(tiny_llada, PROMPT, dict(steps=10**6, gen_length=8), decode_type="topk", mask_token_id=MASK)
     for index in range(3):  # a millionth of the way: nothing is decided yet
         steps.step(index)
-    assert steps.forwards.tolist() == [1]
+    assert steps.forwards == [1]
     steps.canvas.ids[0, 2] += 1
     steps.step(3)
-    assert steps.forwards.tolist() == [2]
-    steps.weights.weights = lambda canvas, step: (canvas.slot < 4).float()
+    assert steps.forwards == [2]
+    steps.weights = FirstFour()
     steps.step(4)
     steps.step(5)
-    assert steps.forwards.tolist() == [3]
+    assert steps.forwards == [3]
 
 
 def test_loop_is_quick(tiny_llada):

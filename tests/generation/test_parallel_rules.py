@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from conv_dlm import DECODE_TYPES, DecodeType
 from conv_dlm.generation.candidates import draw_candidates
-from conv_dlm.generation.unmasking_rules import above_threshold, within_entropy_bound, within_factor
+from conv_dlm.generation.parts.confidence import above_threshold, within_entropy_bound, within_factor
+from conv_dlm.generation.parts.statistics import Entropy, Margin
 
 OWN_PACE = sorted(name for name, parts in DECODE_TYPES.items() if "steps" not in parts.fields)
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
@@ -76,18 +77,18 @@ def test_entropy_bound(state, bound):
 
 def test_entropy_is_that_of_the_whole_vocabulary_and_the_margin_that_of_the_scores():
     scores = torch.tensor([[0.0, 1.0, -torch.inf, 3.0], [2.0, 2.0, 2.0, 2.0]])
-    found = draw_candidates(scores, 1, 0.0, torch.zeros(2), measures=frozenset({"entropy", "margin"}))
+    found = {**Entropy()(scores, None), **Margin()(scores, None)}
     p = scores[0].softmax(0)
-    assert float(found.entropy[0]) == pytest.approx(float(-(p[[0, 1, 3]] * p[[0, 1, 3]].log()).sum()))
-    assert float(found.entropy[1]) == pytest.approx(float(torch.tensor(4.0).log()))
-    assert found.margin.tolist() == [2.0, 0.0] and int(found.best[0]) == 3
+    assert float(found["entropy"][0]) == pytest.approx(float(-(p[[0, 1, 3]] * p[[0, 1, 3]].log()).sum()))
+    assert float(found["entropy"][1]) == pytest.approx(float(torch.tensor(4.0).log()))
+    assert found["margin"].tolist() == [2.0, 0.0] and int(found["best"][0]) == 3
 
 
 def test_best_tokens_are_known_beside_drawn_ones():
     scores = torch.tensor([[0.0, 1.0, 3.0]]).expand(64, 3)
-    noise = torch.arange(64) / 64
-    found = draw_candidates(scores, 0, 2.0, noise, measures=frozenset({"margin"}))
-    assert (found.best == 2).all() and set(found.token.tolist()) == {0, 1, 2}
+    drawn, margin = draw_candidates(scores, 0, 2.0, torch.arange(64) / 64), Margin()(scores, None)
+    assert (margin["best"] == 2).all() and set(drawn.token.tolist()) == {0, 1, 2}
+    torch.testing.assert_close(margin["best_log_prob"], scores.log_softmax(-1)[:, 2])
 
 
 @pytest.mark.parametrize("decode_type", OWN_PACE)
@@ -110,7 +111,7 @@ def test_blocks_follow_each_other_at_the_pace_of_each_row(tiny_llada):
         prompts, attention_mask=torch.ones_like(prompts), decode_type="threshold", threshold=0.15, block_length=5,
         max_new_tokens=20, eos_token_id=None, return_dict_in_generate=True,
     )  # fmt: skip
-    for row in out.decided_at[:, 3:]:
+    for row in out.unmasked_at[:, 3:]:
         blocks = row.view(4, 5)
         assert all(before.max() < after.min() for before, after in itertools.pairwise(blocks))
     assert int(out.forwards[0]) != int(out.forwards[1])
@@ -121,11 +122,11 @@ def test_a_threshold_is_on_confidence_times_weight(tiny_llada):
     settings = dict(decode_type="conv_threshold", kernel_size=2, threshold=0.0, max_new_tokens=4, eos_token_id=None)
     prompt = torch.tensor([[1, 40]])
     low = tiny_llada.generate(prompt, attention_mask=ones[:, :2], return_dict_in_generate=True, **settings)
-    assert low.decided_at[0, 2:].tolist() == [0, 1, 2, 3]  # one in reach at a time, whatever the threshold
+    assert low.unmasked_at[0, 2:].tolist() == [0, 1, 2, 3]  # one in reach at a time, whatever the threshold
     wide = settings | dict(kernel_size=8)
     assert tiny_llada.generate(
         prompt, attention_mask=ones[:, :2], return_dict_in_generate=True, **wide
-    ).decided_at[0, 2:].tolist() == [0, 0, 0, 0]
+    ).unmasked_at[0, 2:].tolist() == [0, 0, 0, 0]
 
 
 def test_a_window_that_slides_by_steps_needs_steps():

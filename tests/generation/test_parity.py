@@ -4,14 +4,13 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from conv_dlm.generation import DECODE_TYPES, noise
+from conv_dlm.generation import noise
 from conv_dlm.generation.candidates import best_tokens, draw_candidates
-from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.loop import Denoising
-from conv_dlm.generation.position_weights import POSITION_WEIGHTS, convolution_weights, count_known
-from conv_dlm.generation.schedule import Schedule
-from conv_dlm.generation.unmasking_rules import UNMASKING_RULES, decide_probability, global_norm, quota, remdm_weights
+from conv_dlm.generation.parts.ancestral import global_norm, remdm_weights, unmask_probability
+from conv_dlm.generation.parts.confidence import quota
+from conv_dlm.generation.parts.position_weights import convolution_weights, count_known
+from conv_dlm.generation.prepare import prepare
+from conv_dlm.generation.schedule import FixedSchedule
 from tests.generation.toy import ToyModel, load_golden
 
 ONE_STEP, ONE_STEP_TENSORS = load_golden("one_step")
@@ -55,7 +54,7 @@ def step_weights(case, extra_mass):
     log_p, token = best_tokens(flat, top_k)
     factor = (weights * (norm * gain)[:, None]).flatten()[:, None]
     q = torch.zeros_like(flat).scatter(-1, token, log_p.exp() * factor).view(scores.shape)
-    decide = decide_probability(tempered * weights * (norm * gain)[:, None], stay, 1.0)
+    decide = unmask_probability(tempered * weights * (norm * gain)[:, None], stay, 1.0)
     return undecided, q, stay, decide, norm
 
 
@@ -176,31 +175,22 @@ def test_full_run_step_by_step(run):
     assert not (out.sequences == MASK).any()
     decided = golden[-1] != MASK  # the reference may leave masks; ours are filled, and nothing else changes
     assert torch.equal(out.sequences[decided], golden[-1][decided])
-    assert (out.decided_at[~decided] == steps).all()
+    assert (out.unmasked_at[~decided] == steps).all()
 
 
 def denoising(model, prompt, run, **keywords):
     """The loop of `generate` with its inside at hand."""
-    prepared = dict(mask_token_id=MASK, steps=run["steps"], max_new_tokens=run["gen_length"]) | keywords
-    config, _ = model._prepare_generation_config(None, **prepared)
-    decode_type = DECODE_TYPES[config.decode_type]
-    eos = torch.tensor([FULL_RUNS["eos_id"], FULL_RUNS["eot_id"]])
-    run = Denoising(
-        canvas=Canvas.from_prompt(prompt, run["gen_length"], MASK),
-        denoiser=Denoiser(model, None, config.guidance_scale or 1.0, False),
-        weights=POSITION_WEIGHTS[decode_type.weights].from_config(config),
-        rule=UNMASKING_RULES[decode_type.rule](config),
-        config=config,
-        processors=keywords.get("logits_processor", LogitsProcessorList()),
-        eos_token_ids=eos if config.confidence_eos_eot_inf else None,
-        seeds=noise.row_seeds(None, prompt.shape[0], prompt.device),
-    )
-    run.end_rows = lambda step: None  # the recorded runs go on behind an end token
-    return run
+    settings = dict(mask_token_id=MASK, steps=run["steps"], max_new_tokens=run["gen_length"]) | keywords
+    if settings.get("confidence_eos_eot_inf"):
+        settings["eos_token_id"] = [FULL_RUNS["eos_id"], FULL_RUNS["eot_id"]]
+    steps = prepare(model, prompt, attention_mask=torch.ones_like(prompt), **settings).run
+    steps.noise = noise.Noise(noise.row_seeds(None, prompt.shape[0], prompt.device), steps.canvas.mask_index)
+    steps.end_rows = lambda step: None  # the recorded runs go on behind an end token
+    return steps
 
 
 def put(run, canvas):
-    run.canvas.ids, run.canvas.undecided = canvas, canvas == MASK
+    run.canvas.ids, run.canvas.masked = canvas, canvas == MASK
 
 
 def reference_eos_fill(canvas, eos_id):
@@ -229,9 +219,9 @@ def test_confidences(run):
     for index in range(run["steps"]):
         put(steps, golden[index])
         weights = steps.weights.weights(steps.canvas, steps.schedule.step(index, steps.canvas))
-        eligible = steps.canvas.undecided & (weights > 0)
+        eligible = steps.canvas.masked & (weights > 0)
         steps.step(index)
-        ours = (steps.candidates.confidence * weights)[eligible]
+        ours = (steps.values["confidence"] * weights)[eligible]
         torch.testing.assert_close(ours, confidence[index][eligible], atol=1e-6, rtol=1e-5)
         assert torch.equal(steps.canvas.ids, golden[index + 1])
 
@@ -256,7 +246,7 @@ def test_slide(run):
             run["prompt_length"] + run["tokens_per_step"] * index,
             run["prompt_length"] + run["tokens_per_step"] * (index + 1),
         )
-        assert not steps.canvas.undecided[:, slice(*front)].any()
+        assert not steps.canvas.masked[:, slice(*front)].any()
         if run["temperature"] == 0:
             assert torch.equal(steps.canvas.ids[:, slice(*front)], golden[index + 1][:, slice(*front)])
         if (index, "rear") in recorded:
@@ -281,7 +271,7 @@ def check_slide_rear(entry, canvas, run):
 
 def test_times():
     for steps in (4, 7, 16, 128):
-        schedule = Schedule(steps, torch.tensor([1]))
+        schedule = FixedSchedule(steps, torch.tensor([1]))
         reference = torch.linspace(1, 1e-5, steps + 1)
         torch.testing.assert_close(schedule.t[:, 0], reference[:-1], atol=2e-7, rtol=0)
         torch.testing.assert_close(schedule.s[:, 0], reference[1:], atol=2e-7, rtol=0)

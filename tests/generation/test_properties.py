@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from conv_dlm.generation import DECODE_TYPES, noise
 from conv_dlm.generation.candidates import draw_candidates
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.position_weights import convolution_weights
-from conv_dlm.generation.unmasking_rules import decide_probability, global_norm
+from conv_dlm.generation.parts.ancestral import global_norm, unmask_probability
+from conv_dlm.generation.parts.position_weights import convolution_weights
 
 MASK, EOS, PAD = 3, 2, 0
 QUICK = settings(
@@ -53,21 +53,21 @@ def runs(draw):
 
 @st.composite
 def shortcuts(draw, decode_type, keywords):
-    """Caches, early ends and horizons that go with this decode type."""
+    """Caches, early ends and lookaheads that go with this decode type."""
     parts = DECODE_TYPES[decode_type]
-    revocable = parts.rule == "remasking"
+    remasks = parts.rule == "remasking"
     found = {}
     cache = draw(st.sampled_from([None, "window", *(["prefix", "dual"] if parts.weights == "block" else [])]))
     if cache is not None:
         found["cache_implementation"] = cache
     if cache == "window":
         found |= dict(cache_refresh_interval=draw(st.integers(1, 9)), cache_margin=draw(st.integers(0, 5)))
-    if not revocable and draw(st.booleans()):
+    if not remasks and draw(st.booleans()):
         found["eos_threshold"] = draw(st.floats(0, 0.2))
     reach = keywords.get("kernel_size", 0) // 2 or keywords.get("block_length")
     if reach is not None and draw(st.booleans()):
-        found["horizon"] = draw(st.integers(reach or 1, 40))
-    elif not revocable and draw(st.booleans()):
+        found["lookahead"] = draw(st.integers(reach or 1, 40))
+    elif not remasks and draw(st.booleans()):
         found |= dict(exit_schedule=draw(st.sampled_from(["linear", "cosine", "exponential", "staged"])))
         found |= dict(exit_high=draw(st.floats(1, 3)), exit_low=1.0, exit_patience=draw(st.booleans()))
     return found
@@ -103,7 +103,7 @@ def test_prompt_is_untouched_and_no_mask_is_left(tiny_llada, run):
     given_text = (ids != MASK) & mask.bool()
     assert torch.equal(out.sequences[:, : ids.shape[1]][given_text], ids[given_text])
     assert not (out.sequences == MASK).any()
-    assert (out.decided_at[:, : ids.shape[1]][given_text] == -1).all()
+    assert (out.unmasked_at[:, : ids.shape[1]][given_text] == -1).all()
     assert (out.history[:, :, : ids.shape[1]][:, given_text] == ids[given_text]).all()
     ends = (out.sequences[:, ids.shape[1] :] == EOS).int().cumsum(1)
     assert (out.sequences[:, ids.shape[1] :][(ends > 0) & (out.sequences[:, ids.shape[1] :] != EOS)] == PAD).all()
@@ -120,7 +120,7 @@ def test_rows_do_not_influence_each_other(tiny_llada, run):
         alone = generate(tiny_llada, [prompt], keywords, [seed + row])
         start = width - len(prompt)
         assert torch.equal(alone.sequences[0], together.sequences[row, start:])
-        assert torch.equal(alone.decided_at[0], together.decided_at[row, start:])
+        assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row, start:])
         assert alone.forwards[0] == together.forwards[row]
 
 
@@ -172,7 +172,7 @@ def test_expected_commits_of_conv_are_close_to_topk_and_not_more(state):
 
     def expected(weights):
         token_weight = mass * weights * (global_norm(mass, weights, undecided) * (t - s))[:, None]
-        return (decide_probability(token_weight, torch.tensor(s), 1.0) * undecided).sum(1)
+        return (unmask_probability(token_weight, torch.tensor(s), 1.0) * undecided).sum(1)
 
     everywhere, near = expected(torch.ones_like(mass)), expected(convolution_weights(~undecided, kernel))
     torch.testing.assert_close(everywhere, undecided.sum(1) * (t - s) / t)
@@ -237,7 +237,7 @@ def test_the_last_step_of_a_process_leaves_nothing_within_reach(tiny_llada, deco
     """A high temperature gives the mask's last weight of 1e-5 a fair chance."""
     keywords = dict(decode_type=decode_type, steps=2, max_new_tokens=200, eos_token_id=None, temperature=4.0)
     out = generate(tiny_llada, [[5, 6, 7]], keywords, [0])
-    assert out.decided_at.max() == 1 and int(out.forwards) == 2
+    assert out.unmasked_at.max() == 1 and int(out.forwards) == 2
 
 
 def test_noise_is_uniform_and_belongs_to_seed_step_slot_and_purpose():
@@ -260,4 +260,5 @@ def test_slots_do_not_depend_on_padding():
     padded = Canvas.from_prompt(
         torch.tensor([[PAD, PAD, 9, MASK, 8]]), 4, MASK, torch.tensor([[True, True, False, False, False]])
     )
-    assert torch.equal(alone.slot, padded.slot[:, 2:]) and alone.slot.tolist() == [[-1, 0, -1, 1, 2, 3, 4]]
+    assert torch.equal(alone.mask_index, padded.mask_index[:, 2:])
+    assert alone.mask_index.tolist() == [[-1, 0, -1, 1, 2, 3, 4]]

@@ -17,7 +17,7 @@ ASKING = ("tolist", "item", "__bool__", "__int__", "__float__", "__index__", "no
         dict(decode_type="conv", steps=16, cache_implementation="window", cache_refresh_interval=4),
         dict(decode_type="threshold", block_length=8, cache_implementation="dual", eos_threshold=0.9),
         dict(decode_type="conv", steps=16, exit_schedule="linear"),
-        dict(decode_type="conv", kernel_size=8, steps=16, horizon=16),
+        dict(decode_type="conv", kernel_size=8, steps=16, lookahead=16),
     ],
     ids=str,
 )

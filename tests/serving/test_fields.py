@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from conv_dlm.cli.options import GENERATION_OPTIONS
+from conv_dlm.cli.options import option_settings
 from conv_dlm.cli.serve import LIMITS
-from conv_dlm.serving.fields import COMMON, LENGTHS, OF_THE_SERVER, OWN, SETTINGS, UNSUPPORTED, WITHOUT_EFFECT
+from conv_dlm.serving.fields import COMMON, LENGTHS, OF_THE_SERVER, OWN, UNSUPPORTED, WITHOUT_EFFECT, decode_settings
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/serving.md").read_text()
 
 
 def test_settings_are_those_of_the_other_commands():
-    assert SETTINGS.keys() == GENERATION_OPTIONS.keys() - OF_THE_SERVER - set(LENGTHS)
-    assert {name: GENERATION_OPTIONS[name][0] for name in SETTINGS} == SETTINGS
+    settings = decode_settings()
+    assert settings.keys() == option_settings().keys() - OF_THE_SERVER - set(LENGTHS)
+    assert {name: option_settings()[name].kind for name in settings} == settings
 
 
 def test_the_page_has_all_fields_and_limits():

@@ -182,10 +182,10 @@ def test_a_text_may_hold_any_line_separator(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eval_sample_kwargs": {"kernel_siez": 8}}, "does not know kernel_siez"),
+        ({"eval_sample_kwargs": {"kernel_siez": 8}}, "`kernel_siez` is not known.* did you mean `kernel_size`"),
         ({"eval_sample_kwargs": {"decode_type": "convv"}}, "convv"),
         ({"eval_sample_kwargs": {"decode_type": "topk", "kernel_size": 8}}, "`kernel_size`=8 has no effect"),
-        ({"canvas_length": 300}, r"prompt \(\d+ tokens\) and `max_new_tokens`=300"),
+        ({"canvas_length": 300}, r"`max_new_tokens`=300 and the prompt \(\d+ tokens\)"),
         ({"eval_dataset": None, "eval_strategy": "no"}, "give the trainer an `eval_dataset`"),
     ],
 )

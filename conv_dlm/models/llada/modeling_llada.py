@@ -106,8 +106,8 @@ class LLaDADecoderLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """`hidden_states` [B, L, D] -> [B, L, D]; further arguments are those of [`LLaDAAttention.forward`]."""
-        attended, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
-        hidden_states = hidden_states + attended
+        # nothing but the sum is held while the MLP runs
+        hidden_states = hidden_states + self.self_attn(self.input_layernorm(hidden_states), **kwargs)[0]
         return hidden_states + self.mlp(self.post_attention_layernorm(hidden_states))
 
 

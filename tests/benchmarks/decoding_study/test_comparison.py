@@ -59,7 +59,7 @@ def test_each_setting_answers_with_each_seed_and_once_if_it_draws_nothing(grid: 
         if "index" in sample:
             setting = Setting(sample["decode_type"], sample["steps"], sample["size"])
             seeds[setting].append((sample["seed"], sample["index"]))
-            assert len(sample["decided_at"]) == 6 and sample["forwards"] <= 3
+            assert len(sample["unmasked_at"]) == 6 and sample["forwards"] <= 3
     both = [(seed, index) for seed in (0, 1) for index in range(3)]
     assert sorted(seeds[CONV]) == sorted(seeds[TOPK]) == both
     assert sorted(seeds[LLADA]) == [(NO_SEED, index) for index in range(3)]
@@ -83,7 +83,7 @@ def test_a_larger_grid_in_the_folder_is_not_taken_for_this_one(make: Any, folder
 
 
 def test_what_can_not_be_answered_is_told_before_anything_is(make: Any, tiny_llada: Any) -> None:
-    with pytest.raises(ValueError, match=r"^row 1: The prompt \(\d+ tokens\) and `max_new_tokens`=6 need a context"):
+    with pytest.raises(ValueError, match=r"^row 1: `max_new_tokens`=6 and the prompt \(\d+ tokens\) need a context"):
         make(CONV, prompts=["short", "long " * 60])
     with pytest.raises(ValueError, match=r"^row 2: A prompt is empty"):
         make(CONV, prompts=["a", "b", ""], raw=True)

@@ -271,9 +271,9 @@ def test_panels_fit_the_page(count: int, types: list[str]) -> None:
 # --- decided positions ---
 
 
-def sample(decided_at: list[int], tokens: int, **setting: Any) -> dict[str, Any]:
+def sample(unmasked_at: list[int], tokens: int, **setting: Any) -> dict[str, Any]:
     default = {"decode_type": "conv", "steps": 2, "size": 16, "seed": 0, "index": 0}
-    return default | {"ids": [5] * tokens, "decided_at": decided_at} | setting
+    return default | {"ids": [5] * tokens, "unmasked_at": unmasked_at} | setting
 
 
 def test_cells_are_as_dark_as_their_share() -> None:
@@ -311,9 +311,9 @@ def test_the_final_fill_is_behind_the_last_step() -> None:
 
 def test_many_steps_and_positions_are_taken_together() -> None:
     """Two of each a cell; the last row has one position, the last column of steps one step, and the fill its own."""
-    decided_at = [min(place // 2, 62) for place in range(127)]
-    last = [*decided_at[:-1], 63]
-    samples = [sample(decided, 100, steps=63) for decided in (decided_at, last)]
+    unmasked_at = [min(place // 2, 62) for place in range(127)]
+    last = [*unmasked_at[:-1], 63]
+    samples = [sample(decided, 100, steps=63) for decided in (unmasked_at, last)]
     axes = plots.decided_positions(samples).axes[0]
     image = axes.images[0].get_array()
     assert image.shape[:2] == (64, 33)

@@ -31,7 +31,7 @@ def make(tiny_tokenizer: Any) -> Any:
     def make(text: str = "", index: int = 0, **others: Any) -> Sample:
         ids = tiny_tokenizer(text, add_special_tokens=False).input_ids
         setting = {"decode_type": "conv", "steps": 8, "size": 16, "seed": 0, "index": index}
-        return setting | {"ids": ids, "ended": True, "decided_at": [0], "forwards": 4, "seconds": 2.0} | others
+        return setting | {"ids": ids, "ended": True, "unmasked_at": [0], "forwards": 4, "seconds": 2.0} | others
 
     return make
 

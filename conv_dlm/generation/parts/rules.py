@@ -1,0 +1,165 @@
+"""What an unmasking rule is: from what is known after a step's forwards to what is committed, and what masked again.
+
+Shapes: B rows, L canvas positions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.noise import Noise
+from conv_dlm.generation.schedule import Step
+from conv_dlm.generation.settings import Part, Registry, setting
+
+
+class Statistics(dict[str, Tensor]):
+    """Values by name, each [B, L, ...], of the last forward that predicted a position."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(f"{name!r} was computed by nobody; name what gives it in the rule's `statistics`.")
+
+
+@dataclass
+class StepState:
+    """All that a rule may look at in a step.
+
+    canvas: as it was when the step began.
+    step: its number, times and blocks.
+    weights: FloatTensor [B, L]; s_i of the position weights.
+    scope: BoolTensor [B, L]; positions of the block that the step belongs to; None for all.
+    eligible: BoolTensor [B, L]; masks that the position weights let a step unmask.
+    temperature: of the draws.
+    noise: the draws of the run.
+    memory: what the rule said to be remembered in the step before, at first `UnmaskingRule.start`.
+    token: LongTensor [B, L]; each position's candidate. Like all that follows, from the last forward that predicted
+        a position, which need not be one of this step.
+    log_prob: FloatTensor [B, L]; its log-probability.
+    statistics: what the rule asks for by name, each [B, L, ...].
+    find_fresh: makes `fresh`.
+    """
+
+    canvas: Canvas
+    step: Step
+    weights: Tensor
+    scope: Tensor | None
+    eligible: Tensor
+    temperature: float
+    noise: Noise
+    memory: Any
+    token: Tensor
+    log_prob: Tensor
+    statistics: Statistics
+    find_fresh: Callable[[], Tensor]
+
+    @property
+    def fresh(self) -> Tensor:
+        """BoolTensor [B, L]: positions that a forward of this very step has predicted. None is before the forwards."""
+        return self.find_fresh()
+
+    @property
+    def masks(self) -> Tensor:
+        """BoolTensor [B, L]: masks of the block that the step belongs to."""
+        return self.canvas.masked if self.scope is None else self.canvas.masked & self.scope
+
+    def uniform(self, purpose: int) -> Tensor:
+        """Draws in [0, 1), FloatTensor [B, L], that belong to row, step, position and `purpose`."""
+        return self.noise.uniform(self.step.number, purpose)
+
+
+class Decision(NamedTuple):
+    """What a rule makes of a step. What is masked again is so after the commit, and may be among it.
+
+    commit: BoolTensor [B, L]; positions that get a token now. They may hold one already, which is rewritten.
+    remask: BoolTensor [B, L]; positions that are masked again.
+    tokens: LongTensor [B, L]; what is committed, where that is not each position's candidate.
+    log_probs: FloatTensor [B, L]; log-probabilities of `tokens`, for the output; not a number where left out.
+    memory: what `StepState.memory` is to be in the next step.
+    """
+
+    commit: Tensor
+    remask: Tensor | None = None
+    tokens: Tensor | None = None
+    log_probs: Tensor | None = None
+    memory: Any = None
+
+
+@dataclass(frozen=True)
+class UnmaskingRule(Part):
+    """Base of all kinds. Everything is for each row by itself, in tensors of the run's device.
+
+    statistics: names of what it looks at beside each position's candidate: "confidence", "mass" and "tempered_mass" of
+        `Candidates`, or keys of `STATISTICS`.
+    remasks: whether it masks positions again, or rewrites them. Then no token stays for sure before its row is
+        finished.
+    """
+
+    statistics: ClassVar[tuple[str, ...]] = ()
+    remasks: ClassVar[bool] = False
+
+    def __call__(self, now: StepState) -> Decision:
+        """What is committed, and masked again, after the forwards of a step."""
+        raise NotImplementedError
+
+    def wants(self, now: StepState) -> Tensor:
+        """BoolTensor [B, L]: the positions that the step wants predicted, before its forwards. A row none of whose ids
+        and wanted positions have changed since its last forward gets no new one."""
+        return now.eligible
+
+    def finished(self, now: StepState) -> Tensor:
+        """BoolTensor [B]: rows that need no further step; they change no more."""
+        return ~now.canvas.masked.any(1)
+
+    def max_steps(self, canvas: Canvas) -> int | None:
+        """Steps that a run may take at most, after which what is left is filled; None for as many as it takes.
+
+        By default none can take more than there are masks, for each step unmasks one, unless it masks some again.
+        """
+        return None if self.remasks else int(canvas.size.max())
+
+    def start(self, canvas: Canvas) -> Any:
+        """`StepState.memory` of the first step."""
+        return None
+
+    def processors(self) -> list[LogitsProcessor]:
+        """What changes the scores before anything else looks at them, made anew for each run. One whose `__call__`
+        takes `rows`, `positions` or `step` gets them."""
+        return []
+
+
+@dataclass(frozen=True)
+class FixedStepsRule(UnmaskingRule):
+    """Base of rules that share the canvas out over a number of steps."""
+
+    steps: int = setting(128, "denoising steps, at most one forward each", low=1, source="arXiv 2509.15188")
+
+    def max_steps(self, canvas: Canvas) -> int | None:
+        return self.steps
+
+
+@dataclass(frozen=True)
+class ConfidenceBased(UnmaskingRule):
+    """Base of rules that rank by confidence."""
+
+    statistics = ("confidence",)
+    confidence_eos_eot_inf: bool = setting(
+        False, "unmask end tokens last: they get no confidence, and the others' is taken among the rest",
+        source="LLaDA's released code",
+    )  # fmt: skip
+
+
+UNMASKING_RULES: Registry[type[UnmaskingRule]] = Registry("unmasking rule")
+
+
+def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
+    """The `count` [B] highest-scoring `eligible` [B, L] positions of each row, or all of them: BoolTensor [B, L].
+
+    Of equal scores those at the left.
+    """
+    order = score.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(score.shape[1], device=score.device) < count[:, None]
+    return eligible & torch.zeros_like(eligible).scatter(1, order, place)

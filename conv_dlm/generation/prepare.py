@@ -1,0 +1,477 @@
+"""The one door of `generate`: from what a caller says to a run, with all checks on the way.
+
+`generate` runs what comes out, `check_generate` doesn't; so both refuse the same.
+"""
+
+import copy
+import difflib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from transformers import (
+    CompileConfig,
+    GenerationConfig,
+    MaxTimeCriteria,
+    PreTrainedModel,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
+
+from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
+from conv_dlm.generation.cache import CanvasCache
+from conv_dlm.generation.candidates import MEASURES
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.capabilities import check_canvas_cache
+from conv_dlm.generation.configuration import (
+    DEFAULT_MAX_NEW_TOKENS,
+    EXCLUSIVE_FIELDS,
+    WITHOUT_MEANING,
+    DiffusionGenerationConfig,
+    all_settings,
+    user_settings,
+    users_of,
+)
+from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.errors import SettingError
+from conv_dlm.generation.loop import Denoising, Draws
+from conv_dlm.generation.noise import check_generators
+from conv_dlm.generation.observing import Callback, Observer
+from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
+from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
+from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS, ConvolutionWeights, PositionWeights
+from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
+from conv_dlm.generation.parts.statistics import STATISTICS
+from conv_dlm.generation.processors import CanvasProcessors, build_processors
+from conv_dlm.generation.row_streamers import RowStreamers
+from conv_dlm.generation.settings import INHERITED
+
+CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
+# keywords of Transformers' `generate` that can't have a meaning here -> why, and the way out
+UNSUPPORTED = {
+    "assistant_model": ("has no use: denoising unmasks several tokens in each forward already", "drop it"),
+    "prefix_allowed_tokens_fn": ("needs the tokens before a position, which denoising unmasks in any order", "drop it"),
+    "negative_prompt_ids": (
+        "is not supported: guidance compares with the masked prompt", "drop it, and set `guidance_scale` alone",
+    ),
+    "negative_prompt_attention_mask": ("is not supported: guidance compares with the masked prompt", "drop it"),
+    "custom_generate": ("is for models without a `generate` of their own; this one denoises by itself", "drop it"),
+    "inputs_embeds": ("is not supported: a canvas is made of ids", "pass `input_ids`"),
+}  # fmt: skip
+# keywords that others hand over by habit, and that change nothing
+HARMLESS = frozenset({"position_ids", "token_type_ids", "logits_to_keep", "past_key_values", "trust_remote_code"})
+# fields of `GenerationConfig` of other ways to generate -> the value that asks for nothing
+ONE = {"num_beams": 1, "num_beam_groups": 1}
+
+
+@dataclass
+class Prepared:
+    """A run before its first step.
+
+    Attributes:
+        config: the settings in force.
+        run: what denoises.
+        observer: who follows it.
+        input_ids: LongTensor [B, P], one for each return sequence.
+        eos_token_ids: LongTensor [E], None for none.
+        pad_token_id: what follows a row's end, None where nobody knows.
+    """
+
+    config: DiffusionGenerationConfig
+    run: Denoising
+    observer: Observer
+    input_ids: Tensor
+    eos_token_ids: Tensor | None
+    pad_token_id: int | None
+
+
+def resolve(
+    model: Any, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
+) -> tuple[DiffusionGenerationConfig, dict[str, Any], list[SettingError]]:
+    """The settings in force: keywords before `generation_config`, before the model's own, before the defaults.
+
+    Returns:
+        The settings; keywords that are none; and what was said in vain, which is no error by itself.
+
+    Raises:
+        SettingError: a value that can't be, or a contradiction.
+    """
+    config = copy.deepcopy(DiffusionGenerationConfig.from_any(generation_config or DiffusionGenerationConfig()))
+    _know_all_settings(config)
+    others = config.update(**kwargs)
+    inherited = model.generation_config.to_dict()
+    for together in EXCLUSIVE_FIELDS:
+        if any(getattr(config, name) is not None for name in together):
+            inherited |= dict.fromkeys(together)
+    inherited |= dict.fromkeys(kwargs)  # `eos_token_id=None` in a call means none, whatever the checkpoint says
+    for values in (inherited, DiffusionGenerationConfig._get_default_generation_params()):
+        for name, value in values.items():
+            if getattr(config, name, None) is None:
+                setattr(config, name, value)
+    if config.max_new_tokens is None and config.max_length is None:
+        config.max_new_tokens = DEFAULT_MAX_NEW_TOKENS
+    if config.shift_logits is None:
+        config.shift_logits = bool(getattr(model, "shift_logits", False))
+    config.resolve()
+    config.validate()
+    given = {name for name, value in kwargs.items() if value is not None} - set(others)
+    return config, others, _in_vain(config, given)
+
+
+def _know_all_settings(config: DiffusionGenerationConfig) -> None:
+    """A config that is older than a part which was registered knows nothing of its settings."""
+    for name in all_settings():
+        if not hasattr(config, name):
+            setattr(config, name, None)
+
+
+def _in_vain(config: DiffusionGenerationConfig, given: set[str]) -> list[SettingError]:
+    """Of the keywords `given`, those that have no effect with the others."""
+    found = [
+        SettingError(name, f"has no effect: {reason}", "drop it", getattr(config, name))
+        for name, reason in WITHOUT_MEANING.items()
+        if name in given and getattr(config, name)
+    ]
+    for name in sorted(given & set(all_settings()) - config.active_settings):
+        selector, values = next(iter(users_of(name).items()))
+        now = getattr(config, selector)
+        if selector == "decode_type":
+            problem, remedy = f"has no effect with `decode_type={now!r}`", f"drop it, or use one of {values}"
+        else:
+            problem = f"has no effect with `{selector}={now!r}`"
+            remedy = f"drop it, or set `{selector}` to {' or '.join(map(repr, values))}"
+        found.append(SettingError(name, problem, remedy, getattr(config, name)))
+    if "compile_config" in given and not config.compile:
+        found.append(
+            SettingError("compile_config", "has no effect with `compile=False`", "drop it, or set `compile=True`")
+        )
+    return found
+
+
+def prepare(
+    model: Any,
+    inputs: Tensor | None = None,
+    generation_config: GenerationConfig | None = None,
+    logits_processor: Sequence[Any] | None = None,
+    stopping_criteria: Sequence[Any] | None = None,
+    *,
+    attention_mask: Tensor | None = None,
+    streamer: Any = None,
+    generator: Generator | Sequence[Generator] | None = None,
+    callback_on_step_end: Callback | None = None,
+    tokenizer: Any = None,
+    synced_gpus: bool | None = None,
+    strict: bool = False,
+    **kwargs: Any,
+) -> Prepared:
+    """A run, ready to start; the arguments are those of `DiffusionGenerationMixin.generate`.
+
+    Args:
+        strict (`bool`, defaults to `False`): whether what is said in vain is an error, too; else it is a warning.
+
+    Raises:
+        SettingError: something can't be.
+    """
+    input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
+    _check_arguments(kwargs)
+    config, others, in_vain = resolve(model, generation_config, kwargs)
+    for error in in_vain:
+        if strict:
+            raise error
+        warnings.warn(str(error), stacklevel=4)
+    for name, value in others.items():
+        if value is not None and name not in HARMLESS:
+            near = difflib.get_close_matches(name, {*user_settings(), *INHERITED}, 1)
+            raise SettingError(name, "is not known to `generate`", f"did you mean `{near[0]}`?" if near else "drop it")
+    _check_config(model, config, synced_gpus)
+
+    input_ids = _input_ids(model, input_ids, config)
+    device = input_ids.device
+    padding = _padding(input_ids, attention_mask, config)
+    if config.num_return_sequences and config.num_return_sequences > 1:
+        input_ids = input_ids.repeat_interleave(config.num_return_sequences, 0)
+        padding = None if padding is None else padding.repeat_interleave(config.num_return_sequences, 0)
+    _check_followers(input_ids, streamer, generator)
+    new_tokens = _new_tokens(model, input_ids, config)
+    eos_token_ids = None if config.eos_token_id is None else torch.tensor(_listed(config.eos_token_id), device=device)
+    pad_token_id = config.pad_token_id
+    if pad_token_id is None and config.eos_token_id is not None:
+        pad_token_id = _listed(config.eos_token_id)[0]
+
+    canvas = Canvas.from_prompt(input_ids, new_tokens, config.mask_token_id, padding)
+    pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
+    decode_type = config.resolved_decode_type
+    weights = POSITION_WEIGHTS[decode_type.weights].from_config(config)
+    rule = UNMASKING_RULES[decode_type.rule].from_config(config)
+    policy = CACHE_POLICIES[config.cache_implementation].from_config(config) if config.cache_implementation else None
+    early_exit = EXIT_SCHEDULES[config.exit_schedule].from_config(config) if config.exit_schedule else None
+    if isinstance(pattern, BlockCausal) and weights.anchored:
+        first_mask = canvas.masked.int().argmax(1) - canvas.padding.sum(1)
+        canvas.block_offset = (first_mask % pattern.block_length)[:, None]
+    _check_canvas(canvas, weights, rule, config)
+    _check_speed(model, canvas, weights, rule, policy, pattern, config)
+
+    asked = {*rule.statistics, *(() if early_exit is None else early_exit.statistics)} - set(MEASURES)
+    criteria = _criteria(config, stopping_criteria, tokenizer)
+    observer = Observer(
+        canvas, input_ids.shape[1], criteria, streamer, callback_on_step_end, bool(config.output_history),
+        not rule.remasks, eos_token_ids,
+    )  # fmt: skip
+    if pad_token_id is None and (observer.criteria or observer.rows_may_end or observer.callback):
+        raise SettingError("pad_token_id", "is not known, and something must follow where a row ends early", "pass it")
+    processors = [*rule.processors(), *build_processors(config, list(logits_processor or []), eos_token_ids, device)]
+    confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
+    run = Denoising(
+        canvas=canvas,
+        denoiser=_denoiser(model, canvas, padding is not None, pattern, config),
+        weights=weights,
+        rule=rule,
+        draws=Draws(
+            config.top_k, config.temperature, int(getattr(rule, "reference_normalizer", False)),
+            eos_token_ids if confidence_of_ends else None,
+        ),
+        processors=CanvasProcessors(processors),
+        statistics=[STATISTICS[name].from_config(config) for name in sorted(asked)],
+        eos_token_ids=eos_token_ids,
+        eos_fill=bool(config.eos_fill),
+        eos_threshold=config.eos_threshold,
+        lookahead=config.lookahead,
+        policy=policy,
+        early_exit=early_exit,
+        after_step=None if observer.idle else observer,
+    )  # fmt: skip
+    return Prepared(config, run, observer, input_ids, eos_token_ids, pad_token_id)
+
+
+def _listed(ids: int | list[int]) -> list[int]:
+    return ids if isinstance(ids, list) else [ids]
+
+
+def _check_arguments(kwargs: dict[str, Any]) -> None:
+    for name, (problem, remedy) in UNSUPPORTED.items():
+        if kwargs.pop(name, None) is not None:
+            raise SettingError(name, problem, remedy)
+
+
+def _check_config(model: Any, config: DiffusionGenerationConfig, synced_gpus: bool | None) -> None:
+    """What needs no prompt."""
+    for name, one in ONE.items():
+        value = getattr(config, name, None)
+        if value not in (None, one):
+            raise SettingError(name, "is a search from left to right, and denoising has none", "drop it", value)
+    if (config.num_return_sequences or 1) > 1 and not config.is_random:
+        raise SettingError(
+            "num_return_sequences", "would return the same text each time, since nothing is drawn at random",
+            "set `do_sample=True`", config.num_return_sequences,
+        )  # fmt: skip
+    if config.mask_token_id is None:
+        raise SettingError(
+            "mask_token_id", "is not known: this model's config names no mask token",
+            "pass it, or set it in `model.generation_config`",
+        )  # fmt: skip
+    ends = {"eos_fill": config.eos_fill, "eos_threshold": config.eos_threshold}
+    if "confidence_eos_eot_inf" in config.active_settings:
+        ends["confidence_eos_eot_inf"] = config.confidence_eos_eot_inf
+    for name, value in ends.items():
+        if value not in (None, False) and config.eos_token_id is None:
+            raise SettingError(name, "needs to know the end token", "pass `eos_token_id`, or drop it", value)
+    if getattr(model.config, "time_conditioning", False):
+        raise ValueError(
+            "`time_conditioning=True` models are not supported by `generate`: their logits depend on the time too."
+        )
+    if synced_gpus:
+        raise SettingError(
+            "synced_gpus", "(ZeRO-3, FSDP) needs the same number of forwards on every rank, and rows finish at their "
+            "own time", "gather the weights first, or pass False where they are not sharded", True,
+        )  # fmt: skip
+
+
+def _input_ids(model: Any, input_ids: Tensor | None, config: DiffusionGenerationConfig) -> Tensor:
+    if input_ids is None:
+        if config.bos_token_id is None:
+            raise SettingError("input_ids", "is missing, and there is no `bos_token_id` to begin with", "pass it")
+        return torch.tensor([_listed(config.bos_token_id)[:1]], device=model.device)
+    if input_ids.dim() != 2 or input_ids.dtype not in (torch.long, torch.int):
+        raise SettingError(
+            "input_ids", f"is a {input_ids.dtype} tensor of shape {tuple(input_ids.shape)}", "pass ids [B, P]"
+        )
+    if input_ids.shape[0] == 0:
+        raise SettingError("input_ids", "is an empty batch", "give at least one row")
+    return input_ids.to(model.device).long()
+
+
+def _padding(input_ids: Tensor, attention_mask: Tensor | None, config: DiffusionGenerationConfig) -> Tensor | None:
+    """BoolTensor [B, P] of the padding, a run of pad tokens at the left; None if there is none. Where nobody says and
+    the pad id also means something else, a batch must."""
+    if attention_mask is not None:
+        if attention_mask.shape != input_ids.shape:
+            raise SettingError(
+                "attention_mask",
+                f"has shape {tuple(attention_mask.shape)}, but `input_ids` {tuple(input_ids.shape)}", "they must agree",
+            )  # fmt: skip
+        text = attention_mask.to(input_ids.device).bool()
+        if bool((text.int().diff(dim=1) < 0).any()):
+            raise SettingError(
+                "attention_mask", "has zeros behind text", "pad at the left (`tokenizer.padding_side = 'left'`)"
+            )
+        return None if bool(text.all()) else ~text
+    pad = config.pad_token_id
+    if pad is None or input_ids.shape[1] == 0:
+        return None
+    leading = (input_ids != pad).cumsum(1) == 0
+    if not bool(leading.any()):
+        return None
+    others = (config.eos_token_id, config.bos_token_id, config.mask_token_id)
+    if pad not in {i for other in others if other is not None for i in _listed(other)}:
+        return leading
+    if input_ids.shape[0] > 1:
+        raise SettingError(
+            "attention_mask",
+            f"is missing, and the pad id {pad} is also an end, begin or mask token, so that padding can't be told from "
+            "text", "pass the tokenizer's",
+        )  # fmt: skip
+    return None
+
+
+def _check_followers(input_ids: Tensor, streamer: Any, generator: Any) -> None:
+    rows = input_ids.shape[0]
+    if streamer is not None and rows > 1 and not isinstance(streamer, RowStreamers):
+        raise SettingError(
+            "streamer", f"shows one text, but the batch has {rows} rows",
+            "generate them one by one, or give each its own by `conv_dlm.RowStreamers`",
+        )  # fmt: skip
+    check_generators(generator, rows)
+
+
+def _new_tokens(model: Any, input_ids: Tensor, config: DiffusionGenerationConfig) -> int:
+    """How many masks follow the prompt."""
+    prompt = input_ids.shape[1]
+    total = config.max_length if config.max_new_tokens is None else prompt + config.max_new_tokens
+    if total < prompt:
+        raise SettingError(
+            "max_length", f"is shorter than the prompt ({prompt} tokens)", "raise it, or set `max_new_tokens`", total
+        )
+    limits = [getattr(model.config, name, None) for name in CONTEXT_LENGTH_NAMES]
+    limit = next((limit for limit in limits if limit is not None), None)
+    if limit is not None and total > limit:
+        raise SettingError(
+            "max_new_tokens", f"and the prompt ({prompt} tokens) need a context of {total}, but the model's is {limit}",
+            "shorten the prompt, or lower it", total - prompt,
+        )  # fmt: skip
+    return total - prompt
+
+
+def _check_canvas(
+    canvas: Canvas, weights: PositionWeights, rule: UnmaskingRule, config: DiffusionGenerationConfig
+) -> None:
+    """A canvas that this decoder can't denoise."""
+    if isinstance(rule, FixedStepsRule):
+        blocks = int(weights.blocks(canvas).max())
+        if blocks > rule.steps:
+            raise SettingError(
+                "steps", f"is too few for {blocks} blocks, each of which needs one", "raise it, or `block_length`",
+                rule.steps,
+            )  # fmt: skip
+    if isinstance(weights, ConvolutionWeights) and not bool((canvas.known.any(1) | ~canvas.masked.any(1)).all()):
+        raise SettingError(
+            "decode_type", "unmasks near known text, but a row has none",
+            "begin it with a prompt or the BOS token, or use 'topk'", config.decode_type,
+        )  # fmt: skip
+
+
+def _check_speed(
+    model: PreTrainedModel,
+    canvas: Canvas,
+    weights: PositionWeights,
+    rule: UnmaskingRule,
+    policy: CachePolicy | None,
+    pattern: Any,
+    config: DiffusionGenerationConfig,
+) -> None:
+    """Caches, early ends and lookaheads that can't be right together, or with this decoder and model."""
+    decode_type, cache = config.decode_type, config.cache_implementation
+    if policy is not None:
+        check_canvas_cache(model, cache)
+        if policy.exact and not isinstance(pattern, BlockCausal):
+            raise SettingError(
+                "cache_implementation", f"is for models whose attention is block-causal, and {type(model).__name__} "
+                "declares no such `attention_pattern`", "use 'window', or drop it", cache,
+            )  # fmt: skip
+        if policy.needs_blocks and config.resolved_decode_type.weights != "block":
+            raise SettingError(
+                "cache_implementation", f"keeps what is outside of a block, and `decode_type={decode_type!r}` has no "
+                "blocks", "use 'window', or drop it", cache,
+            )  # fmt: skip
+        if policy.frozen and rule.remasks:
+            raise SettingError(
+                "cache_implementation", f"keeps what stands outside of a block, where `decode_type={decode_type!r}` "
+                "masks tokens again", "use 'window', or drop one of them", cache,
+            )  # fmt: skip
+    if rule.remasks:
+        for name in ("eos_threshold", "exit_schedule"):
+            value = getattr(config, name)
+            if value is not None:
+                raise SettingError(
+                    name, f"unmasks for good, and `decode_type={decode_type!r}` masks tokens again",
+                    "drop one of them", value,
+                )  # fmt: skip
+    if config.lookahead is not None:
+        _check_lookahead(canvas, weights, config)
+    uneven = (config.lookahead is not None or config.eos_threshold is not None) and canvas.ids.shape[0] > 1
+    if uneven and policy is not None and "flash" in str(model.config._attn_implementation):
+        name = "lookahead" if config.lookahead is not None else "eos_threshold"
+        raise SettingError(
+            name, "lets rows end at different positions, which flash attention can't mask in a partial forward",
+            f"drop it or `cache_implementation={cache!r}`, generate row by row, or load the model with "
+            "attn_implementation='sdpa'", getattr(config, name),
+        )  # fmt: skip
+
+
+def _check_lookahead(canvas: Canvas, weights: PositionWeights, config: DiffusionGenerationConfig) -> None:
+    lookahead, reach = config.lookahead or 0, weights.reach(canvas.ids.shape[1])
+    if bool(canvas.given[:, -1].any()):
+        raise SettingError(
+            "lookahead", "would cut off the text at the right of the masks",
+            "drop it, or append masks to that text by `max_new_tokens`", lookahead,
+        )  # fmt: skip
+    if config.exit_schedule is not None:
+        raise SettingError(
+            "lookahead", f"hides masks that `exit_schedule={config.exit_schedule!r}` has to look at",
+            "drop one of them", lookahead,
+        )  # fmt: skip
+    if reach > lookahead:
+        way_out = "lower `kernel_size`" if isinstance(weights, ConvolutionWeights) else "set a shorter `block_length`"
+        raise SettingError(
+            "lookahead", f"is nearer than the {reach} positions that `decode_type={config.decode_type!r}` may unmask "
+            "in", f"raise it, drop it, or {way_out}", lookahead,
+        )  # fmt: skip
+
+
+def _criteria(config: DiffusionGenerationConfig, own: Sequence[Any] | None, tokenizer: Any) -> StoppingCriteriaList:
+    """Those that the generation config asks for, and the caller's own."""
+    criteria = StoppingCriteriaList()
+    if config.max_time is not None:
+        criteria.append(MaxTimeCriteria(max_time=config.max_time))
+    if config.stop_strings is not None:
+        if tokenizer is None:
+            raise SettingError("stop_strings", "needs the tokenizer", "pass `tokenizer=`", config.stop_strings)
+        criteria.append(StopStringCriteria(tokenizer, config.stop_strings))
+    criteria.extend(own or [])
+    return criteria
+
+
+def _denoiser(
+    model: Any, canvas: Canvas, padded: bool, pattern: Any, config: DiffusionGenerationConfig
+) -> Denoiser:
+    """The model with what its forwards need in this run."""
+    guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
+    cache = None
+    if config.cache_implementation is not None:
+        rows, length = canvas.ids.shape
+        cache = CanvasCache(model, rows, length, 1 if guidance == 1 else 2)
+    compile_config = (config.compile_config or CompileConfig()) if config.compile else None
+    padding = canvas.padding if padded else None
+    return Denoiser(model, padding, guidance, bool(config.shift_logits), cache, compile_config, pattern)
