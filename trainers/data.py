@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 from datasets import Dataset, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig, get_dataset
 
+from conv_dlm.word_problems import FORMS, LEVELS, rows
 from trainers.rows import check_columns, column_names
 
 logger = logging.getLogger(__name__)
 Data: TypeAlias = Dataset | IterableDataset
 
+WORD_PROBLEMS = "word_problems"
 PROMPT_TEMPLATES = ("alpaca",)
 ALPACA_COLUMNS = ("instruction", "input", "output")
 # One preamble for all rows, and an input without a headline: as in the data preparation of arXiv 2509.15188's code
@@ -32,14 +34,27 @@ class DataArguments:
         > Where it is
 
         dataset_name (`str`, *optional*):
-            Dataset on the Hub, or a loader of `data_files`: `json`, `csv`, `parquet`. A mixture of several datasets is
-            described by TRL's `datasets` instead.
+            Dataset on the Hub, or a loader of `data_files`: `json`, `csv`, `parquet`; or `word_problems`, an endless
+            stream of generated ones ([`conv_dlm.word_problems`]). A mixture of several datasets is described by TRL's
+            `datasets` instead.
         dataset_config (`str`, *optional*):
             Configuration of the dataset on the Hub.
         data_files (`list[str]`, *optional*):
             Local files or patterns; in a YAML file also a mapping of split names to them.
         dataset_train_split, dataset_test_split (`str`, *optional*, default to `"train"`, `"test"`):
             Splits to train and to evaluate on.
+
+        > Generated word problems
+
+        problem_seed (`int`, *optional*, defaults to `0`):
+            Which problems.
+        problem_levels (`list[int]`, *optional*, defaults to `[1, 12]`):
+            Least and largest number of operations.
+        problem_forms (`list[str]`, *optional*, defaults to `["prose"]`):
+            Forms of the solutions, equally frequent; one named twice is twice as frequent.
+        problem_rows (`int`, *optional*, defaults to `1`):
+            So many problems in a row have the same level and form, and so about the same length. With the batch size,
+            batches have little padding.
 
         > How it is read
 
@@ -57,9 +72,11 @@ class DataArguments:
         > Evaluation
 
         held_out_rows (`int`, *optional*, defaults to `0`):
-            Take the last rows of the training split out of it, as evaluation set in place of `dataset_test_split`.
+            Take the last rows of the training split out of it, as evaluation set in place of `dataset_test_split`; of
+            a stream, whose end isn't known, the first.
         max_eval_rows (`int`, *optional*):
-            Evaluate on no more than the last so many rows of the evaluation set; all of them when unset.
+            Evaluate on no more than the last so many rows of the evaluation set, of a stream the first; all of them
+            when unset.
 
     Raises:
         `ValueError`: half a pair of columns, two ways to read the columns, an unknown template, a count out of range.
@@ -70,6 +87,14 @@ class DataArguments:
     data_files: list[str] | None = field(default=None, metadata={"help": "Files for `dataset_name` json, csv, ..."})
     dataset_train_split: str = field(default="train", metadata={"help": "Split to train on."})
     dataset_test_split: str = field(default="test", metadata={"help": "Split to evaluate on."})
+    problem_seed: int = field(default=0, metadata={"help": "Which word problems."})
+    problem_levels: list[int] = field(
+        default_factory=lambda: list(LEVELS), metadata={"help": "Least and largest number of operations."}
+    )
+    problem_forms: list[str] = field(
+        default_factory=lambda: ["prose"], metadata={"help": f"Forms of the solutions: {', '.join(FORMS)}."}
+    )
+    problem_rows: int = field(default=1, metadata={"help": "So many problems in a row are of one level and form."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with what the user says."})
     completion_column: str | None = field(default=None, metadata={"help": "Column with what the assistant answers."})
     prompt_template: str | None = field(
@@ -90,6 +115,10 @@ class DataArguments:
             )
         if self.prompt_template is not None and self.prompt_column is not None:
             raise ValueError("`prompt_template` names its own columns; leave out `prompt_column` or the template.")
+        if len(self.problem_levels) != 2:
+            raise ValueError(f"`problem_levels={self.problem_levels}` must be two numbers, the least and the largest.")
+        if self.problem_rows < 1:
+            raise ValueError(f"`problem_rows={self.problem_rows}` must be 1 or more.")
         if self.held_out_rows < 0:
             raise ValueError(f"`held_out_rows={self.held_out_rows}` must be 0 or more.")
         if self.max_eval_rows is not None and self.max_eval_rows < 1:
@@ -117,7 +146,12 @@ def load_data(
     """
     splits = _load_splits(data_args, mixture_args or DatasetMixtureConfig())
     train, test = _split(splits, data_args.dataset_train_split), None
-    if data_args.held_out_rows:
+    if isinstance(train, IterableDataset):
+        if data_args.held_out_rows:
+            test, train = train.take(data_args.held_out_rows), train.skip(data_args.held_out_rows)
+        elif evaluate:
+            test = _split(splits, data_args.dataset_test_split)
+    elif data_args.held_out_rows:
         kept = len(train) - data_args.held_out_rows
         if kept < 1:
             raise ValueError(f"`held_out_rows={data_args.held_out_rows}` leaves nothing of {len(train)} training rows.")
@@ -127,23 +161,46 @@ def load_data(
     train = _read(train, data_args, text_column, "train")
     if not evaluate or test is None:
         return train, None
-    if data_args.max_eval_rows is not None:
+    if isinstance(test, IterableDataset):
+        if data_args.dataset_name == WORD_PROBLEMS and not (data_args.max_eval_rows or data_args.held_out_rows):
+            raise ValueError("Generated problems have no end: set `max_eval_rows` to evaluate on some of them.")
+        test = test if data_args.max_eval_rows is None else test.take(data_args.max_eval_rows)
+    elif data_args.max_eval_rows is not None:
         test = test.select(range(max(0, len(test) - data_args.max_eval_rows), len(test)))
     return train, _read(test, data_args, text_column, "eval")
 
 
 def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -> Any:
-    if mixture_args.streaming and (data_args.held_out_rows or data_args.max_eval_rows):
-        raise ValueError(
-            "`held_out_rows` and `max_eval_rows` count rows from the end, which a stream doesn't know: drop them, and "
-            "name a split or file to evaluate on, or drop `streaming`."
-        )
     if bool(mixture_args.datasets) == bool(data_args.dataset_name):
         raise ValueError("Name the data once: set either `dataset_name` or `datasets`.")
     if mixture_args.datasets:
         return get_dataset(mixture_args)
-    name, streaming = data_args.dataset_name, mixture_args.streaming
-    return load_dataset(name, data_args.dataset_config, data_files=data_args.data_files, streaming=streaming)
+    if data_args.dataset_name == WORD_PROBLEMS:
+        return {split: word_problems(data_args, split) for split in ("train", "validation", "test", "unseen")}
+    return load_dataset(
+        data_args.dataset_name,
+        data_args.dataset_config,
+        data_files=data_args.data_files,
+        streaming=mixture_args.streaming,
+    )
+
+
+def word_problems(data_args: DataArguments, split: str) -> IterableDataset:
+    """The endless stream of generated problems of a split, as prompts and completions.
+
+    Raises:
+        `ValueError`: levels or forms that there are not.
+    """
+    options: dict[str, Any] = {
+        "seed": data_args.problem_seed,
+        "split": split,
+        "levels": tuple(data_args.problem_levels),
+        "forms": tuple(data_args.problem_forms),
+        "alike": data_args.problem_rows,
+    }
+    next(rows(**options))  # a mistake in the options is told here
+    stream = IterableDataset.from_generator(rows, gen_kwargs=options)
+    return stream.select_columns(["prompt", "completion"])
 
 
 def _split(splits: Any, name: str) -> Any:
@@ -155,19 +212,19 @@ def _split(splits: Any, name: str) -> Any:
     return splits[name]
 
 
-def _read(dataset: Data, data_args: DataArguments, text_column: str, name: str) -> Data:
+def _read(dataset: Any, data_args: DataArguments, text_column: str, name: str) -> Any:
     """The rows in one of TRL's formats, none of them empty."""
     if data_args.prompt_template == "alpaca":
         dataset = to_alpaca(dataset)
     elif data_args.prompt_column is not None and data_args.completion_column is not None:
         dataset = to_turns(dataset, data_args.prompt_column, data_args.completion_column)
-    if next(iter(dataset), None) is None:
+    if isinstance(dataset, Dataset) and not len(dataset):
         raise ValueError(f"The `{name}` data have no rows.")
     check_columns(dataset, text_column, name)
     return dataset
 
 
-def to_turns(dataset: Data, prompt_column: str, completion_column: str) -> Data:
+def to_turns(dataset: Any, prompt_column: str, completion_column: str) -> Any:
     """Two columns of strings as one turn of a user and one of an assistant, in TRL's prompt-completion format."""
     _need_columns(dataset, prompt_column, completion_column)
     return dataset.map(
@@ -179,7 +236,7 @@ def to_turns(dataset: Data, prompt_column: str, completion_column: str) -> Data:
     )
 
 
-def to_alpaca(dataset: Data) -> Data:
+def to_alpaca(dataset: Any) -> Any:
     """Alpaca's three columns as prompt and completion, strings; rows without output are left out and counted."""
     _need_columns(dataset, *ALPACA_COLUMNS)
     answered = dataset.filter(lambda row: bool((row["output"] or "").strip()))
@@ -200,7 +257,8 @@ def alpaca_prompt(instruction: str, context: str = "") -> str:
     return "\n\n".join([ALPACA_PREAMBLE, task, *([context] if context else []), "### Response:\n"])
 
 
-def _need_columns(dataset: Data, *wanted: str) -> None:
+def _need_columns(dataset: Any, *wanted: str) -> None:
+    columns = column_names(dataset)
     for column in wanted:
-        if column not in (columns := column_names(dataset)):
+        if column not in columns:
             raise ValueError(f"The data has no column `{column}`; its columns are {', '.join(columns)}.")

@@ -59,6 +59,12 @@ class MDLMTrainingConfig(SFTConfig):
             the `max_new_tokens` that the model shall generate with. Longer responses stay as they are.
         canvas_share (`float`, *optional*, defaults to `1.0`):
             Share of training rows that is padded to `canvas_length`.
+        canvas_shortest (`int`, *optional*):
+            Pad to `canvas_length`, half of it, a quarter, and so on down to this, one of them drawn; to
+            `canvas_length` alone when unset.
+        canvas_rows (`int`, *optional*, defaults to `1`):
+            So many rows in a row are padded to the same length, or not at all. With the batch size, and without
+            shuffling, no batch is padded for the sake of one row.
 
         > Samples
 
@@ -103,6 +109,10 @@ class MDLMTrainingConfig(SFTConfig):
     canvas_share: float = field(
         default=1.0, metadata={"help": "Share of training rows that is padded to `canvas_length`."}
     )
+    canvas_shortest: int | None = field(
+        default=None, metadata={"help": "Pad to `canvas_length`, half of it, ... down to this, one of them drawn."}
+    )
+    canvas_rows: int = field(default=1, metadata={"help": "So many rows in a row are padded alike."})
     eval_samples: int = field(default=0, metadata={"help": "Prompts that are decoded after each evaluation."})
     eval_sample_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keywords of `generate` for `eval_samples`, as JSON."}
@@ -124,7 +134,21 @@ class MDLMTrainingConfig(SFTConfig):
             raise ValueError(f"`canvas_share={self.canvas_share}` must be a share, from 0 to 1.")
         if self.canvas_length is not None and self.canvas_length < 1:
             raise ValueError(f"`canvas_length={self.canvas_length}` must be 1 or more; leave it unset for no padding.")
+        if self.canvas_shortest is not None and not 1 <= self.canvas_shortest <= (self.canvas_length or 0):
+            raise ValueError(
+                f"`canvas_shortest={self.canvas_shortest}` must lie between 1 and `canvas_length={self.canvas_length}`."
+            )
+        if self.canvas_rows < 1:
+            raise ValueError(f"`canvas_rows={self.canvas_rows}` must be 1 or more.")
         if self.eval_samples < 0:
             raise ValueError(f"`eval_samples={self.eval_samples}` must be 0 or more.")
         if self.eval_sample_kwargs and not self.eval_samples:
             raise ValueError("`eval_sample_kwargs` has no effect without `eval_samples`; set that, or drop it.")
+
+    @property
+    def canvases(self) -> list[int]:
+        """The lengths to which rows are padded, the longest first."""
+        lengths = [self.canvas_length] if self.canvas_length else []
+        while lengths and self.canvas_shortest and lengths[-1] // 2 >= self.canvas_shortest:
+            lengths.append(lengths[-1] // 2)
+        return lengths

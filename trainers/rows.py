@@ -57,15 +57,17 @@ def response_text(value: Any) -> str:
 class RowEnds:
     """How a tokenized row ends: in EOS, where `max_length` leaves room for it, and in some more if asked.
 
-    White space that chat templates write after a closing EOS is cut. The number of further EOS depends on `seed` and
-    the row's index alone. A response that `max_length` cuts off gets none.
+    White space that chat templates write after a closing EOS is cut. A response that ends in another special token, as
+    turns of LLaDA-8B-Instruct end in `<|eot_id|>`, gets an EOS behind it. The number of further EOS depends on `seed`
+    and the row's index alone. A response that `max_length` cuts off gets none.
 
     Args:
         tokenizer: of the model.
         seed (`int`): of the draws.
         max_extra (`int`): the most further EOS that are drawn.
-        canvas (`int`, *optional*): length to which `canvas_share` of the responses are filled up instead.
+        canvases (`list[int]`): lengths of which one is drawn, to fill up `canvas_share` of the responses instead.
         canvas_share (`float`): share of the rows.
+        canvas_rows (`int`): so many rows in a row are filled up alike.
         max_length (`int`, *optional*): of prompt and response.
         keep_end (`bool`): whether longer rows lose their beginning, not their end.
         covered (`bool`): whether the further EOS have labels.
@@ -74,8 +76,9 @@ class RowEnds:
     tokenizer: PreTrainedTokenizerBase
     seed: int
     max_extra: int
-    canvas: int | None
+    canvases: list[int]
     canvas_share: float
+    canvas_rows: int
     max_length: int | None
     keep_end: bool
     covered: bool
@@ -87,8 +90,9 @@ class RowEnds:
             tokenizer,
             args.seed,
             args.max_extra_eos if pads else 0,
-            args.canvas_length if pads else None,
+            args.canvases if pads else [],
             args.canvas_share,
+            args.canvas_rows,
             args.max_length,
             args.truncation_mode == "keep_end",
             args.loss_cover == "response_and_eos",
@@ -115,12 +119,15 @@ class RowEnds:
                     f"Row {index} of the `{name}` data: the prompt fills `max_length={self.max_length}` and leaves no "
                     "room for the response; raise `max_length`, or shorten or drop the row."
                 )
-        extra = self._extra(ids, labels, index) if labels[-1] == eos else 0
+        ended = labels[-1] in self.tokenizer.all_special_ids
+        if ended and labels[-1] != eos and (self.max_length is None or len(ids) < self.max_length):
+            ids, labels = [*ids, eos], [*labels, eos]
+        extra = self._extra(ids, labels, index) if ended else 0
         return ids + [eos] * extra, labels + [eos if self.covered else -100] * extra
 
     def _extra(self, ids: list[int], labels: list[int], index: int) -> int:
-        draw = random.Random(f"{self.seed} {index}")
-        extra = draw.randint(0, self.max_extra)
-        if self.canvas is not None and draw.random() < self.canvas_share:
-            extra = max(0, self.canvas - sum(label != -100 for label in labels))
+        extra = random.Random(f"{self.seed} {index}").randint(0, self.max_extra)
+        draw = random.Random(f"canvas {self.seed} {index // self.canvas_rows}")
+        if self.canvases and draw.random() < self.canvas_share:
+            extra = max(0, draw.choice(self.canvases) - sum(label != -100 for label in labels))
         return extra if self.max_length is None else min(extra, self.max_length - len(ids))

@@ -69,6 +69,7 @@ def problem(
     levels: tuple[int, int] = LEVELS,
     forms: Sequence[str] = ("prose",),
     size: str = "small",
+    alike: int = 1,
 ) -> Problem:
     """The problem with this index: the same one on every platform.
 
@@ -82,13 +83,15 @@ def problem(
             between are equally frequent.
         forms (`Sequence[str]`, *optional*, defaults to `("prose",)`): forms of the solution, equally frequent.
         size (`str`, *optional*, defaults to `"small"`): one of `LIMITS`: values up to 200, or 2,000.
+        alike (`int`, *optional*, defaults to `1`): so many indices in a row share level and form.
 
     Raises:
         `ValueError`: an unknown split, form or size, or levels that are out of range.
     """
     _check(split, levels, forms, size)
+    shared = Draw(f"{seed}/{split}/{size}/{index // alike}/{alike}")
+    level, form = shared.number(*levels), shared.pick(*forms)
     draw = Draw(f"{seed}/{split}/{size}/{index}")
-    level, form = draw.number(*levels), draw.pick(*forms)
     new_scene = split == "unseen" and draw.chance(0.5)
     scenes = [one for one in SCENES.values() if one.held_out == new_scene and one.levels[0] <= level <= one.levels[1]]
     for one in draw.shuffled(scenes):

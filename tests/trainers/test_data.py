@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig
 
+from conv_dlm.word_problems import rows
 from trainers.data import DataArguments, alpaca_prompt, load_data, to_alpaca, to_turns
 from trainers.rows import check_columns
 
@@ -49,16 +50,16 @@ def test_columns_become_turns_and_the_last_rows_are_held_out(questions_file: Pat
 
 def test_the_alpaca_template_is_the_papers(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="trainers.data"):
-        rows = to_alpaca(Dataset.from_list(ALPACA))
+        made = to_alpaca(Dataset.from_list(ALPACA))
     assert "1 of 3 rows have no `output`" in caplog.text
-    assert rows.column_names == ["prompt", "completion"]
+    assert made.column_names == ["prompt", "completion"]
     preamble = (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     )
-    assert rows[0]["prompt"] == f"{preamble}\n\n### Instruction:\nAdd the numbers.\n\n1, 2\n\n### Response:\n"
-    assert rows[1]["prompt"] == f"{preamble}\n\n### Instruction:\nName a colour.\n\n### Response:\n"
-    assert [row["completion"] for row in rows] == ["3", "Red."]
-    assert alpaca_prompt("Name a colour.") == rows[1]["prompt"]
+    assert made[0]["prompt"] == f"{preamble}\n\n### Instruction:\nAdd the numbers.\n\n1, 2\n\n### Response:\n"
+    assert made[1]["prompt"] == f"{preamble}\n\n### Instruction:\nName a colour.\n\n### Response:\n"
+    assert [row["completion"] for row in made] == ["3", "Red."]
+    assert alpaca_prompt("Name a colour.") == made[1]["prompt"]
 
 
 def test_the_template_is_chosen_by_name(tmp_path: Path) -> None:
@@ -99,19 +100,40 @@ def test_mixtures_and_files_by_split(tmp_path: Path) -> None:
     assert load_data(arguments, evaluate=True)[1][0] == {"text": "b 0"}  # type: ignore[index]
 
 
-def test_streams_give_the_same_rows(questions_file: Path, tmp_path: Path) -> None:
-    file = dict(dataset_name="json", data_files=[str(questions_file)], **COLUMNS)
-    streamed, _ = load_data(DataArguments(**file), DatasetMixtureConfig(streaming=True))
-    assert isinstance(streamed, IterableDataset)
-    assert list(streamed) == list(load_data(DataArguments(**file))[0])
+def test_streams(questions_file: Path, tmp_path: Path) -> None:
+    file = dict(dataset_name="json", data_files=[str(questions_file)], held_out_rows=4, max_eval_rows=3, **COLUMNS)
+    train, test = load_data(DataArguments(**file), DatasetMixtureConfig(streaming=True), evaluate=True)
+    whole, end = load_data(DataArguments(**file), evaluate=True)
+    assert isinstance(train, IterableDataset) and isinstance(test, IterableDataset)
+    assert len(list(train)) == len(whole) == 12 and len(list(test)) == len(end) == 3
+    asked = [row["prompt"][0]["content"] for row in (*test, *train)]
+    assert len(set(asked)) == 15  # the first rows are held out, for a stream's end isn't known
+    mixture = DatasetMixtureConfig(datasets=[{"path": "json", "data_files": str(questions_file)}], streaming=True)
+    assert len(list(load_data(DataArguments(**COLUMNS), mixture)[0])) == 16
     alpaca = from_file(tmp_path / "alpaca.jsonl", ALPACA, prompt_template="alpaca")
     assert len(list(load_data(alpaca, DatasetMixtureConfig(streaming=True))[0])) == 2
     with pytest.raises(ValueError, match="no column `solution`; its columns are question, answer"):
-        unknown = DataArguments(**file | dict(completion_column="solution"))
-        load_data(unknown, DatasetMixtureConfig(streaming=True))
-    for counted in ({"held_out_rows": 4}, {"max_eval_rows": 2}):
-        with pytest.raises(ValueError, match="which a stream doesn't know"):
-            load_data(DataArguments(**file, **counted), DatasetMixtureConfig(streaming=True))
+        load_data(DataArguments(**file | dict(completion_column="solution")), DatasetMixtureConfig(streaming=True))
+
+
+def test_word_problems_are_an_endless_stream() -> None:
+    arguments = DataArguments(
+        dataset_name="word_problems",
+        problem_seed=3,
+        problem_levels=[2, 5],
+        problem_forms=["prose", "json"],
+        problem_rows=4,
+        dataset_test_split="validation",
+        max_eval_rows=5,
+    )
+    train, test = load_data(arguments, evaluate=True)
+    options = dict(levels=(2, 5), forms=("prose", "json"), alike=4)
+    expected = [{name: one[name] for name in ("prompt", "completion")} for one in rows(3, 40, **options)]
+    assert list(train.take(40)) == expected
+    assert list(train.take(3)) == expected[:3]  # from the start again
+    assert len(list(test)) == 5
+    with pytest.raises(ValueError, match="have no end: set `max_eval_rows`"):
+        load_data(DataArguments(dataset_name="word_problems"), evaluate=True)
 
 
 # Bad input
@@ -125,6 +147,8 @@ def test_streams_give_the_same_rows(questions_file: Path, tmp_path: Path) -> Non
         ({"prompt_template": "alpaca", **COLUMNS}, "names its own columns"),
         ({"held_out_rows": -1}, "held_out_rows=-1"),
         ({"max_eval_rows": 0}, "max_eval_rows=0"),
+        ({"problem_levels": [3]}, "two numbers, the least and the largest"),
+        ({"problem_rows": 0}, "problem_rows=0"),
     ],
 )
 def test_impossible_arguments_are_named(settings: dict[str, Any], message: str) -> None:
@@ -137,6 +161,15 @@ def test_data_is_named_once(questions_file: Path) -> None:
     for arguments, mixed in ((DataArguments(), None), (DataArguments(dataset_name="json"), mixture)):
         with pytest.raises(ValueError, match="either `dataset_name` or `datasets`"):
             load_data(arguments, mixed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"problem_levels": [1, 13]}, "within 1 to 12"), ({"problem_forms": ["verse"]}, "`forms` has 'verse'")],
+)
+def test_problems_that_there_are_not(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_data(DataArguments(dataset_name="word_problems", **settings))
 
 
 def test_missing_rows_splits_and_columns_are_named(questions_file: Path) -> None:
