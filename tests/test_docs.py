@@ -347,7 +347,7 @@ def test_shell(
         elif words[1] == "push":
             request.getfixturevalue("hub")
             words = [str(ROOT / word) if word.startswith("hub_cards/") else word for word in words]
-        elif words[1] != "fit" and "--model" not in words:
+        elif words[1] not in ("fit", "data") and "--model" not in words:
             words += ["--model", with_stand_ins("GSAI-ML/LLaDA-8B-Instruct")]
     runner(words)
 
