@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, push, serve
+from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, problem, push, serve
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.running import exit_code_of
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "data": data,
     "fit": fit,
     "demo": demo,
+    "problem": problem,
     "serve": serve,
     "push": push,
 }
