@@ -29,7 +29,7 @@ class Canvas:
     end: LongTensor [B]; where the text ends: positions from here on are out of the model's sight.
     reason: LongTensor [B]; why a row was ended there, an index of `REASONS`.
     mask_token_id: the mask's id.
-    block_offset: LongTensor [B, 1]; by how much blocks begin before a row's first mask, None for not at all.
+    block_index: LongTensor [B, L]; what blocks are counted by where a model says how they lie; None for `mask_index`.
     """
 
     ids: Tensor
@@ -41,7 +41,7 @@ class Canvas:
     end: Tensor
     reason: Tensor
     mask_token_id: int
-    block_offset: Tensor | None = None
+    block_index: Tensor | None = None
     _constants: dict[Hashable, Tensor] = field(default_factory=dict)
 
     @classmethod

@@ -209,8 +209,9 @@ def prepare(
     policy = CACHE_POLICIES[config.cache_implementation].from_config(config) if config.cache_implementation else None
     early_exit = EXIT_SCHEDULES[config.exit_schedule].from_config(config) if config.exit_schedule else None
     if isinstance(pattern, BlockCausal) and weights.anchored:
-        first_mask = canvas.masked.int().argmax(1) - canvas.padding.sum(1)
-        canvas.block_offset = (first_mask % pattern.block_length)[:, None]
+        text = (~canvas.padding).cumsum(1) - 1
+        first_mask = text.gather(1, canvas.masked.int().argmax(1, keepdim=True))
+        canvas.block_index = text - first_mask // pattern.block_length * pattern.block_length
     _check_canvas(canvas, weights, rule, config)
     _check_speed(model, canvas, weights, rule, policy, pattern, config)
 

@@ -101,7 +101,8 @@ class ConvolutionWeights(PositionWeights):
 @POSITION_WEIGHTS.register("block")
 @dataclass(frozen=True)
 class BlockWeights(PositionWeights):
-    """s_i = 1 inside the current block, 0 elsewhere. Blocks are counted from the row's first mask."""
+    """s_i = 1 inside the current block, 0 elsewhere. Blocks are counted over the row's masks, from the first on; in a
+    model whose attention is block-causal over its text, from the block that has the first mask on."""
 
     block_length: int | None = setting(
         None, "positions of a block, or of the window of `slide`; without it one block", low=1,
@@ -112,17 +113,17 @@ class BlockWeights(PositionWeights):
     def blocks(self, canvas: Canvas) -> Tensor:
         if self.block_length is None:
             return torch.ones_like(canvas.size)
-        size = canvas.size if canvas.block_offset is None else canvas.size + canvas.block_offset[:, 0]
-        return (-(-size // self.block_length)).clamp(min=1)
+        last = torch.where(canvas.masked, self._blocks_of(canvas), 0).amax(1)
+        return last + 1
 
     def current_block(self, canvas: Canvas) -> Tensor:
         if self.block_length is None:
             return torch.zeros_like(canvas.size)
-        return torch.where(canvas.masked, self._blocks_of(canvas), canvas.size[:, None] // self.block_length).amin(1)
+        return torch.where(canvas.masked, self._blocks_of(canvas), canvas.ids.shape[1]).amin(1)
 
     def _blocks_of(self, canvas: Canvas) -> Tensor:
-        offset = 0 if canvas.block_offset is None else canvas.block_offset
-        return canvas.constant(self, lambda: (canvas.mask_index + offset) // (self.block_length or 1))
+        index = canvas.mask_index if canvas.block_index is None else canvas.block_index
+        return canvas.constant(self, lambda: index // (self.block_length or 1))
 
     def reach(self, length: int) -> int:
         return self.block_length or length

@@ -1,0 +1,92 @@
+"""A model that declares block-causal attention: what its positions see, blocks that lie where its own do, and a prefix
+cache that is exact."""
+
+import copy
+
+import pytest
+import torch
+
+from conv_dlm.generation import BlockCausal, SettingError
+
+MASK, EOS, PAD = 3, 2, 0
+BLOCK = 8
+PROMPTS = torch.tensor([[PAD, PAD, 1, 40, 50, 60, 70, 80, 90, 91, 92], [1, 44, MASK, MASK, 80, 81, 82, 83, 84, 85, 86]])
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def model(request, tiny_llada):
+    model = copy.deepcopy(tiny_llada)
+    model.set_attn_implementation(request.param)
+    model.attention_pattern = BlockCausal(BLOCK)
+    return model
+
+
+def run(model, prompts=PROMPTS, **keywords):
+    keywords = dict(max_new_tokens=30, eos_token_id=None, pad_token_id=PAD, block_length=BLOCK) | keywords
+    return model.generate(
+        prompts, attention_mask=(prompts != PAD).long(), return_dict_in_generate=True, output_history=True,
+        generator=[torch.Generator().manual_seed(row) for row in range(len(prompts))], **keywords,
+    )  # fmt: skip
+
+
+def logits_by_hand(model, ids):
+    """Of one row without padding, by a mask [1, 1, L, L] that is written out."""
+    block = torch.arange(len(ids)) // BLOCK
+    visible = (block[None, :] <= block[:, None])[None, None]
+    if model.config._attn_implementation == "eager":
+        visible = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        logits = model(input_ids=ids[None], attention_mask=visible).logits[0].float()
+    logits[:, MASK] = -torch.inf
+    return logits
+
+
+def test_positions_see_the_blocks_up_to_their_own(model):
+    """Every committed token is the best one by a forward over the row with that mask, in blocks from position 0."""
+    out = run(model, decode_type="threshold", threshold=0.3)
+    for row, start in ((0, 2), (1, 0)):
+        for step, canvas in enumerate(out.history[:-1]):
+            logits = logits_by_hand(model, canvas[row, start:])
+            now = out.unmasked_at[row, start:] == step
+            assert torch.equal(logits.argmax(-1)[now], out.sequences[row, start:][now])
+            first_mask = int((canvas[row, start:] == MASK).int().argmax())
+            if now.any():  # all of a step are of the first block that has a mask, from the text's first position
+                assert set((now.nonzero().flatten() // BLOCK).tolist()) == {first_mask // BLOCK}
+
+
+def test_the_prefix_cache_is_exact_and_computes_the_current_block_alone(model):
+    settings = dict(decode_type="threshold", threshold=0.3)
+    plain, shapes = run(model, **settings), []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    cached = run(model, **settings, cache_implementation="block")
+    handle.remove()
+    for name in ("sequences", "unmasked_at", "forwards", "history"):
+        assert torch.equal(plain[name], cached[name])
+    assert max(shapes[-8:]) <= 2 * BLOCK  # of 41: the block, and the one before it as long as its last token is new
+    alone = run(model, PROMPTS[:1, 2:], **settings, cache_implementation="block")
+    assert torch.equal(alone.sequences[0], cached.sequences[0, 2:])
+
+
+def test_without_a_cache_nothing_behind_the_current_block_is_computed(model):
+    lengths = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    run(model, PROMPTS[1:], decode_type="threshold", threshold=0.3)
+    handle.remove()
+    assert lengths == sorted(lengths) and lengths[0] == BLOCK and set(lengths) == {8, 16, 24, 32, 40, 41}
+
+
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "semi_ar", "remdm"])
+def test_other_types_work_with_it_too(model, decode_type):
+    settings = dict(decode_type=decode_type, steps=20)
+    settings |= {} if decode_type in ("llada", "semi_ar") else {"block_length": None}
+    plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
+    assert torch.equal(plain.sequences, cached.sequences) and torch.equal(plain.unmasked_at, cached.unmasked_at)
+
+
+def test_a_bidirectional_model_has_no_exact_cache(tiny_llada):
+    with pytest.raises(SettingError, match="declares no such `attention_pattern`"):
+        run(tiny_llada, decode_type="threshold", cache_implementation="block")
