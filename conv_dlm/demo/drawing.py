@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from conv_dlm.demo.colours import letter_colour, step_colour
 from conv_dlm.demo.pieces import REPLACEMENT, Pieces
-from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame
+from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame
 
 DOT, END_SIGN, BREAK_SIGN = "·", "∎", "↵"
 
@@ -33,7 +33,7 @@ def canvas(frame: Frame, number: int, steps: int, pieces: Pieces) -> str:
 
 def _cells(frame: Frame, pieces: Pieces) -> Iterator[Cell]:
     pairs = zip(frame.ids[: frame.end].tolist(), frame.since[: frame.end].tolist(), strict=True)
-    for broken, group in groupby(pairs, key=lambda pair: pair[1] != UNDECIDED and REPLACEMENT in pieces[pair[0]]):
+    for broken, group in groupby(pairs, key=lambda pair: pair[1] != MASKED and REPLACEMENT in pieces[pair[0]]):
         ids, since = zip(*group, strict=True)
         if broken and REPLACEMENT not in pieces.text(list(ids)):
             yield Cell(list(ids), max(since))
@@ -46,7 +46,7 @@ def _draw(cell: Cell, number: int, steps: int, pieces: Pieces) -> str:
         return f'<span class="open">{DOT}</span>'
     special = pieces.special(cell.ids[0])
     text = special or pieces.text(cell.ids)
-    if cell.since == UNDECIDED:
+    if cell.since == MASKED:
         return f'<span class="open" tabindex="0" title="{_one_line(text)}">{DOT}</span>'
     word = text.lstrip(" ") or text  # without the space before it, which may be left at the end of a line
     shown = END_SIGN if special else escape(word).replace("\n", f"<i>{BREAK_SIGN}</i>\n")

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
-UNDECIDED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
-NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an undecided position yet
+MASKED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
+NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an masked position yet
 
 
 class Frame(NamedTuple):
     """The canvas after a step.
 
-    ids: IntTensor [N]; decided tokens; where undecided the best guess, or `NO_GUESS`.
-    since: IntTensor [N]; the frame that decided a token, `GIVEN` for the prompt's, `UNDECIDED`.
+    ids: IntTensor [N]; unmasked tokens; where masked the best guess, or `NO_GUESS`.
+    since: IntTensor [N]; the frame that unmasked a token, `GIVEN` for the prompt's, `MASKED`.
     end: where the text ends: what is behind its end token is no part of it, and keeps its last state.
     """
 
@@ -39,7 +39,7 @@ class Recording(BaseStreamer):
     def __init__(self, length: int, mask_token_id: int) -> None:
         self.length, self.mask_token_id = length, mask_token_id
         self.frames: list[Frame] = []
-        self._final: list[int] = []  # from the first mask on, as far as decided without a gap
+        self._final: list[int] = []  # from the first mask on, as far as unmasked without a gap
         self._unseen = False  # whether there are final tokens that no frame shows
 
     @property
@@ -48,7 +48,7 @@ class Recording(BaseStreamer):
         return max(0, len(self.frames) - 1)
 
     def put(self, value: Tensor) -> None:
-        """Take the prompt, then what joins the decided prefix.
+        """Take the prompt, then what joins the unmasked prefix.
 
         Args:
             value (`torch.LongTensor` of shape `[n]` or `[1, n]`): the tokens.
@@ -60,19 +60,19 @@ class Recording(BaseStreamer):
         self._final += ids.tolist()
         self._unseen = True
 
-    def put_draft(self, value: Tensor, decided: Tensor | None = None, **kwargs: Any) -> None:
-        """Take what follows the decided prefix after a step, and close the step's frame.
+    def put_draft(self, value: Tensor, unmasked: Tensor | None = None, **kwargs: Any) -> None:
+        """Take what follows the unmasked prefix after a step, and close the step's frame.
 
         Args:
-            value (`torch.LongTensor` of shape `[n]` or `[1, n]`): decided tokens, and guesses where undecided.
-            decided (`torch.BoolTensor` of the same shape, *optional*, defaults to nowhere): which are decided.
+            value (`torch.LongTensor` of shape `[n]` or `[1, n]`): unmasked tokens, and guesses where masked.
+            unmasked (`torch.BoolTensor` of the same shape, *optional*, defaults to nowhere): which are unmasked.
         """
         ids = value.flatten()
-        flags = torch.zeros_like(ids, dtype=torch.bool) if decided is None else decided.flatten()
+        flags = torch.zeros_like(ids, dtype=torch.bool) if unmasked is None else unmasked.flatten()
         self._add(ids, flags)
 
     def end(self) -> None:
-        """Close the last frame: a step that leaves nothing undecided comes without a draft."""
+        """Close the last frame: a step that leaves nothing masked comes without a draft."""
         if self._unseen:
             nothing = torch.empty(0, dtype=torch.long)
             self._add(nothing, nothing.bool())
@@ -81,18 +81,18 @@ class Recording(BaseStreamer):
         holes = (prompt == self.mask_token_id).nonzero()
         ids = prompt[int(holes[0]) :] if len(holes) else prompt[:0]
         ids = torch.nn.functional.pad(ids, (0, self.length), value=self.mask_token_id).int()
-        undecided = ids == self.mask_token_id
-        since = torch.where(undecided, UNDECIDED, GIVEN).int()
-        self.frames.append(Frame(ids.masked_fill(undecided, NO_GUESS), since, len(ids)))
+        masked = ids == self.mask_token_id
+        since = torch.where(masked, MASKED, GIVEN).int()
+        self.frames.append(Frame(ids.masked_fill(masked, NO_GUESS), since, len(ids)))
 
-    def _add(self, draft: Tensor, decided: Tensor) -> None:
+    def _add(self, draft: Tensor, unmasked: Tensor) -> None:
         number, last = len(self.frames), self.frames[-1]
         final = torch.tensor(self._final, dtype=torch.long)
         seen = torch.cat((final, draft)).int()
-        decided = torch.cat((torch.ones_like(final, dtype=torch.bool), decided))
+        unmasked = torch.cat((torch.ones_like(final, dtype=torch.bool), unmasked))
         end = len(seen)
         ids, since = last.ids.clone(), last.since.clone()
-        ids[:end] = seen.masked_fill(~decided & (seen == self.mask_token_id), NO_GUESS)
-        since[:end] = torch.where(decided, torch.where(since[:end] >= 0, since[:end], number), UNDECIDED)
+        ids[:end] = seen.masked_fill(~unmasked & (seen == self.mask_token_id), NO_GUESS)
+        since[:end] = torch.where(unmasked, torch.where(since[:end] >= 0, since[:end], number), MASKED)
         self.frames.append(Frame(ids, since, end))
         self._unseen = False

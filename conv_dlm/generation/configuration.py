@@ -228,7 +228,7 @@ class DiffusionGenerationConfig(GenerationConfig):
         return bool(self.temperature > 0 or by_rule)
 
     def resolve(self) -> None:
-        """Fill what the decode type decides (`do_sample`, `temperature`, `top_k`, `repetition_penalty`)."""
+        """Fill what the decode type says (`do_sample`, `temperature`, `top_k`, `repetition_penalty`)."""
         decode_type = self.resolved_decode_type
         if isinstance(self.eos_token_id, list) and not self.eos_token_id:
             self.eos_token_id = None  # no end tokens

@@ -169,7 +169,7 @@ class Observer:
                     ended[row] = committed
             if drafts and first_mask < canvas.ids.shape[1] and hasattr(streamer, "put_draft"):
                 rest = slice(self.streamed[row], end)
-                streamer.put_draft(seen.draft[row, rest], decided=~seen.masked[row, rest])
+                streamer.put_draft(seen.draft[row, rest], unmasked=~seen.masked[row, rest])
         self._end(canvas, ended, STREAMER)
 
     def _end(self, canvas: Canvas, ended: dict[int, int], reason: int) -> None:

@@ -10,7 +10,7 @@ class RowStreamers(BaseStreamer):
     """The streamer of a batch, made of one for each row.
 
     A row's streamer gets what it would get if its row were generated alone: the prompt (here with the padding that the
-    batch gave it), then decided tokens as far as there is no gap before them, drafts if it has `put_draft`, `end()`.
+    batch gave it), then unmasked tokens as far as there is no gap before them, drafts if it has `put_draft`, `end()`.
     One whose `put` returns true has had enough: its row ends there, and the others go on.
 
     Args:

@@ -1,4 +1,4 @@
-"""A streamer that shows the canvas while it is denoised: decided tokens plain, drafts dimmed."""
+"""A streamer that shows the canvas while it is denoised: unmasked tokens plain, drafts dimmed."""
 
 import sys
 import time
@@ -12,14 +12,14 @@ from transformers import PreTrainedTokenizerBase
 
 from conv_dlm.generation.terminal import LiveText, is_terminal, wants_style
 
-_UNDECIDED = "·"  # a position without a readable draft
+_MASKED = "·"  # a position without a readable draft
 _FRAME = 1 / 20  # seconds between two drawings; more would slow a fast model, and nobody would see it
 
 
 class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
     """Shows a generation on a terminal while it is denoised, redrawn in place; elsewhere prints final text.
 
-    Decided tokens are plain. Undecided ones are dimmed: the model's best candidate, or a dot where there is
+    Unmasked tokens are plain. Masked ones are dimmed: the model's best candidate, or a dot where there is
     none that could be read (mask, end of text). With the environment variable `NO_COLOR` they are dots only.
     On a pipe, in a notebook or with `TERM=dumb` only final text is written, word by word, as by Transformers'
     `TextStreamer`. Follows one row, as all of Transformers' streamers, of any Transformers model.
@@ -70,7 +70,7 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         self.next_tokens_are_prompt = True
         self._begun = False  # whether there was anything to show
         self._final: list[int] = []
-        self._draft: list[tuple[int, bool]] = []  # (token id, decided), right of the final ones
+        self._draft: list[tuple[int, bool]] = []  # (token id, unmasked), right of the final ones
         self._drafted = False  # whether the caller sends drafts: then only they cause a drawing
         self._drawn_at = float("-inf")
 
@@ -84,7 +84,7 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         ids = _one_row(value).tolist()
         is_prompt, self.next_tokens_are_prompt = self.next_tokens_are_prompt, False
         if is_prompt:
-            # In a prompt with gaps only what precedes the first is final; the rest comes as it is decided.
+            # In a prompt with gaps only what precedes the first is final; the rest comes as it is unmasked.
             hole = ids.index(self._mask_token_id) if self._mask_token_id in ids else None
             if hole is None and self.skip_prompt:
                 return
@@ -97,20 +97,20 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         if not self._drafted:
             self._draw()
 
-    def put_draft(self, value: torch.Tensor, decided: torch.Tensor | None = None, **kwargs: Any) -> None:
+    def put_draft(self, value: torch.Tensor, unmasked: torch.Tensor | None = None, **kwargs: Any) -> None:
         """Take what follows the final tokens at this step.
 
         Args:
             value (`torch.LongTensor` of shape `[n]` or `[1, n]`):
-                Decided tokens and, where undecided, the best candidate or the mask.
-            decided (`torch.BoolTensor` of shape `[n]` or `[1, n]`, *optional*, defaults to nowhere):
+                Unmasked tokens and, where masked, the best candidate or the mask.
+            unmasked (`torch.BoolTensor` of shape `[n]` or `[1, n]`, *optional*, defaults to nowhere):
                 Which of them are committed.
         """
         if self._live is None:
             return
         self._begun = True
         ids = _one_row(value).tolist()
-        flags = [False] * len(ids) if decided is None else _one_row(decided).tolist()
+        flags = [False] * len(ids) if unmasked is None else _one_row(unmasked).tolist()
         self._draft = list(zip(ids, flags, strict=True))
         if not self._drafted:  # the first draft need not wait after the tokens of its own step
             self._drafted, self._drawn_at = True, float("-inf")
@@ -151,18 +151,18 @@ class TextDiffusionStreamer(transformers.TextDiffusionStreamer):
         before = self._final[-1:]
         for kind, group in groupby(self._draft, key=self._kind):
             ids = [index for index, _ in group]
-            if kind == "undecided":
-                yield _UNDECIDED * len(ids), True
+            if kind == "masked":
+                yield _MASKED * len(ids), True
                 continue
             # Decoded together with its left neighbour, since some tokenizers drop a leading space.
             yield self._text(before + ids)[len(self._text(before)) :], kind == "candidate"
             before = ids[-1:]
 
     def _kind(self, entry: tuple[int, bool]) -> str:
-        index, decided = entry
-        if decided:
-            return "decided"
-        return "candidate" if wants_style() and index not in self._unreadable else "undecided"
+        index, unmasked = entry
+        if unmasked:
+            return "unmasked"
+        return "candidate" if wants_style() and index not in self._unreadable else "masked"
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, **self.decode_kwargs))

@@ -12,7 +12,7 @@ from conv_dlm.demo.colours import RAMP, letter_colour, luminance, step_colour
 from conv_dlm.demo.drawing import canvas
 from conv_dlm.demo.pieces import Pieces
 from conv_dlm.demo.plot import Scale, plot
-from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame
+from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +37,17 @@ def test_text_is_escaped(tiny_tokenizer: Any, pieces: Pieces) -> None:
 
 
 def test_guesses_are_escaped(tiny_tokenizer: Any, pieces: Pieces) -> None:
-    drawn = canvas(frame_of(tiny_tokenizer, '">', UNDECIDED), 1, 1, pieces)
+    drawn = canvas(frame_of(tiny_tokenizer, '">', MASKED), 1, 1, pieces)
     assert re.findall('title="(.*?)"', drawn) == ["&quot;", "&gt;"]
     assert text_of(drawn) == "··"
 
 
 def test_guesses_are_reached_by_the_keyboard(tiny_tokenizer: Any, pieces: Pieces) -> None:
-    assert canvas(frame_of(tiny_tokenizer, "a", UNDECIDED), 1, 1, pieces).count('tabindex="0"') == 1
+    assert canvas(frame_of(tiny_tokenizer, "a", MASKED), 1, 1, pieces).count('tabindex="0"') == 1
 
 
 def test_where_there_is_no_guess_there_is_a_dot(pieces: Pieces) -> None:
-    frame = Frame(torch.tensor([NO_GUESS]), torch.tensor([UNDECIDED]), 1)
+    frame = Frame(torch.tensor([NO_GUESS]), torch.tensor([MASKED]), 1)
     assert canvas(frame, 1, 1, pieces) == '<span class="open">·</span>'
 
 
@@ -67,7 +67,7 @@ def test_bytes_of_one_character_are_drawn_together(tiny_tokenizer: Any, pieces: 
     """€ has three bytes, each a token here; with one of them undecided there is no character yet."""
     whole = canvas(frame_of(tiny_tokenizer, "1€", [1, 2, 4, 3]), 4, 4, pieces)
     assert text_of(whole) == "1€" and 'title="step 4"' in whole and "new" in whole
-    assert "€" not in canvas(frame_of(tiny_tokenizer, "1€", [1, 2, UNDECIDED, 3]), 4, 4, pieces)
+    assert "€" not in canvas(frame_of(tiny_tokenizer, "1€", [1, 2, MASKED, 3]), 4, 4, pieces)
 
 
 def test_what_the_step_decided_stands_out(tiny_tokenizer: Any, pieces: Pieces) -> None:
@@ -104,7 +104,7 @@ def test_letters_are_legible_on_all_colours() -> None:
 
 
 def test_the_plot_has_a_dot_for_each_decided_position() -> None:
-    since = torch.tensor([1, 3, 2, UNDECIDED, GIVEN, 2])
+    since = torch.tensor([1, 3, 2, MASKED, GIVEN, 2])
     drawn = plot(Frame(torch.zeros(6), since, 5), 4, 2)
     dots = re.findall(r'<circle class="(.*?)" cx="(.*?)" cy="(.*?)"', drawn)
     assert [kind for kind, _, _ in dots] == ["dot", "dot later", "dot", "dot behind"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from conv_dlm.demo.recording import GIVEN, NO_GUESS, UNDECIDED, Frame, Recording
+from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame, Recording
 from conv_dlm.generation import DECODE_TYPES
 
 PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields]
@@ -21,7 +21,7 @@ def options(decode_type: str) -> dict[str, Any]:
 
 def as_ids(frame: Frame) -> torch.Tensor:
     """What a history has: masks where undecided."""
-    return frame.ids.masked_fill(frame.since == UNDECIDED, 3)
+    return frame.ids.masked_fill(frame.since == MASKED, 3)
 
 
 @pytest.mark.parametrize("decode_type", SETTLED)
@@ -56,9 +56,9 @@ def test_guesses(record: Any) -> None:
     recording, _ = record(**options("conv"))
     assert (recording.frames[0].ids == NO_GUESS).all()
     ids, since, _ = recording.frames[1]
-    assert ((ids == NO_GUESS) <= (since == UNDECIDED)).all() and (ids[2:] == NO_GUESS).all()
+    assert ((ids == NO_GUESS) <= (since == MASKED)).all() and (ids[2:] == NO_GUESS).all()
     recording, _ = record(**options("topk"))
-    assert (recording.frames[1].since == UNDECIDED).any() and (recording.frames[1].ids >= 0).all()
+    assert (recording.frames[1].since == MASKED).any() and (recording.frames[1].ids >= 0).all()
 
 
 def test_the_text_ends_with_its_end_token(record: Any) -> None:
@@ -76,7 +76,7 @@ def test_gaps_of_the_prompt_are_part_of_the_canvas(record: Any, inputs: Any) -> 
     ids[0, 3:5] = 3
     recording, output = record(ids, **options("conv"), eos_token_id=None)
     first, last = recording.frames[0], recording.frames[-1]
-    assert first.since.tolist() == [UNDECIDED] * 2 + [GIVEN] * (ids.shape[1] - 5) + [UNDECIDED] * 12
+    assert first.since.tolist() == [MASKED] * 2 + [GIVEN] * (ids.shape[1] - 5) + [MASKED] * 12
     assert last.ids.tolist() == output.sequences[0, 3:].tolist()
 
 

@@ -231,8 +231,8 @@ class Recorder(BaseStreamer):
     def put(self, value):
         self.put_ids.append(value.flatten().tolist())
 
-    def put_draft(self, value, decided):
-        self.drafts.append((value.tolist(), decided.tolist()))
+    def put_draft(self, value, unmasked):
+        self.drafts.append((value.tolist(), unmasked.tolist()))
 
     def end(self):
         self.ended += 1

@@ -125,19 +125,19 @@ class Canvas:
     def __init__(self, streamer: TextDiffusionStreamer, text: str) -> None:
         self.streamer, self.tokenizer = streamer, streamer.tokenizer
         self.ids = torch.tensor(self.tokenizer(text)["input_ids"])
-        self.decided = torch.zeros(len(self.ids), dtype=torch.bool)
+        self.unmasked = torch.zeros(len(self.ids), dtype=torch.bool)
         self.prefix = 0
 
     def step(self, *positions: int, guess: str = "x") -> None:
         """Decide `positions`; the candidate is `guess` everywhere else, a mask where that is empty."""
-        self.decided[list(positions)] = True
-        prefix = int(self.decided.long().cumprod(0).sum())
+        self.unmasked[list(positions)] = True
+        prefix = int(self.unmasked.long().cumprod(0).sum())
         if prefix > self.prefix:
             self.streamer.put(self.ids[self.prefix : prefix])
         self.prefix = prefix
         best = self.tokenizer(guess)["input_ids"][0] if guess else self.tokenizer.mask_token_id
-        rest = torch.where(self.decided, self.ids, best)[prefix:]
-        self.streamer.put_draft(rest, decided=self.decided[prefix:])
+        rest = torch.where(self.unmasked, self.ids, best)[prefix:]
+        self.streamer.put_draft(rest, unmasked=self.unmasked[prefix:])
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_every_drawing_replaces_the_last(terminal: Terminal, streamer: TextDiffu
         guess = "\nxy"[start // 4 % 3]
         canvas.step(*order[start : start + 4], guess=guess)
         expected = Terminal(columns, 50)
-        shown = "".join(char if known else guess for char, known in zip(text, canvas.decided, strict=True))
+        shown = "".join(char if known else guess for char, known in zip(text, canvas.unmasked, strict=True))
         expected.write(shown.replace("\n", "\r\n"))
         assert terminal.shown() == expected.shown()
 
