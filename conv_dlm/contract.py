@@ -117,6 +117,7 @@ TRAINERS: Contract = {
     "transformers.Trainer.save_model": "self, output_dir, _internal_call",
     "transformers.Trainer.evaluation_loop": "self, dataloader, description, prediction_loss_only, ignore_keys, "
     "metric_key_prefix",
+    "transformers.Trainer.get_batch_samples": "self, epoch_iterator, num_batches, device",
     "transformers.Trainer._get_eval_sampler": "self, eval_dataset",
     "transformers.Trainer._get_num_items_in_batch": "self, batch_samples, device",
     "transformers.Trainer._save_checkpoint": "self, model, trial",

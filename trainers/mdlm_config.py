@@ -39,6 +39,13 @@ class MDLMTrainingConfig(SFTConfig):
 
         min_noise (`float`, *optional*, defaults to `1e-3`):
             Lowest noise level t; the highest is 1. As in the code of arXiv 2406.07524 and 2502.09992.
+        masking (`str`, *optional*, defaults to `"random"`):
+            `"random"`: noise levels and masks are drawn, a new batch in every step. `"progressive"`: masks as decoding
+            makes them (PUMA, arXiv 2602.10314): a batch is kept for `progressive_stages` steps, and what the model was
+            surest of is shown in the next. Takes a stream of data. Evaluation has random masks either way.
+        progressive_stages (`int`, *optional*, defaults to `8`):
+            Steps for which a batch is kept. `save_steps` and `max_steps` have to be multiples of it,
+            so that a run resumes exactly.
         loss_cover (`str`, *optional*, defaults to `"response_and_eos"`):
             Which masked tokens have a loss: `"response_and_eos"`, the response and all EOS that pad it, for models
             that are used as they are; or `"response"`, the response and its first EOS, for models that go on to R2FT
@@ -89,6 +96,11 @@ class MDLMTrainingConfig(SFTConfig):
         default=False, metadata={"help": "Kept off: a loss that is not finite ends the run."}
     )
     min_noise: float = field(default=1e-3, metadata={"help": "Lowest noise level t; the highest is 1."})
+    masking: str = field(
+        default="random",
+        metadata={"help": "Masks that are drawn, or made as by decoding.", "choices": ["random", "progressive"]},
+    )
+    progressive_stages: int = field(default=8, metadata={"help": "Steps for which progressive masking keeps a batch."})
     loss_cover: str = field(
         default="response_and_eos",
         metadata={
@@ -124,6 +136,17 @@ class MDLMTrainingConfig(SFTConfig):
             value = getattr(self, name)
             if value != only and (value or only):
                 raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
+        check_choice("masking", self.masking, ("random", "progressive"))
+        if self.progressive_stages < 1:
+            raise ValueError(f"`progressive_stages={self.progressive_stages}` must be 1 or more.")
+        if self.masking == "progressive":
+            for name in ("max_steps", "save_steps"):
+                if (steps := getattr(self, name)) % self.progressive_stages and self.save_strategy != "no":
+                    raise ValueError(
+                        f"`{name}={steps:g}` must be a multiple of `progressive_stages={self.progressive_stages}`: a "
+                        "checkpoint is whole only between two batches."
+                    )
+            self.ignore_data_skip = True  # a resumed trainer skips by itself: fewer batches than steps
         check_choice("loss_cover", self.loss_cover, ("response_and_eos", "response"))
         check_choice("loss_norm", self.loss_norm, ("token", "sequence"))
         if not 0 < self.min_noise < 1:

@@ -20,6 +20,7 @@ from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER, ModelCards
 from trainers.noise import Rows
+from trainers.progressive import Chains
 from trainers.samples import SampleCallback, sample_options
 from trainers.tokenizing import Check, as_trained, is_chat, load_tokenizer, tokenize
 
@@ -89,9 +90,14 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
             loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)
             kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
+        self._chains = Chains(args.progressive_stages) if args.masking == "progressive" else None
         self._read(model, args, kwargs)
         with replaced(args, **LEFT_ALONE):
             super().__init__(model=model, args=args, **kwargs)
+        if self._chains and has_length(self.train_dataset):
+            raise ValueError(
+                "`masking='progressive'` takes a stream: pass an IterableDataset, or set `streaming: true`."
+            )
         adapters.keep_trainable(self.model)
         if args.eval_samples:
             self._add_samples()
@@ -180,6 +186,20 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """Evaluate in the order of the data, whatever that of training: a row's noise goes by its place."""
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of the coming step, with progressive masking for some steps the same."""
+        chains = self._chains
+        if chains is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not chains.batches:  # at the start, or of a resumed run
+            for _ in range(self.state.global_step // chains.stages * num_batches):
+                next(epoch_iterator)
+        if chains.are_new_due:
+            chains.begin(*super().get_batch_samples(epoch_iterator, num_batches, device))
+        else:
+            chains.stage += 1
+        return [dict(batch) for batch in chains.batches], chains.items
+
     # Noise
 
     def _next_rows(self, ids_BL: Tensor) -> Rows:
@@ -245,7 +265,12 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], rows: Rows) -> BatchLoss:
         """The bound of one batch, summed over covered tokens (or, by row, averaged over them)."""
         ids_BL, covered_BL = inputs["input_ids"], inputs["labels"] != -100
-        masking = mask_rows(rows, covered_BL, inputs["attention_mask"], self.args.min_noise)
+        chains = self._chains if self.model.training else None
+        micro_batch = self._noise_clock[1]
+        if chains:
+            masking = chains.masking(micro_batch, rows, covered_BL, inputs["attention_mask"])
+        else:
+            masking = mask_rows(rows, covered_BL, inputs["attention_mask"], self.args.min_noise)
         masked_BL = masking.masked_BL
 
         # Projecting masked positions alone saves the [B, L, V] tensor: its memory, and half its time.
@@ -255,6 +280,8 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             logits_to_keep=masked_BL,
             use_cache=False,
         )
+        if chains:
+            chains.advance(micro_batch, covered_BL, outputs.logits, self.mask_token_id)
         targets_M = ids_BL[masked_BL]
         log_p_M = token_log_probs(outputs.logits, targets_M[:, None], self.mask_token_id).squeeze(1)
         loss_B, count_B = -row_sums(log_p_M, masked_BL) * rows.weight_B, masked_BL.sum(1) * rows.weight_B
