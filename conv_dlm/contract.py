@@ -61,6 +61,19 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.models.llama.modeling_llama.LlamaRMSNorm.__init__": "self, hidden_size, eps",
     "transformers.models.llama.modeling_llama.LlamaRMSNorm.forward": "self, hidden_states",
     "transformers.utils.output_capturing.OutputRecorder": "target_class, index, ...",
+    **{
+        f"transformers.models.{family}.modeling_{family}.{name}Model.forward": "self, input_ids, attention_mask, "
+        "position_ids, cache|past_key_values, inputs_embeds, use_cache, **kwargs"
+        for family, name in (
+            ("llama", "Llama"),
+            ("qwen2", "Qwen2"),
+            ("qwen3", "Qwen3"),
+            ("qwen3_moe", "Qwen3Moe"),
+            ("glm4_moe", "Glm4Moe"),
+        )
+    },
+    "transformers.conversion_mapping.get_checkpoint_conversion_mapping": "model_type",
+    "transformers.core_model_loading.Split.__init__": "self, dim",
     "transformers.conversion_mapping.register_checkpoint_conversion_mapping": "model_type_or_class_name, mapping, "
     "overwrite",
     "transformers.core_model_loading.WeightRenaming": "source_patterns, target_patterns, ...",
@@ -72,6 +85,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedModel.set_output_embeddings": "self, new_embeddings",
     "transformers.PreTrainedModel.resize_token_embeddings": "self, new_num_tokens, pad_to_multiple_of, "
     "mean_resizing",
+    "transformers.PreTrainedModel._can_set_experts_implementation": "",
     "transformers.PreTrainedModel.base_model_prefix": None,
     "transformers.PreTrainedModel.config_class": None,
     "transformers.PreTrainedModel.supports_gradient_checkpointing": None,
@@ -91,6 +105,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedConfig.base_model_tp_plan": None,
     "transformers.PreTrainedConfig.model_type": None,
     "transformers.PreTrainedConfig.to_dict": "self",
+    "transformers.PreTrainedConfig.from_dict": "config_dict, **kwargs",
     "transformers.PreTrainedConfig.validate_architecture": "self",
     "transformers.PreTrainedConfig.convert_rope_params_to_dict": "self, **kwargs",
     # Compact storage

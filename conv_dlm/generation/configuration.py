@@ -185,8 +185,9 @@ class DiffusionGenerationConfig(GenerationConfig):
 
     @classmethod
     def _possible(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`values` without those that can't be here."""
-        values = dict(values)
+        """`values` without those that can't be here; `use_cache`, which files have for writing from left to right,
+        goes without a word."""
+        values = {name: value for name, value in values.items() if name != "use_cache"}
         while True:
             try:
                 cls(**values)

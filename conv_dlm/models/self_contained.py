@@ -35,7 +35,8 @@ def code_of(*modules: str) -> dict[str, str]:
         ValueError: an import that Transformers would not follow, or two modules of one flat name.
     """
     files: dict[str, str] = {}
-    found, waiting = set(modules), list(modules)
+    found = set(modules)
+    waiting = sorted(found)
     while waiting:
         module = waiting.pop()
         file = f"{_flat(module)}.py"

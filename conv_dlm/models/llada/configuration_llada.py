@@ -89,6 +89,9 @@ class LLaDAConfig(PreTrainedConfig):
         "layers.*.mlp.down_proj": "rowwise",
     }
 
+    # Configs of the same model type for files of another layout, by a key that only those have.
+    other_layouts: ClassVar[dict[str, type[PreTrainedConfig]]] = {}
+
     vocab_size: int = 126464
     embedding_size: int | None = None
     d_model: int = 4096
@@ -145,6 +148,14 @@ class LLaDAConfig(PreTrainedConfig):
             self.n_kv_heads = 1 if self.multi_query_attention else self.n_heads
         super().__post_init__(**kwargs)
         self.validate_architecture()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As Transformers does it; a config of another layout (LLaDA-MoE) becomes one of its class."""
+        for key, layout in cls.other_layouts.items():
+            if key in config_dict:
+                return layout.from_dict(config_dict, **kwargs)
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def head_dim(self) -> int:
