@@ -110,14 +110,10 @@ class AdaptedLM:
         for layer in self.model.layers:
             layer.self_attn.is_causal = config.is_causal  # read by SDPA where there is no mask
         self.shift_logits = bool(config.shift_logits)
+        self.attention_pattern: AttentionPattern = (
+            BlockCausal(config.block_length) if config.attention_pattern == "block_causal" else BIDIRECTIONAL
+        )
         self.loss_type = "ForMaskedLM"
-
-    @property
-    def attention_pattern(self) -> AttentionPattern:
-        """What positions see of each other, for `generate`."""
-        if self.config.attention_pattern == "block_causal":
-            return BlockCausal(self.config.block_length)
-        return BIDIRECTIONAL
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
