@@ -1,17 +1,16 @@
-"""What `conv-dlm fit` estimates, held against a count of all tensors and against measured peaks.
+"""What `conv-dlm fit` counts, held against measured peaks.
 
     python -m benchmarks.fit_check --results benchmarks/results/fit_check_cpu.json
     python -m benchmarks.fit_check --device cuda --results outputs/fit_check_cuda.json
 
 Of `generate` with decode type topk, whose first step projects every new position: the most that a step can take. The
-count runs that step on fake tensors, without numbers, as on a CPU. The measurement is the peak of a real run, in a
-process of its own, over what was there before it: of the resident set on a CPU, which has what its libraries take as
-well, of PyTorch's allocator on a GPU. Estimates are without the weights, whose size is known; `weights` says whether
-what is loaded has it. Weights are random but for their shape, which memory doesn't depend on.
+count is `conv_dlm.cost.counting`'s. The measurement is the peak of a real run, in a process of its own, over what was
+there before it: of the resident set on a CPU, which has what its libraries take as well, of PyTorch's allocator on a
+GPU. Both are without the weights, whose size is known; `weights` says whether what is loaded has it. Weights are random
+but for their shape, which memory doesn't depend on.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 from dataclasses import asdict, replace
@@ -19,27 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from benchmarks.live_memory import LiveMemory, fake_parameters
-from conv_dlm.cost.generating import Generation, activations
+from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.meters import PeakMemory
 from conv_dlm.cost.shapes import SHAPES, shape_config
-from conv_dlm.cost.sizes import Parameters, Shape
-from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.loop import Denoising, Draws
-from conv_dlm.generation.noise import Noise
-from conv_dlm.generation.parts.ancestral import AncestralRule
-from conv_dlm.generation.parts.position_weights import UniformWeights
-from conv_dlm.generation.plan import Forward
-from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.files import write_json
 
 LENGTHS, BATCH_SIZES, PROMPT = (192, 512), (1, 4), 64
 # what is measured where, and in which dtype: that in which it would be used there
-ON_CPU = {"embedded": "float32"}
+ON_CPU = {"mdlm-small": "float32"}
 ON_GPU = {"embedded": "bfloat16", "mdlm-small": "bfloat16", "llada-8b": "bfloat16"}
 
 
@@ -48,42 +37,14 @@ def make_model(config: PretrainedConfig, dtype: str, device: str) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
 
 
-def count(config: PretrainedConfig, asked: Generation, storage: str) -> int:
-    """Peak bytes of a step beside the weights, counted on fake tensors of a CPU: one forward, and its candidates."""
-    model, mode = make_model(config, storage, "meta"), FakeTensorMode()
-    fake_parameters(model, mode)
-    with mode, torch.no_grad():
-        prompt = torch.zeros(asked.rows, asked.prompt_tokens, dtype=torch.long)
-        padding = torch.zeros_like(prompt, dtype=torch.bool) if asked.rows > 1 else None
-        canvas = Canvas.from_prompt(prompt, asked.new_tokens, config.mask_token_id, padding)
-        padding = None if padding is None else canvas.padding
-        loop = Denoising(
-            canvas=canvas,
-            denoiser=Denoiser(model, padding, 1.5 if asked.guided else 1.0),
-            weights=UniformWeights(),
-            rule=AncestralRule(steps=1),
-            draws=Draws(top_k=4, temperature=1.0),
-            processors=CanvasProcessors([]),
-        )
-        loop.noise = Noise(torch.zeros(asked.rows, dtype=torch.long), canvas.mask_index)
-        everything = Forward(
-            rows=list(range(asked.rows)), predicted=canvas.masked, window=asked.new_tokens, computed=None, size=0,
-            uneven=False, end=asked.canvas,
-        )  # fmt: skip
-        with LiveMemory(model) as memory:
-            before = memory.now
-            loop.predict(everything, None, 0, loop.draws)
-            return memory.peak - before
-
-
-def measure(config: PretrainedConfig, asked: Generation, storage: str) -> dict[str, float]:
+def measure(config: PretrainedConfig, asked: GenerationStep, storage: str) -> dict[str, float]:
     """Bytes that the weights take, and the peak of a run over them, in a process of its own."""
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**18)  # glibc: a tensor's memory goes back when the tensor does
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure, (config, asked, storage))
 
 
-def _measure(config: PretrainedConfig, asked: Generation, storage: str) -> dict[str, float]:
+def _measure(config: PretrainedConfig, asked: GenerationStep, storage: str) -> dict[str, float]:
     torch.set_num_threads(1)
     device = torch.device(asked.device_type)
     model = make_model(config, storage, asked.device_type)
@@ -94,7 +55,7 @@ def _measure(config: PretrainedConfig, asked: Generation, storage: str) -> dict[
     return {"weights": weights, "peak": peak.in_mb() * 1e6}
 
 
-def generate(model: Any, asked: Generation) -> None:
+def generate(model: Any, asked: GenerationStep) -> None:
     """Two steps that draw from the 4 best tokens of all new positions."""
     text = [id for id in range(8) if id not in (model.config.mask_token_id, model.config.pad_token_id)]
     prompt = torch.full((asked.rows, asked.prompt_tokens), text[0], device=asked.device_type)
@@ -107,30 +68,29 @@ def generate(model: Any, asked: Generation) -> None:
     )  # fmt: skip
 
 
-def check(config: PretrainedConfig, asked: Generation, storage: str, counting: bool = True) -> dict[str, Any]:
-    """Estimate, count and measurement side by side."""
-    parameters = Parameters.of(make_model(config, storage, "meta"))
+def check(config: PretrainedConfig, asked: GenerationStep, storage: str) -> dict[str, Any]:
+    """Count and measurement side by side."""
+    memory = GenerationMemory(make_model(config, storage, "meta"), storage)
     measured = measure(config, asked, storage)
-    row: dict[str, Any] = {"storage": storage, "asked": asdict(asked)}
-    row["weights"] = {"estimate": parameters.stored(storage), "measured": measured["weights"]}
-    row["activations"] = {"estimate": activations(Shape.of(config), asked, storage)}
-    if counting:
-        row["activations"]["count"] = count(config, replace(asked, device_type="cpu"), storage)
-    row["activations"]["measured"] = measured["peak"]
-    row["estimate_over_measured"] = row["activations"]["estimate"] / measured["peak"]
-    return row
+    counted = memory.activations(asked)
+    return {
+        "storage": storage,
+        "asked": asdict(asked),
+        "weights": {"count": memory.weights, "measured": measured["weights"]},
+        "activations": {"count": counted, "measured": measured["peak"]},
+        "count_over_measured": counted / measured["peak"],
+    }
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--device", default="cpu", help="where to measure")
-    add("--shapes", nargs="+", choices=list(SHAPES), help="default: embedded; all of them on a GPU")
+    add("--shapes", nargs="+", choices=list(SHAPES), help="default: mdlm-small; all of them on a GPU")
     add("--dtype", help="of weights and activations; default: float32 on a CPU, else bfloat16")
     add("--lengths", nargs="+", type=int, default=list(LENGTHS), help="new tokens")
     add("--batch-sizes", nargs="+", type=int, default=list(BATCH_SIZES))
     add("--prompt", type=int, default=PROMPT)
-    add("--no-count", action="store_true")
     add("--results", type=Path, default=Path("outputs/fit_check.json"))
     return parser
 
@@ -145,14 +105,14 @@ def main(arguments: list[str] | None = None) -> None:
     for name in args.shapes or dtypes:
         for new_tokens in args.lengths:
             for batch in args.batch_sizes:
-                asked = Generation(batch, args.prompt, new_tokens, device_type=device_type)
+                asked = GenerationStep(batch, args.prompt, new_tokens, device_type=device_type)
                 storage = args.dtype or dtypes.get(name, "float32")
-                row: dict[str, Any] = {"shape": name} | check(shape_config(name), asked, storage, not args.no_count)
+                row: dict[str, Any] = {"shape": name} | check(shape_config(name), asked, storage)
                 sizes = " ".join(f"{part} {size / 1e6:.1f} MB" for part, size in row["activations"].items())
-                ratio = row["estimate_over_measured"]
+                ratio = row["count_over_measured"]
                 print(f"{name} {storage} L {new_tokens} batch {batch}: {sizes}, {ratio:.3f}", flush=True)
                 rows.append(row)
-                args.results.write_text(json.dumps(run | {"cases": rows}, indent=1) + "\n", encoding="utf-8")
+                write_json(args.results, run | {"cases": rows})
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
-"""Peak memory of fine-tuning LLaDA with LoRA: a formula, held against a count of all tensors and a measurement.
+"""Peak memory of fine-tuning with LoRA: what `conv-dlm fit` counts, held against a count of the real loss and measured.
 
     python -m benchmarks.train_memory --results benchmarks/results/train_memory.json
     python -m benchmarks.train_memory --device cuda --results outputs/train_memory_cuda.json
 
-The formula is `conv_dlm.cost.training`'s, which explains each part, and which `conv-dlm fit` uses too.
-
-The count runs the training step on fake tensors, without numbers, and adds up what is alive, as on a CPU (m = 4); it is
-exact but for what a GPU's allocator and kernels take on top. The measurement (a small model on a CPU, LLaDA-8B on a
-GPU) has those too.
+The count is `conv_dlm.cost.counting`'s, in which a stand-in takes the memory of the trainers' loss. `with_the_loss`
+counts the loss itself, in all blocks and with AdamW's update. The measurement (a small model on a CPU, LLaDA-8B on a
+GPU) has what libraries and allocators take as well.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,62 +21,50 @@ from peft import LoraConfig, get_peft_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from benchmarks.live_memory import LiveMemory, fake_parameters
-from conv_dlm.cost import training
+from conv_dlm.cost.counting import DEFAULT_RANK, TrainingMemory, TrainingStep
+from conv_dlm.cost.fake_model import fake_parameters
+from conv_dlm.cost.live_memory import LiveMemory
 from conv_dlm.cost.meters import PeakMemory
-from conv_dlm.cost.sizes import Parameters, Shape
-from conv_dlm.cost.training import DEFAULT_RANK, TrainingStep
+from conv_dlm.cost.shapes import shape_config
 from conv_dlm.models import LLaDAConfig
+from conv_dlm.models.adapter_targets import DEFAULT_TARGETS
 from conv_dlm.utils.environment import describe_run
-from trainers.adapters import DEFAULT_TARGETS
+from conv_dlm.utils.files import write_json
 from trainers.losses import token_log_probs
 
 
 @dataclass(frozen=True)
 class Case:
-    """A training step.
+    """A training step of a model.
 
     Attributes:
-        width, layers, inner, vocabulary, rank: d, n, F, V and r; those of LLaDA-8B and the paper.
-        length, rows: T is their product.
-        projected: M, positions projected to the vocabulary.
-        weights: how the base model is stored: "float32", "bfloat16", "nf4".
-        checkpointing: activation checkpointing.
-        mask_bytes: m.
+        config: of the model; LLaDA-8B's if `None`.
+        storage: how the base model is stored: "float32", "bfloat16", "nf4".
+        rank: of the adapters; the paper's unless told otherwise.
+        step: its sizes.
     """
 
-    width: int = 4096
-    layers: int = 32
-    inner: int = 12288
-    vocabulary: int = 126464
+    config: PretrainedConfig | None = None
+    storage: str = "bfloat16"
     rank: int = DEFAULT_RANK
-    length: int = 1024
-    rows: int = 1
-    projected: int = 1024
-    weights: str = "bfloat16"
-    checkpointing: bool = True
-    mask_bytes: int = 1
+    step: TrainingStep = field(default_factory=TrainingStep)
 
     @property
-    def config(self) -> LLaDAConfig:
-        heads = self.width // 128
-        return LLaDAConfig(
-            d_model=self.width, n_layers=self.layers, n_heads=heads, n_kv_heads=heads, mlp_hidden_size=self.inner,
-            vocab_size=self.vocabulary, embedding_size=self.vocabulary, mask_token_id=3, eos_token_id=2,
-            pad_token_id=2, weight_tying=False,
-        )  # fmt: skip
-
-    @property
-    def step(self) -> TrainingStep:
-        return TrainingStep(
-            rows=self.rows, length=self.length, projected=self.projected, rank=self.rank, storage=self.weights,
-            checkpointing=self.checkpointing, mask_bytes=self.mask_bytes,
-        )  # fmt: skip
+    def model_config(self) -> PretrainedConfig:
+        return self.config or shape_config("llada-8b")
 
 
-def estimate(case: Case) -> dict[str, float]:
-    """The formula: bytes by part, and their peak."""
-    return training.estimate(Shape.of(case.config), Parameters.of(bare_model(case.config)), case.step)
+def memory_of(case: Case) -> TrainingMemory:
+    targets = DEFAULT_TARGETS[case.model_config.model_type]
+    model = bare_model(case.model_config)
+    return TrainingMemory(model, case.storage, case.rank, tuple(targets) if isinstance(targets, list) else targets)
+
+
+def count(case: Case) -> dict[str, float]:
+    """Bytes by part, and their sum."""
+    memory = memory_of(case)
+    parts = {"weights": memory.weights, "adapters": memory.adapters, "activations": memory.activations(case.step)}
+    return parts | {"peak": sum(parts.values())}
 
 
 def bare_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32, device: str = "meta") -> Any:
@@ -87,25 +72,24 @@ def bare_model(config: PretrainedConfig, dtype: torch.dtype = torch.float32, dev
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
 
 
-def make_model(config: PretrainedConfig, step: TrainingStep, device: str) -> Any:
+def make_model(case: Case, device: str) -> Any:
     """A model with adapters, as the recipes have them, in training."""
-    model = bare_model(config, torch.float32 if step.storage == "float32" else torch.bfloat16, device)
-    targets = DEFAULT_TARGETS[config.model_type]
-    lora = LoraConfig(r=step.rank, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
-    model = get_peft_model(model, lora).train()
-    if step.checkpointing:
+    dtype = torch.float32 if case.storage == "float32" else torch.bfloat16
+    targets = DEFAULT_TARGETS[case.model_config.model_type]
+    lora = LoraConfig(r=case.rank, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
+    model = get_peft_model(bare_model(case.model_config, dtype, device), lora).train()
+    if case.step.checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
-def train_step(model: Any, optimizer: torch.optim.Optimizer, step: TrainingStep) -> None:
+def train_step(model: Any, optimizer: torch.optim.Optimizer, step: TrainingStep, mixed: bool) -> None:
     """Forward, loss, backward and update, with the dtypes of mixed precision as Accelerate has them."""
     device = next(model.parameters()).device
     ids_BL = torch.zeros(step.rows, step.length, dtype=torch.long, device=device)
     kept_M = torch.arange(step.projected // step.rows, device=device)
-    mixed = torch.autocast(device.type, torch.bfloat16) if step.storage != "float32" else nullcontext()
-    with mixed:
+    with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
         logits = model(input_ids=ids_BL, logits_to_keep=kept_M, use_cache=False).logits.flatten(0, 1)
     logits = logits.float()
     targets_M1 = torch.zeros(len(logits), 1, dtype=torch.long, device=device)
@@ -119,58 +103,68 @@ def adapters_of(model: Any) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def count(config: PretrainedConfig, step: TrainingStep) -> int:
+def count_with_the_loss(case: Case) -> int:
     """Peak bytes of a step that adds to the gradients of one before it, counted on fake tensors of a CPU."""
-    model, mode = make_model(config, step, "meta"), FakeTensorMode()
+    model, mode = make_model(case, "meta"), FakeTensorMode()
     fake_parameters(model, mode)
     optimizer = torch.optim.AdamW(adapters_of(model), foreach=False)
     with mode, LiveMemory(model) as memory:
-        train_step(model, optimizer, replace(step, rows=1, length=8, projected=1))
+        train_step(model, optimizer, replace(case.step, rows=1, length=8, projected=1), case.storage != "float32")
         memory.peak = memory.now
-        train_step(model, optimizer, step)
+        train_step(model, optimizer, case.step, case.storage != "float32")
         return memory.peak
 
 
-def measure(config: PretrainedConfig, step: TrainingStep, device: str) -> float:
-    """The same as `count`, measured, in a process of its own."""
+def measure(case: Case, device: str) -> float:
+    """The same, measured, in a process of its own."""
     os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**18)  # glibc: a tensor's memory goes back when the tensor does
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (config, step, device))
+        return pool.apply(_measure, (case, device))
 
 
-def _measure(config: PretrainedConfig, step: TrainingStep, device: str) -> float:
+def _measure(case: Case, device: str) -> float:
     torch.set_num_threads(1)
-    model = make_model(config, step, device)
+    model, mixed = make_model(case, device), case.storage != "float32"
     optimizer = torch.optim.AdamW(adapters_of(model), foreach=False)
-    train_step(model, optimizer, replace(step, rows=1, length=8, projected=1))
+    train_step(model, optimizer, replace(case.step, rows=1, length=8, projected=1), mixed)
     taken = sum(parameter.nbytes for parameter in model.parameters())
     taken += sum(3 * parameter.nbytes for parameter in adapters_of(model))
     peak = PeakMemory(torch.device(device))
-    train_step(model, optimizer, step)
+    train_step(model, optimizer, case.step, mixed)
     return taken + peak.in_mb() * 1e6
 
 
+HALF, KEPT = TrainingStep(projected=512), TrainingStep(checkpointing=False)
 LLADA_8B = {
     "LoRA": Case(),
-    "LoRA, half of the positions": Case(projected=512),
-    "LoRA, no checkpointing": Case(checkpointing=False),
-    "QLoRA": Case(weights="nf4"),
-    "QLoRA, half of the positions": Case(weights="nf4", projected=512),
-    "QLoRA, no checkpointing": Case(weights="nf4", checkpointing=False),
+    "LoRA, half of the positions": Case(step=HALF),
+    "LoRA, no checkpointing": Case(step=KEPT),
+    "QLoRA": Case(storage="nf4"),
+    "QLoRA, half of the positions": Case(storage="nf4", step=HALF),
+    "QLoRA, no checkpointing": Case(storage="nf4", step=KEPT),
 }
-_NARROW = Case(width=512, layers=8, inner=1536, rank=8, length=2048, projected=64, weights="float32", mask_bytes=4)
+
+
+def narrow(vocabulary: int) -> LLaDAConfig:
+    return LLaDAConfig(
+        d_model=512, n_layers=8, n_heads=4, n_kv_heads=4, mlp_hidden_size=1536, vocab_size=vocabulary,
+        embedding_size=vocabulary, mask_token_id=3, eos_token_id=2, pad_token_id=2, weight_tying=False,
+    )  # fmt: skip
+
+
+_LONG = TrainingStep(length=2048, projected=64, checkpointing=False, device_type="cpu")
 SMALL = {
-    "narrow, no checkpointing": replace(_NARROW, vocabulary=4096, checkpointing=False),
-    "narrow, many logits": replace(_NARROW, projected=1024, length=1024),
+    "narrow, no checkpointing": Case(narrow(4096), "float32", 8, _LONG),
+    "narrow, many logits": Case(narrow(126464), "float32", 8, TrainingStep(device_type="cpu")),
 }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The estimates as a Markdown table, in GB."""
-    parts = ["weights", "adapters", "checkpoints", "blocks", "logits", "peak"]
+    """The counts as a Markdown table, in GB."""
+    parts = ["weights", "adapters", "activations", "peak"]
     lines = [f"| | {' | '.join(parts)} |", "|---" * (len(parts) + 1) + "|"]
     for row in rows:
-        values = [f"{row['estimate'][part] / 1e9:.2f}" for part in parts]
+        values = [f"{row['count'][part] / 1e9:.2f}" for part in parts]
         lines.append(f"| {row['name']} | {' | '.join(values)} |")
     return "\n".join(lines)
 
@@ -179,7 +173,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--device", default="cpu", help="where to measure: on a GPU LLaDA-8B, on a CPU small models")
-    add("--no-count", action="store_true")
     add("--no-measurement", action="store_true")
     add("--results", type=Path, default=Path("outputs/train_memory.json"))
     return parser
@@ -190,20 +183,18 @@ def main(arguments: list[str] | None = None) -> None:
     gpu = torch.device(args.device).type != "cpu"
     rows: list[dict[str, Any]] = []
     for name, case in (LLADA_8B | SMALL).items():
-        row: dict[str, Any] = {"name": name, "case": asdict(case), "estimate": estimate(case)}
-        # bitsandbytes has no kernels for fake tensors
-        if not args.no_count and case.weights != "nf4":
-            on_cpu = replace(case, mask_bytes=4)
-            row["count"] = count(on_cpu.config, on_cpu.step)
-            row["estimate_over_count"] = estimate(on_cpu)["peak"] / row["count"]
-        if not args.no_measurement and case.weights == ("bfloat16" if gpu else "float32"):
-            row["measured"] = measure(case.config, case.step, args.device)
-            row["estimate_over_measured"] = row["estimate"]["peak"] / row["measured"]
-        print({key: row[key] for key in row if key not in ("case", "estimate")}, flush=True)
+        row: dict[str, Any] = {"name": name, "case": asdict(replace(case, config=None)), "count": count(case)}
+        if case.storage != "nf4":  # bitsandbytes has no kernels for fake tensors
+            on_cpu = replace(case, step=replace(case.step, device_type="cpu"))
+            row["with_the_loss"] = count_with_the_loss(on_cpu)
+            row["count_over_with_the_loss"] = count(on_cpu)["peak"] / row["with_the_loss"]
+        if not args.no_measurement and case.storage == ("bfloat16" if gpu else "float32"):
+            row["measured"] = measure(case, args.device)
+            row["count_over_measured"] = row["count"]["peak"] / row["measured"]
+        print({key: row[key] for key in row if key not in ("case", "count")}, flush=True)
         rows.append(row)
-    args.results.parent.mkdir(parents=True, exist_ok=True)
-    run = describe_run("python -m benchmarks.train_memory", args.device) | {"cases": rows}
-    args.results.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        args.results.parent.mkdir(parents=True, exist_ok=True)
+        write_json(args.results, describe_run("python -m benchmarks.train_memory", args.device) | {"cases": rows})
     print(table([row for row in rows if row["name"] in LLADA_8B]))
 
 

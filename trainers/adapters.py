@@ -7,12 +7,8 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, TaskType
 from transformers import AutoConfig, PreTrainedModel
 
-# LLaDA: as arXiv 2509.15188 trains it. MDLM: attention and MLP of the blocks; the layers that make the conditioning
-# (`sigma_map`, which has an `mlp` of its own, and `adaLN_modulation`) act alike on all positions and stay as they are.
-DEFAULT_TARGETS: dict[str, list[str] | str] = {
-    "llada": ["q_proj", "k_proj", "v_proj"],
-    "mdlm": r".*\.blocks\.\d+\.(attn_qkv|attn_out|mlp\.0|mlp\.2)",
-}
+from conv_dlm.models.adapter_targets import DEFAULT_TARGETS
+
 HEADS = {"llada": "lm_head", "mdlm": "output_layer.linear"}
 # Layers whose names in the published files are not those of the model here.
 ORIGINAL_NAMES = {"llada": {"attn_out": "o_proj", "ff_proj": "gate_proj", "ff_out": "down_proj"}}

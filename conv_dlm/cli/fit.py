@@ -7,19 +7,20 @@ of the free memory fits, up to 97 % is tight. In 8 and 4 bits, what bitsandbytes
 
 import argparse
 import json
+from importlib.util import find_spec
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any
 
+from conv_dlm.cli.notes import note
 from conv_dlm.cli.parser import Parser
+from conv_dlm.cost.counting import DEFAULT_RANK, GenerationStep
 from conv_dlm.cost.device_memory import GIB, VERDICTS
-from conv_dlm.cost.generating import Generation
 from conv_dlm.cost.shapes import SHAPES, shape_config
-from conv_dlm.cost.training import DEFAULT_RANK
 from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
 
 if TYPE_CHECKING:  # imports torch and Transformers
-    from conv_dlm.cost.report import Estimate
+    from conv_dlm.cost.report import MemoryRow
 
 SUMMARY = "say whether a model fits on a device, from its config alone"
 USAGE = "conv-dlm fit [MODEL] [options]"
@@ -38,8 +39,8 @@ def add_arguments(parser: Parser) -> None:
     add("--shape", choices=list(SHAPES), help="a model by its shape, without a network")
     add("--max-new-tokens", type=int, default=DEFAULT_MAX_NEW_TOKENS, metavar="N",
         help=f"length L of the response (default: {DEFAULT_MAX_NEW_TOKENS})")  # fmt: skip
-    add("--prompt-tokens", type=int, default=Generation.prompt_tokens, metavar="N",
-        help=f"length of the prompt (default: {Generation.prompt_tokens})")  # fmt: skip
+    add("--prompt-tokens", type=int, default=GenerationStep.prompt_tokens, metavar="N",
+        help=f"length of the prompt (default: {GenerationStep.prompt_tokens})")  # fmt: skip
     add("--batch-size", type=int, default=1, metavar="N", help="rows at a time (default: 1)")
     add("--cache-implementation", choices=list(CACHE_POLICIES), help="count the keys and values of the whole canvas")
     add("--guidance-scale", type=float, default=1.0, metavar="X", help="other than 1, guidance doubles the rows")
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
     from conv_dlm.answering.embedded import EMBEDDED_NAME
     from conv_dlm.answering.loading import load_config
-    from conv_dlm.cost.report import generating, training_adapters
+    from conv_dlm.cost.report import generating
     from conv_dlm.cost.sizes import Parameters, Shape
 
     logging.set_verbosity_error()
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     config = shape_config(args.shape) if args.shape else load_config(args.model)
     shape = Shape.of(config)
     device, free = _device(args.device, args.memory)
-    asked = Generation(
+    asked = GenerationStep(
         rows=args.batch_size,
         prompt_tokens=args.prompt_tokens,
         new_tokens=args.max_new_tokens,
@@ -75,13 +76,13 @@ def run(args: argparse.Namespace) -> int:
     )
     _check_context(asked, shape.context)
     with torch.device("meta"):
-        parameters = Parameters.of(AutoModelForCausalLM.from_config(config))
+        model = AutoModelForCausalLM.from_config(config)
     name = args.shape or args.model or EMBEDDED_NAME
     names = ("max_new_tokens", "prompt_tokens", "batch_size", "cache_implementation", "guidance_scale", "lora_r")
-    report: dict[str, Any] = {"model": name, "parameters": parameters.total}
+    report: dict[str, Any] = {"model": name, "parameters": Parameters.of(model).total}
     report |= {"device": device, "free": free, "asked": {key: getattr(args, key) for key in names}}
-    generate = generating(shape, parameters, asked, free)
-    train = training_adapters(shape, parameters, asked, args.lora_r, free)
+    generate = generating(model, asked, free)
+    train = _training(model, asked, args.lora_r, free)
     if args.json:
         rows = {"generate": [e.to_dict() for e in generate], "train": [e.to_dict() for e in train]}
         print(json.dumps(report | rows, indent=1))
@@ -102,7 +103,19 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"`--guidance-scale`={args.guidance_scale} must not be below 0; 1 is off.")
 
 
-def _check_context(asked: Generation, context: int | None) -> None:
+def _training(model: Any, asked: GenerationStep, rank: int, free: float) -> "list[MemoryRow]":
+    """With adapters where the recipes put them; nothing where PEFT is not installed."""
+    from conv_dlm.cost.report import training_adapters
+    from conv_dlm.models.adapter_targets import DEFAULT_TARGETS
+
+    if find_spec("peft") is None:
+        note("training is left out: it needs `pip install conv-dlm[train]`")
+        return []
+    targets = DEFAULT_TARGETS.get(model.config.model_type)
+    return training_adapters(model, asked, rank, tuple(targets) if isinstance(targets, list) else targets, free)
+
+
+def _check_context(asked: GenerationStep, context: int | None) -> None:
     if context is not None and asked.canvas > context:
         raise ValueError(
             f"`--prompt-tokens`={asked.prompt_tokens} and `--max-new-tokens`={asked.new_tokens} need a context of "
@@ -132,7 +145,7 @@ def _device(name: str | None, memory: float | None) -> tuple[str, int]:
     return str(device), free
 
 
-def _text(report: dict[str, Any], asked: Generation, generate: "list[Estimate]", train: "list[Estimate]") -> str:
+def _text(report: dict[str, Any], asked: GenerationStep, generate: "list[MemoryRow]", train: "list[MemoryRow]") -> str:
     guidance = ", with guidance" if asked.guided else ""
     head = [
         f"{report['model']}: {report['parameters']:,} parameters",
@@ -142,13 +155,15 @@ def _text(report: dict[str, Any], asked: Generation, generate: "list[Estimate]",
     generating: list[list[Any]] = [[LABELS[e.storage], e.weights, e.activations, e.cache, e] for e in generate]
     training: list[list[Any]] = [[_label(e), e.weights, e.activations, e.adapters, e] for e in train]
     rank = report["asked"]["lora_r"]
-    parts = {"generate": ("cache", generating), f"train, rank {rank}": ("adapters", training)}
+    parts = {"generate": ("cache", generating)}
+    if training:
+        parts[f"train, rank {rank}"] = ("adapters", training)
     closing = [_what_fits(row[0], row[-1]) for row in generating + training]
     closing = [line for line in closing if line]
     return "\n".join([*head, *_table(parts), *([""] if closing else []), *closing])
 
 
-def _label(estimate: "Estimate") -> str:
+def _label(estimate: "MemoryRow") -> str:
     from conv_dlm.cost.report import TRAINING
 
     return f"{TRAINING[estimate.storage]}{', checkpointing' if estimate.checkpointing else ''}"
@@ -172,7 +187,7 @@ def _gib(size: float) -> str:
     return f"{size / GIB:.2f}" if size else "-"
 
 
-def _what_fits(label: str, estimate: "Estimate") -> str:
+def _what_fits(label: str, estimate: "MemoryRow") -> str:
     """What would fit of a row that doesn't, in a sentence; empty for one that does."""
     if estimate.verdict != VERDICTS[-1]:
         return ""

@@ -17,6 +17,7 @@ from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.answering.loading import identity, load_model, own_name
 from conv_dlm.answering.prompting import Message, Prompter
 from conv_dlm.cli.keyboard import silent_keyboard
+from conv_dlm.cost.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.streaming import TextDiffusionStreamer
 
 
@@ -92,7 +93,8 @@ class Session:
         inputs = self._encode(prompts)
         generators = [row_generator(self.seed, index) for index in indices]
         started = time.perf_counter()
-        with silent_keyboard():
+        rows, width = inputs["input_ids"].shape
+        with silent_keyboard(), explain_out_of_memory(self.model, rows, width, self.options):
             try:
                 output = self.model.generate(
                     **inputs, **self.options, generator=generators, streamer=streamer, return_dict_in_generate=True

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-# Shares of the free memory, by estimate. Estimates have been within some 10 % of what was measured for a step's part;
-# the weights, mostly the larger one, are exact. On a GPU fragments and kernels' own buffers come on top.
+# Shares of the free memory, by count. What was measured for a step's part has been within some 10 % of its count; the
+# weights, mostly the larger part, are exact. On a GPU fragments and kernels' own buffers come on top.
 FITS, TIGHT = 0.85, 0.97
 VERDICTS = ("fits", "tight", "does not")
 GIB = 2**30
@@ -22,15 +22,26 @@ def verdict(needed: float, free: float) -> str:
 
 
 def largest(needed: Callable[[int], float], free: float, most: int = _MOST) -> int:
-    """The largest size, at most `most`, that fits; 0 if not even 1 does. What is needed must grow with the size."""
+    """The largest size, at most `most`, that fits; 0 if not even 1 does. What is needed must grow with the size.
+
+    Memory is nearly a straight line over the size, so the next size to look at is where the line through the last two
+    meets the limit. Few sizes are looked at, for each may be a count of some tenths of a second.
+    """
+    limit, size = FITS * free, 1
     fitting, beyond = 0, most + 1
+    looked_at: list[tuple[int, float]] = []
     while beyond - fitting > 1:
-        middle = (fitting + beyond) // 2
-        if verdict(needed(middle), free) == VERDICTS[0]:
-            fitting = middle
-        else:
-            beyond = middle
+        looked_at.append((size, needed(size)))
+        fitting, beyond = (size, beyond) if looked_at[-1][1] <= limit else (fitting, size)
+        by_line = 2 * size if len(looked_at) == 1 else _where_the_line_meets(looked_at[-2], looked_at[-1], limit)
+        straight = len(looked_at) < 10  # else halve what is left
+        size = min(max(by_line, fitting + 1), beyond - 1) if straight else (fitting + beyond) // 2
     return fitting
+
+
+def _where_the_line_meets(one: tuple[int, float], other: tuple[int, float], limit: float) -> int:
+    slope = (other[1] - one[1]) / (other[0] - one[0])
+    return int(other[0] + (limit - other[1]) / slope) if slope > 0 else 2 * max(one[0], other[0])
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -1,20 +1,19 @@
-"""Does it fit? Estimates for generating and for LoRA training, side by side, with verdicts and what would fit."""
+"""Does it fit? Memory for generating and for LoRA training, side by side, with verdicts and what would fit."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from conv_dlm.cost import training
-from conv_dlm.cost.device_memory import largest, verdict
-from conv_dlm.cost.generating import Generation, activations, cache
-from conv_dlm.cost.sizes import Parameters, Shape
-from conv_dlm.cost.training import TrainingStep
+from conv_dlm.cost.counting import GenerationMemory, GenerationStep, TrainingMemory, TrainingStep
+from conv_dlm.cost.device_memory import VERDICTS, largest, verdict
+from conv_dlm.cost.sizes import Shape
 
 GENERATING = ("float32", "bfloat16", "8bit", "4bit")
 TRAINING = {"bfloat16": "LoRA", "nf4": "QLoRA"}
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryRow:
     """One way to hold the weights, in bytes.
 
     Attributes:
@@ -22,8 +21,9 @@ class Estimate:
         weights, activations, cache, adapters: the parts; adapters are their weights, gradients and optimiser states.
         verdict: one of `conv_dlm.cost.device_memory.VERDICTS`.
         largest_batch: rows that fit with this length.
-        longest: new tokens that fit with this batch size, as far as the model's context goes.
-        checkpointing: activation checkpointing; `None` for generating.
+        longest (*optional*): where this doesn't fit, new tokens that do with this batch size, as far as the model's
+            context goes.
+        checkpointing (*optional*): activation checkpointing; `None` for generating.
     """
 
     storage: str
@@ -33,7 +33,7 @@ class Estimate:
     adapters: float
     verdict: str
     largest_batch: int
-    longest: int
+    longest: int | None = None
     checkpointing: bool | None = None
 
     @property
@@ -44,70 +44,77 @@ class Estimate:
         return asdict(self) | {"total": self.total}
 
 
-def generating(shape: Shape, parameters: Parameters, asked: Generation, free: float) -> list[Estimate]:
-    """`generate` with each of the storages in `GENERATING`."""
+def generating(model: Any, asked: GenerationStep, free: float) -> list[MemoryRow]:
+    """`generate` with each of the storages in `GENERATING`.
 
-    def total(storage: str, **sizes: Any) -> float:
-        step = replace(asked, **sizes)
-        taken = activations(shape, step, storage) + cache(shape, step, storage)
-        return parameters.stored(storage) + taken
+    Args:
+        model: on the meta device.
+        asked: what `generate` is to do.
+        free: bytes.
+    """
+    rows = []
+    for storage in GENERATING:
+        memory = GenerationMemory(model, storage)
 
-    return [
-        Estimate(
-            storage=storage,
-            weights=parameters.stored(storage),
-            activations=activations(shape, asked, storage),
-            cache=cache(shape, asked, storage),
-            adapters=0,
-            verdict=verdict(total(storage), free),
-            largest_batch=largest(lambda rows: total(storage, rows=rows), free),  # noqa: B023  # called at once
-            longest=largest(lambda new: total(storage, new_tokens=new), free, _room(shape, asked)),  # noqa: B023
+        def total(step: GenerationStep, memory: GenerationMemory = memory) -> float:
+            return memory.total(step)
+
+        rows.append(
+            MemoryRow(
+                storage=storage,
+                weights=memory.weights,
+                activations=memory.activations(asked),
+                cache=memory.cache(asked),
+                adapters=0,
+                **_what_fits(total, asked, memory.weights, free, _room(model.config, asked)),
+            )
         )
-        for storage in GENERATING
-    ]
+    return rows
 
 
 def training_adapters(
-    shape: Shape, parameters: Parameters, asked: Generation, rank: int, free: float
-) -> list[Estimate]:
+    model: Any, asked: GenerationStep, rank: int, targets: tuple[str, ...] | str | None, free: float
+) -> list[MemoryRow]:
     """A LoRA step on canvases of the same size, with and without activation checkpointing; all new tokens masked."""
-
-    def parts(storage: str, checkpointing: bool, rows: int, new_tokens: int) -> dict[str, float]:
-        step = TrainingStep(
-            rows=rows,
-            length=asked.prompt_tokens + new_tokens,
-            projected=rows * new_tokens,
-            rank=rank,
-            storage=storage,
-            checkpointing=checkpointing,
-            mask_bytes=4 if asked.device_type == "cpu" else 1,
-        )
-        return training.estimate(shape, parameters, step)
-
-    estimates = []
+    rows = []
     for storage in TRAINING:
+        memory = TrainingMemory(model, storage, rank, targets)
         for checkpointing in (True, False):
 
-            def peak(rows: int, new: int, storage: str = storage, checkpointing: bool = checkpointing) -> float:
-                return parts(storage, checkpointing, rows, new)["peak"]
+            def step(of: GenerationStep, checkpointing: bool = checkpointing) -> TrainingStep:
+                return TrainingStep(of.rows, of.canvas, of.rows * of.new_tokens, checkpointing, of.device_type)
 
-            at = parts(storage, checkpointing, asked.rows, asked.new_tokens)
-            estimates.append(
-                Estimate(
+            def total(of: GenerationStep, memory: TrainingMemory = memory, step: Any = step) -> float:
+                return memory.total(step(of))
+
+            rows.append(
+                MemoryRow(
                     storage=storage,
-                    weights=at["weights"],
-                    activations=at["peak"] - at["weights"] - at["adapters"],
+                    weights=memory.weights,
+                    activations=memory.activations(step(asked)),
                     cache=0,
-                    adapters=at["adapters"],
-                    verdict=verdict(at["peak"], free),
-                    largest_batch=largest(lambda rows: peak(rows, asked.new_tokens), free),
-                    longest=largest(lambda new: peak(asked.rows, new), free, _room(shape, asked)),
+                    adapters=memory.adapters,
                     checkpointing=checkpointing,
+                    **_what_fits(total, asked, memory.weights, free, _room(model.config, asked)),
                 )
             )
-    return estimates
+    return rows
 
 
-def _room(shape: Shape, asked: Generation) -> int:
+def _what_fits(
+    total: Callable[[GenerationStep], float], asked: GenerationStep, weights: float, free: float, room: int
+) -> dict[str, Any]:
+    """Verdict, largest batch and, where this doesn't fit, the longest response."""
+    judged = verdict(total(asked), free)
+    if verdict(weights, free) != VERDICTS[0]:
+        return {"verdict": judged, "largest_batch": 0, "longest": 0 if judged == VERDICTS[-1] else None}
+    batch = largest(lambda rows: total(replace(asked, rows=rows)), free)
+    longest = None
+    if judged == VERDICTS[-1]:
+        longest = largest(lambda new: total(replace(asked, new_tokens=new)), free, room)
+    return {"verdict": judged, "largest_batch": batch, "longest": longest}
+
+
+def _room(config: Any, asked: GenerationStep) -> int:
     """New tokens that the model's context has room for behind the prompt."""
-    return max(0, (shape.context or asked.canvas) - asked.prompt_tokens)
+    return max(0, (Shape.of(config).context or asked.canvas) - asked.prompt_tokens)

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from conv_dlm.answering.answers import Answer, row_generator, text_of
 from conv_dlm.answering.prompting import Message
+from conv_dlm.cost.out_of_memory import is_out_of_memory
 from conv_dlm.evaluation.figures import Figure, figure
 from conv_dlm.evaluation.metrics import is_empty, repeated_ngrams
 from conv_dlm.evaluation.processes import Processes
@@ -81,7 +80,9 @@ def answer_task(
         except ValueError as error:
             rows = f"row {batch[0]}" if len(batch) == 1 else f"one of the rows {', '.join(map(str, sorted(batch)))}"
             raise ValueError(f"{rows}: {error}") from error
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"The device has too little memory for {len(batch)} rows at a time; the same command with a smaller "
                 "`batch_size` goes on from here."

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from conv_dlm.cost.generating import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
 from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
 from conv_dlm.generation.canvas import Canvas
@@ -27,6 +26,11 @@ from conv_dlm.generation.parts.statistics import Places, Statistic
 from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
 from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.generation.schedule import AdaptiveSchedule, FixedSchedule, Step
+
+# Vocabulary scores in float32 at a time, whatever the canvas: what a CPU's cache holds (twice as fast as 64 MB in a
+# measurement on two cores), elsewhere enough for a few launches.
+SCORES_AT_ONCE = {"cpu": 1 << 20}
+SCORES_AT_ONCE_ELSEWHERE = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from conv_dlm.generation.canvas import EOS, LENGTH, REASONS
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.noise import row_seeds
 from conv_dlm.generation.observing import StepEnd
-from conv_dlm.generation.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.output import DiffusionGenerateOutput
 from conv_dlm.generation.prepare import Prepared, prepare, resolve
 
@@ -119,12 +118,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
         if streamer is not None:
             streamer.put(input_ids.cpu())
-        rows, prompt = input_ids.shape
-        guided = config.guidance_scale not in (None, 1)
-        seeds = row_seeds(generator, rows, input_ids.device)
-        new_tokens = run.canvas.ids.shape[1] - prompt
-        with explain_out_of_memory(self, rows, prompt, new_tokens, guided=guided, cached=run.policy is not None):
-            run.run(seeds)
+        run.run(row_seeds(generator, input_ids.shape[0], input_ids.device))
         prepared.observer.finish(run)
         output = _output(prepared)
         assert output.sequences is not None

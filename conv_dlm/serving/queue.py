@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.answering.answers import row_generator
+from conv_dlm.cost.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.text import RowText
@@ -125,15 +126,16 @@ class Worker:
 
     def _denoise(self, batch: list[Row]) -> None:
         ids, attention_mask = padded([row.ids for row in batch], self.model.generation_config.pad_token_id)
-        output = self.model.generate(
-            ids.to(self.model.device),
-            attention_mask=attention_mask.to(self.model.device),
-            generator=[row_generator(*row.seed) for row in batch],
-            streamer=RowStreamers([row.text for row in batch]),
-            callback_on_step_end=lambda _: self.closed or not any(row.wanted() for row in batch),
-            return_dict_in_generate=True,
-            **batch[0].options,
-        )
+        with explain_out_of_memory(self.model, len(batch), ids.shape[1], batch[0].options):
+            output = self.model.generate(
+                ids.to(self.model.device),
+                attention_mask=attention_mask.to(self.model.device),
+                generator=[row_generator(*row.seed) for row in batch],
+                streamer=RowStreamers([row.text for row in batch]),
+                callback_on_step_end=lambda _: self.closed or not any(row.wanted() for row in batch),
+                return_dict_in_generate=True,
+                **batch[0].options,
+            )
         for row, forwards, reason in zip(batch, output.forwards.tolist(), output.finish_reason, strict=True):
             if reason == "callback":
                 row.fail(Refused(SHUTTING_DOWN, 503))

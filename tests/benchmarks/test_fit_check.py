@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import fit_check
+from conv_dlm.cost.counting import GenerationMemory, GenerationStep
+from conv_dlm.cost.shapes import shape_config
 
 STORED = Path(__file__).resolve().parents[2] / "benchmarks/results/fit_check_cpu.json"
 
@@ -14,21 +16,18 @@ STORED = Path(__file__).resolve().parents[2] / "benchmarks/results/fit_check_cpu
 @pytest.mark.skipif(sys.platform != "linux", reason="measures by /proc")
 def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
-    fit_check.main(["--lengths", "16", "--batch-sizes", "1", "--no-count", "--results", str(results)])
+    fit_check.main(["--shapes", "embedded", "--lengths", "16", "--batch-sizes", "1", "--results", str(results)])
     run = json.loads(results.read_text())
     (case,) = run["cases"]
     assert {"command", "date", "versions", "device"} <= set(run)
-    assert case["asked"]["new_tokens"] == 16 and case["weights"]["estimate"] == case["weights"]["measured"]
-    assert set(case["activations"]) == {"estimate", "measured"}
-    assert "embedded float32 L 16 batch 1: estimate" in capsys.readouterr().out
+    assert case["asked"]["new_tokens"] == 16 and case["weights"]["count"] == case["weights"]["measured"]
+    assert set(case["activations"]) == {"count", "measured"}
+    assert "embedded float32 L 16 batch 1: count" in capsys.readouterr().out
 
 
-def test_stored_estimates_are_todays_and_near_the_measurement() -> None:
-    from conv_dlm.cost.generating import Generation, activations
-    from conv_dlm.cost.shapes import shape_config
-    from conv_dlm.cost.sizes import Shape
-
+def test_stored_counts_are_todays_and_near_the_measurement() -> None:
     for case in json.loads(STORED.read_text())["cases"]:
-        estimate = activations(Shape.of(shape_config(case["shape"])), Generation(**case["asked"]), case["storage"])
-        assert case["activations"]["estimate"] == estimate
-        assert case["estimate_over_measured"] == pytest.approx(1, abs=0.15)
+        model = fit_check.make_model(shape_config(case["shape"]), case["storage"], "meta")
+        counted = GenerationMemory(model, case["storage"]).activations(GenerationStep(**case["asked"]))
+        assert case["activations"]["count"] == counted
+        assert case["count_over_measured"] == pytest.approx(1, abs=0.06)

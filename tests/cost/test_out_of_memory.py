@@ -1,35 +1,33 @@
 """Running out of memory in `generate` is an error that names what was asked for and what would fit."""
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 
+from conv_dlm.cost import out_of_memory
+from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.device_memory import FITS, GIB
-from conv_dlm.cost.generating import Generation, activations
-from conv_dlm.cost.sizes import Parameters, Shape
-from conv_dlm.generation import out_of_memory
-from conv_dlm.generation.out_of_memory import explain_out_of_memory
+from conv_dlm.cost.out_of_memory import explain_out_of_memory
+from conv_dlm.models import LLaDAConfig
 
-CONFIG = SimpleNamespace(
-    model_type="stand-in", hidden_size=4096, num_hidden_layers=2, num_attention_heads=32, intermediate_size=12288,
-    vocab_size=126464,
-)  # fmt: skip
-SHAPE = Shape.of(CONFIG)
+CONFIG = LLaDAConfig(
+    d_model=4096, n_layers=2, n_heads=32, n_kv_heads=32, mlp_hidden_size=12288, vocab_size=126464, mask_token_id=126336
+)
 FROM_CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 FROM_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you")
 FROM_MPS = RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)")
 
 
 class StandIn(torch.nn.Module):
-    """As much of a model as the advice needs, with 2 GiB of weights on the meta device."""
+    """As much of a model as the advice needs, in float32."""
 
     def __init__(self, config: Any = CONFIG) -> None:
         super().__init__()
-        self.linear = torch.nn.Linear(2**15, 2**14, bias=False, device="meta")
-        self.config, self.device = config, torch.device("cpu")
+        self.linear = torch.nn.Linear(2, 2, bias=False, device="meta")
+        self.config, self.device, self.generation_config = config, torch.device("cpu"), GenerationConfig()
 
 
 def message(
@@ -37,14 +35,22 @@ def message(
 ) -> str:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(torch.OutOfMemoryError) as raised:
         patch.setattr(out_of_memory, "free_memory", lambda device: None if free < 0 else int(free))
-        with explain_out_of_memory(model or StandIn(), rows, 128, new_tokens, **how):
+        with explain_out_of_memory(model or StandIn(), rows, 128, how | {"max_new_tokens": new_tokens}):
             raise error
     assert raised.value.__cause__ is error
     return str(raised.value)
 
 
-def needed(rows: int, new_tokens: int, storage: str = "float32", **how: Any) -> float:
-    return activations(SHAPE, Generation(rows, 128, new_tokens, device_type="cpu", **how), storage)
+def memory(storage: str = "float32") -> GenerationMemory:
+    with torch.device("meta"):
+        return GenerationMemory(AutoModelForCausalLM.from_config(CONFIG), storage)
+
+
+MEMORY = memory()
+
+
+def needed(rows: int, new_tokens: int) -> float:
+    return MEMORY.activations(GenerationStep(rows, 128, new_tokens, device_type="cpu"))
 
 
 @pytest.mark.parametrize("error", [FROM_CUDA, FROM_CPU, FROM_MPS], ids=["cuda", "cpu", "mps"])
@@ -69,16 +75,16 @@ def test_a_batch_of_which_not_one_row_fits() -> None:
 
 
 def test_guidance_and_a_cache_count() -> None:
-    def batch(**how: bool) -> int:
+    def batch(**how: Any) -> int:
         return int(re.search(r"size of (\d+)", message(16 * GIB, 1000, 512, **how))[1])  # type: ignore[index]
 
-    assert batch(guided=True) < batch(cached=True) < batch()
-    assert "positions with guidance" in message(GIB, 1000, 512, guided=True)
+    assert batch(guidance_scale=1.5) < batch(cache_implementation="dual") < batch()
+    assert "positions with guidance" in message(GIB, 1000, 512, guidance_scale=1.5)
 
 
 def test_where_nothing_smaller_fits_a_model_in_4_bits() -> None:
     told = message(2**20, 1, 64)
-    freed = (4 * 2**29 - Parameters.of(StandIn()).stored("4bit")) / GIB
+    freed = (MEMORY.weights - memory("4bit").weights) / GIB
     assert "Nothing smaller would fit: load the model in 4 bits" in told
     assert f"which frees {freed:.2f} GiB; one row would fit then." in told
 
@@ -96,37 +102,23 @@ def test_what_failed_is_never_said_to_fit() -> None:
 
 
 def test_without_an_estimate_the_ways_out_are_named() -> None:
-    for told in (message(GIB, 8, 512, StandIn(SimpleNamespace(model_type="odd"))), message(-1, 8, 512)):
+    for told in (message(GIB, 8, 512, StandIn(PretrainedConfig())), message(-1, 8, 512)):
         assert "generating a batch of 8 of 128 + 512 positions. Lower the batch size or `max_new_tokens`" in told
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("other")])
 def test_other_errors_pass(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, explain_out_of_memory(StandIn(), 1, 8, 8):
+    with pytest.raises(type(error)) as raised, explain_out_of_memory(StandIn(), 1, 8, {}):
         raise error
     assert raised.value is error
 
 
 def test_nothing_happens_where_memory_suffices() -> None:
-    with explain_out_of_memory(StandIn(), 1, 8, 8):
+    with explain_out_of_memory(StandIn(), 1, 8, {}):
         pass
 
 
 def test_an_allocation_that_really_fails() -> None:
-    with pytest.raises(torch.OutOfMemoryError, match="Out of memory on cpu"), explain_out_of_memory(StandIn(), 1, 8, 8):
+    explained = explain_out_of_memory(StandIn(), 1, 8, {})
+    with pytest.raises(torch.OutOfMemoryError, match="Out of memory on cpu"), explained:
         torch.empty(2**60, dtype=torch.uint8)
-
-
-def test_generate_explains(tiny_llada: Any) -> None:
-    """The error reaches whoever called `generate`, with the sizes of that call."""
-
-    def fail(*_: Any) -> None:
-        raise torch.OutOfMemoryError("no memory")
-
-    handle = tiny_llada.register_forward_pre_hook(fail)
-    prompt = torch.tensor([[1, 40, 50], [1, 44, 60]])
-    try:
-        with pytest.raises(torch.OutOfMemoryError, match=r"on cpu while .* a batch of 2 of 3 \+ 16 positions"):
-            tiny_llada.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=16)
-    finally:
-        handle.remove()

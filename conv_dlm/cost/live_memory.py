@@ -4,9 +4,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -43,23 +41,3 @@ class LiveMemory(TorchDispatchMode):
 
     def _drop(self, key: int) -> None:
         self.now -= self._alive.pop(key)
-
-
-def fake_parameters(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Replace the parameters and buffers of a module on the meta device by fake ones that pass for a CPU's.
-
-    Tied parameters stay tied.
-    """
-    fakes: dict[Tensor, nn.Parameter] = {}  # by identity
-    with mode:
-        for part in module.modules():
-            for name, parameter in part._parameters.items():
-                if parameter is None:
-                    continue
-                if parameter not in fakes:
-                    fake = torch.empty(parameter.shape, dtype=parameter.dtype)
-                    fakes[parameter] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-                part._parameters[name] = fakes[parameter]
-            for name, buffer in part._buffers.items():
-                if buffer is not None:
-                    part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
