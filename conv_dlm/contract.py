@@ -4,8 +4,8 @@ A release that changed one of these is refused with a sentence that names it. Wi
 calls any more, or an argument that arrives under another name, would decode or train wrongly without an error.
 
 A row is a path and its parameters. `a|b` is a parameter that has had two names. `...` at the end: more may follow, as
-long as they are optional; without it none may, since an override would not know them. None: an attribute of a class,
-which only has to be there.
+long as they are optional, for what is called or hands on whatever it is given; without it none may, since an override
+would not know them. None: an attribute of a class, which only has to be there.
 """
 
 import inspect
@@ -19,13 +19,11 @@ Contract = Mapping[str, str | None]
 # Checked by `import conv_dlm`, and by a checkpoint that brings its code.
 MODELS_AND_GENERATION: Contract = {
     # Overridden for `generate`
-    "transformers.GenerationMixin.generate": "self, inputs, generation_config, logits_processor, stopping_criteria, "
-    "prefix_allowed_tokens_fn, synced_gpus, assistant_model, streamer, negative_prompt_ids, "
-    "negative_prompt_attention_mask, custom_generate, **kwargs",
+    "transformers.GenerationMixin.generate": "self, inputs, generation_config, ...",
     # Called by it
     "transformers.integrations.deepspeed.is_deepspeed_zero3_enabled": "",
     "transformers.integrations.fsdp.is_fsdp_managed_module": "module",
-    "transformers.PreTrainedModel.get_compiled_call": "self, compile_config",
+    "transformers.PreTrainedModel.get_compiled_call": "self, compile_config, ...",
     # Overridden by the generation config
     "transformers.GenerationConfig._get_default_generation_params": "",
     "transformers.GenerationConfig.from_model_config": "model_config",
@@ -52,9 +50,9 @@ MODELS_AND_GENERATION: Contract = {
     # Parts of Transformers' models that ours are made of
     "transformers.masking_utils.create_bidirectional_mask": "config, inputs_embeds, attention_mask, "
     "encoder_hidden_states, cache|past_key_values, ...",
-    "transformers.modeling_utils.slice_logits_to_keep": "hidden_states, logits_to_keep",
+    "transformers.modeling_utils.slice_logits_to_keep": "hidden_states, logits_to_keep, ...",
     "transformers.models.llama.modeling_llama.eager_attention_forward": "module, query, key, value, attention_mask, "
-    "scaling, dropout, **kwargs",
+    "scaling, dropout, ...",
     "transformers.models.llama.modeling_llama.apply_rotary_pos_emb": "q, k, cos, sin, ...",
     "transformers.models.llama.modeling_llama.LlamaMLP.__init__": "self, config",
     "transformers.models.llama.modeling_llama.LlamaMLP.forward": "self, x",
@@ -75,7 +73,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.conversion_mapping.get_checkpoint_conversion_mapping": "model_type",
     "transformers.core_model_loading.Split.__init__": "self, dim",
     "transformers.conversion_mapping.register_checkpoint_conversion_mapping": "model_type_or_class_name, mapping, "
-    "overwrite",
+    "overwrite, ...",
     "transformers.core_model_loading.WeightRenaming": "source_patterns, target_patterns, ...",
     # Overridden by the models
     "transformers.PreTrainedModel._init_weights": "self, module",
@@ -83,8 +81,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedModel.set_input_embeddings": "self, value",
     "transformers.PreTrainedModel.get_output_embeddings": "self",
     "transformers.PreTrainedModel.set_output_embeddings": "self, new_embeddings",
-    "transformers.PreTrainedModel.resize_token_embeddings": "self, new_num_tokens, pad_to_multiple_of, "
-    "mean_resizing",
+    "transformers.PreTrainedModel.resize_token_embeddings": "self, new_num_tokens, ...",
     "transformers.PreTrainedModel._can_set_experts_implementation": "",
     "transformers.PreTrainedModel.base_model_prefix": None,
     "transformers.PreTrainedModel.config_class": None,
@@ -111,7 +108,7 @@ MODELS_AND_GENERATION: Contract = {
     # Compact storage
     "transformers.core_model_loading.ConversionOps.convert": "self, input_dict, source_patterns, target_patterns, "
     "**kwargs",
-    "transformers.core_model_loading.revert_weight_conversion": "model, state_dict",
+    "transformers.core_model_loading.revert_weight_conversion": "model, state_dict, ...",
     "transformers.quantizers.base.HfQuantizer._process_model_after_weight_loading": "self, model, **kwargs",
     "transformers.quantizers.base.HfQuantizer.get_load_operations": "self",
     "transformers.quantizers.base.HfQuantizer.is_serializable": "self",
@@ -119,19 +116,17 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.quantizers.base.HfQuantizer.serialized_names": None,
     "transformers.utils.quantization_config.QuantizationConfigMixin.to_dict": "self",
     # Code that travels with checkpoints
-    "transformers.utils.PushToHubMixin._upload_modified_files": "self, working_dir, repo_id, files_timestamps, "
-    "commit_message, token, create_pr, revision, commit_description",
-    "transformers.dynamic_module_utils.get_relative_import_files": "module_file",
+    "transformers.utils.PushToHubMixin._upload_modified_files": "self, working_dir, repo_id, files_timestamps, ...",
+    "transformers.dynamic_module_utils.get_relative_import_files": "module_file, ...",
 }
 
 # Checked by `import trainers`.
 TRAINERS: Contract = {
     # Overridden
-    "transformers.Trainer.train": "self, resume_from_checkpoint, trial, ignore_keys_for_eval",
+    "transformers.Trainer.train": "self, resume_from_checkpoint, ...",
     "transformers.Trainer.end": "self",
     "transformers.Trainer.save_model": "self, output_dir, _internal_call",
-    "transformers.Trainer.evaluation_loop": "self, dataloader, description, prediction_loss_only, ignore_keys, "
-    "metric_key_prefix",
+    "transformers.Trainer.evaluation_loop": "self, dataloader, description, ...",
     "transformers.Trainer.get_batch_samples": "self, epoch_iterator, num_batches, device",
     "transformers.Trainer._get_eval_sampler": "self, eval_dataset",
     "transformers.Trainer._get_num_items_in_batch": "self, batch_samples, device",
@@ -159,8 +154,8 @@ TRAINERS: Contract = {
     "transformers.trainer_utils.rotate_checkpoints": "output_dir, save_total_limit, best_model_checkpoint, use_mtime, "
     "...",
     "trl.trainer.utils.create_model_from_path": "model_id, ...",
-    "trl.chat_template_utils.has_generation_markers": "chat_template",
-    "trl.chat_template_utils.is_chat_template_stop_token_trained": "processing_class, chat_template",
+    "trl.chat_template_utils.has_generation_markers": "chat_template, ...",
+    "trl.chat_template_utils.is_chat_template_stop_token_trained": "processing_class, chat_template, ...",
     "peft.PeftModel.active_peft_config": None,
     "peft.PeftModel.get_base_model": "self",
 }
