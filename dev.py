@@ -30,7 +30,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 PACKAGES = Path(sysconfig.get_path("purelib", "venv", {"base": str(VENV)}))
-EXTRAS = {"demo": "", "dev": "[train,quant,eval,demo,serve,dev]"}
+EXTRAS = {"demo": "", "dev": "[train,quant,eval,demo,serve,docs,dev]"}
 
 QUESTION = "Anna reads 10 pages a day. How many pages does she read in 2 weeks?"
 OPTIONS = ["--decode-type", "conv", "--kernel-size", "32", "--steps", "40", "--max-new-tokens", "64"]

@@ -97,7 +97,7 @@ def test_constraints_pin_what_is_required() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     pinned = {canonicalize_name(name): version for name, version in pins.items()}
-    for requirement in requirements("train", "quant", "demo", "serve", "dev"):
+    for requirement in requirements("train", "quant", "demo", "serve", "docs", "dev"):
         version = pinned.get(canonicalize_name(requirement.name))
         assert version is not None, f"constraints.txt does not pin {requirement.name}"
         assert version in requirement.specifier, f"{version} is not among {requirement}"
