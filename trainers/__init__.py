@@ -2,7 +2,7 @@
 
 from conv_dlm.contract import TRAINERS, check_contract
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
-from trainers.corruption import CORRUPTIONS, CorruptionRule, register_corruption
+from trainers.corruption import CORRUPTIONS, CorruptionRule
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
 from trainers.r2ft_config import R2FTConfig
@@ -18,5 +18,4 @@ __all__ = [
     "MDLMTrainingConfig",
     "R2FTConfig",
     "R2FTTrainer",
-    "register_corruption",
 ]

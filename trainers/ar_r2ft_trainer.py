@@ -38,7 +38,7 @@ class ARR2FTTrainer(R2FTTrainer):
     _name = "AR R2FT"
 
     def __init__(self, model: Any, args: R2FTConfig, **kwargs: Any):
-        if args.corruption.endswith("mask_repeat"):
+        if args.corruption_rule().both_sides:
             raise ValueError(
                 f"`corruption={args.corruption!r}` masks text on both sides of what it repeats, and an autoregressive "
                 "model sees one side: use 'repeat' or 'naive', on prompts and completions."

@@ -13,13 +13,12 @@ choices. Shapes: B rows, L positions, N draws. Positions count from 0, intervals
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from trainers.r2ft_config import R2FTConfig
+from conv_dlm.generation.settings import Part, Registry, Setting, setting
 
 MIN_SPAN = 30  # tokens; the shortest repetition of `repeat`
 MARGIN = 5  # tokens at each end of a text in which `in_mask_repeat` and `out_mask_repeat` set no boundary
@@ -85,23 +84,31 @@ class Corruption:
 
 
 Draw = Callable[[int], Tensor]  # n -> n uniform draws for each row, FloatTensor [B, n] in [0, 1), the same in each call
-Rule = Callable[[Examples, Draw, "R2FTConfig", int], Corruption]  # the last argument: the id of EOS
-Complaint = Callable[[int, int, int], str | None]  # (start, end, length) of a row -> why the rule can't take it
 
 
 @dataclass(frozen=True)
-class CorruptionRule:
-    """A rule by name: how it corrupts, and which rows it can't take.
+class CorruptionRule(Part):
+    """Base of all rules: a frozen dataclass with its settings.
 
     Attributes:
-        corrupt: the rule.
-        complaint: says of a row's start, end and length what is wrong with it; asked once, before training.
         fills_canvas: whether the repetition may run over the end of the response, into EOS padding.
+        both_sides: whether text on both sides of the repetition is masked, of which an autoregressive model sees one.
     """
 
-    corrupt: Rule
-    complaint: Complaint = lambda start, end, length: None
-    fills_canvas: bool = False
+    fills_canvas: ClassVar[bool] = False
+    both_sides: ClassVar[bool] = False
+
+    def __call__(self, examples: Examples, draw: Draw, eos_token_id: int) -> Corruption:
+        """Corrupt a batch."""
+        raise NotImplementedError
+
+    def complaint(self, start: int, end: int, length: int) -> str | None:
+        """What is wrong with a row of these bounds, if the rule can't take it; asked once, before training."""
+        return None
+
+
+SETTINGS: dict[str, Setting] = {}  # of all rules, by name
+CORRUPTIONS: Registry[type[CorruptionRule]] = Registry("corruption rule", SETTINGS, reserved=())
 
 
 def integers(uniform_B: Tensor, low: Tensor | int, high: Tensor | int) -> Tensor:
@@ -149,7 +156,34 @@ def repeat_end(examples: Examples, cut_B: Tensor, span_B: Tensor, longer_than_x0
     return torch.maximum(end_B, examples.end_B) if longer_than_x0 else end_B
 
 
-def choose_repeat(examples: Examples, uniform_BN: Tensor, args: "R2FTConfig") -> RepeatChoices:
+@CORRUPTIONS.register("repeat")
+@dataclass(frozen=True)
+class Repeat(CorruptionRule):
+    """Algorithm 1 of arXiv 2509.15188: from a cut within the response on everything is masked, and the phrase before it
+    repeated over a span."""
+
+    eos_p: float = setting(
+        1.0, "probability that the repetition holds an EOS, at a random place", low=0, high=1,
+        source="its released code",
+    )  # fmt: skip
+    max_z: int = setting(
+        50, f"repetitions are {MIN_SPAN} to max_z - 1 tokens long", low=MIN_SPAN + 1, source="its released code"
+    )
+    max_phrase_length: int = setting(14, "longest repeated phrase, in tokens", low=1, source="its released code")
+    repeat_longer_than_x0: bool = setting(
+        True, "let a repetition that ends before the response run on to its end", source="its released code"
+    )
+    fills_canvas = True
+
+    def __call__(self, examples: Examples, draw: Draw, eos_token_id: int) -> Corruption:
+        choices = choose_repeat(examples, draw(6), self)
+        return repeat(examples, choices, eos_token_id=eos_token_id, longer_than_x0=self.repeat_longer_than_x0)
+
+    def complaint(self, start: int, end: int, length: int) -> str | None:
+        return _no_response(start, end)
+
+
+def choose_repeat(examples: Examples, uniform_BN: Tensor, args: Repeat) -> RepeatChoices:
     """Six draws a row (N = 6): cut within the response, phrase, span, shift, whether there is an EOS, and where."""
     cut_B = integers(uniform_BN[:, 0], examples.start_B.clamp(min=1), examples.end_B)
     phrase_B = integers(uniform_BN[:, 1], 1, cut_B.clamp(max=args.max_phrase_length) + 1)
@@ -186,12 +220,7 @@ def repeat(examples: Examples, choices: RepeatChoices, *, eos_token_id: int, lon
     return _of_response(examples, masked_BL, rejected_BL, examples.within(choices.cut_B, end_B))
 
 
-def _repeat_rule(examples: Examples, draw: Draw, args: "R2FTConfig", eos_token_id: int) -> Corruption:
-    choices = choose_repeat(examples, draw(6), args)
-    return repeat(examples, choices, eos_token_id=eos_token_id, longer_than_x0=args.repeat_longer_than_x0)
-
-
-def _no_response(start: int, end: int, length: int) -> str | None:
+def _no_response(start: int, end: int) -> str | None:
     if end <= max(start, 1):
         return "its response is empty, so there is nothing to cut"
     return None
@@ -229,14 +258,20 @@ def naive(examples: Examples, choices: NaiveChoices) -> Corruption:
     return _of_response(examples, masked_BL, rejected_BL, rejects_BL)
 
 
-def _naive_rule(examples: Examples, draw: Draw, args: "R2FTConfig", eos_token_id: int) -> Corruption:
-    return naive(examples, choose_naive(examples, draw(4)))
+@CORRUPTIONS.register("naive")
+@dataclass(frozen=True)
+class Naive(CorruptionRule):
+    """The whole response is masked, and a phrase of the prompt repeated over it."""
 
+    fills_canvas = True
 
-def _no_phrase(start: int, end: int, length: int) -> str | None:
-    if start < 2:
-        return f"its prompt has {start} tokens, too few to hold a phrase; it needs 2"
-    return _no_response(start, end, length)
+    def __call__(self, examples: Examples, draw: Draw, eos_token_id: int) -> Corruption:
+        return naive(examples, choose_naive(examples, draw(4)))
+
+    def complaint(self, start: int, end: int, length: int) -> str | None:
+        if start < 2:
+            return f"its prompt has {start} tokens, too few to hold a phrase; it needs 2"
+        return _no_response(start, end)
 
 
 # in_mask_repeat and out_mask_repeat: text without prompts
@@ -262,13 +297,15 @@ class HoleChoices:
     shift_B: Tensor
 
 
-def choose_hole(examples: Examples, uniform_BN: Tensor, args: "R2FTConfig", inside_share: float) -> HoleChoices:
+def choose_hole(
+    examples: Examples, uniform_BN: Tensor, max_phrase_length: int, inside_share: float
+) -> HoleChoices:
     """Eight draws a row (N = 8): the hole's two ends, which side is masked, the phrase's side, phrases and shifts."""
     left_B, right_B = _two_different(uniform_BN, MARGIN, examples.length_B - MARGIN)
     inside_B = uniform_BN[:, 2] < inside_share
     # Inside, the outermost token is no part of a phrase. Outside, a phrase is a part of the hole.
     room_B2 = torch.stack([left_B, examples.length_B - right_B], 1) - inside_B[:, None].long()
-    longest_B2 = torch.minimum(room_B2, (right_B - left_B)[:, None]).clamp(max=args.max_phrase_length)
+    longest_B2 = torch.minimum(room_B2, (right_B - left_B)[:, None]).clamp(max=max_phrase_length)
     phrase_B2 = integers(uniform_BN[:, 4:6], 1, longest_B2 + 1)
     return HoleChoices(
         left_B, right_B, inside_B, uniform_BN[:, 3] < 0.5, phrase_B2, integers(uniform_BN[:, 6:8], 0, phrase_B2)
@@ -303,34 +340,46 @@ def hole_repeat(examples: Examples, choices: HoleChoices, *, over_sequence: bool
     return Corruption(masked_BL, rejected_BL, masked_BL & inner_BL, masked_BL, count_B, count_B)
 
 
-def _hole_rule(inside_share: float) -> Rule:
-    def rule(examples: Examples, draw: Draw, args: "R2FTConfig", eos_token_id: int) -> Corruption:
-        choices = choose_hole(examples, draw(8), args, inside_share)
-        return hole_repeat(examples, choices, over_sequence=args.denominator == "seq_len")
+@dataclass(frozen=True)
+class HoleRule(CorruptionRule):
+    """Base of the rules for plain text; a rule says how often it is the hole that is masked, and not what is around."""
 
-    return rule
+    max_phrase_length: int = setting(14, "longest repeated phrase, in tokens", low=1, source="its released code")
+    denominator: str = setting(
+        "mask_len", "what log-probabilities of plain text are divided by: the number of masks, or the text's length",
+        choices=("mask_len", "seq_len"), source="its released code",
+    )  # fmt: skip
+    inside_share: ClassVar[float]
+    both_sides = True
+
+    def __call__(self, examples: Examples, draw: Draw, eos_token_id: int) -> Corruption:
+        choices = choose_hole(examples, draw(8), self.max_phrase_length, self.inside_share)
+        return hole_repeat(examples, choices, over_sequence=self.denominator == "seq_len")
+
+    def complaint(self, start: int, end: int, length: int) -> str | None:
+        shortest = 2 * MARGIN + 2
+        return f"its {length} tokens leave no room for a hole; it needs {shortest}" if length < shortest else None
 
 
-def _no_hole(start: int, end: int, length: int) -> str | None:
-    shortest = 2 * MARGIN + 2
-    return f"its {length} tokens leave no room for a hole; it needs {shortest}" if length < shortest else None
+@CORRUPTIONS.register("in_mask_repeat")
+@dataclass(frozen=True)
+class InMaskRepeat(HoleRule):
+    """A hole in the text is masked, and filled with a phrase next to it."""
+
+    inside_share = 1.0
 
 
-CORRUPTIONS: dict[str, CorruptionRule] = {
-    "repeat": CorruptionRule(_repeat_rule, _no_response, fills_canvas=True),
-    "naive": CorruptionRule(_naive_rule, _no_phrase, fills_canvas=True),
-    "in_mask_repeat": CorruptionRule(_hole_rule(1.0), _no_hole),
-    "out_mask_repeat": CorruptionRule(_hole_rule(0.0), _no_hole),
-    "in_or_out_mask_repeat": CorruptionRule(_hole_rule(0.5), _no_hole),
-}
+@CORRUPTIONS.register("out_mask_repeat")
+@dataclass(frozen=True)
+class OutMaskRepeat(HoleRule):
+    """Everything but a part is masked, and filled with that part's phrases."""
+
+    inside_share = 0.0
 
 
-def register_corruption(name: str, rule: CorruptionRule) -> None:
-    """Make a rule of your own available as `corruption=name`; do so before the config is built.
+@CORRUPTIONS.register("in_or_out_mask_repeat")
+@dataclass(frozen=True)
+class InOrOutMaskRepeat(HoleRule):
+    """One or the other, as often."""
 
-    Raises:
-        ValueError: the name is taken.
-    """
-    if name in CORRUPTIONS:
-        raise ValueError(f"`name={name!r}` is taken, as are {', '.join(CORRUPTIONS)}; choose another name.")
-    CORRUPTIONS[name] = rule
+    inside_share = 0.5

@@ -2,9 +2,17 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
-from trainers.corruption import CORRUPTIONS, MIN_SPAN
+from trainers.corruption import CORRUPTIONS, SETTINGS, CorruptionRule
 from trainers.mdlm_config import MDLMTrainingConfig, check_choice
+
+
+def _of_rules(name: str) -> Any:
+    """A field for a setting of the corruption rules, whose default and text are there."""
+    its = SETTINGS[name]
+    choices = {} if its.choices is None else {"choices": list(its.choices)}
+    return field(default=its.default, metadata={"help": its.help.capitalize() + ".", **choices})
 
 
 @dataclass
@@ -27,7 +35,7 @@ class R2FTConfig(MDLMTrainingConfig):
         corruption (`str`, *optional*, defaults to `"repeat"`):
             Rule that makes the rejected text. For prompts and responses: `"repeat"`, algorithm 1, or `"naive"`. For
             plain text: `"in_mask_repeat"`, `"out_mask_repeat"`, `"in_or_out_mask_repeat"`. Or a rule of your own, see
-            [`register_corruption`].
+            [`CorruptionRule`].
         eos_p (`float`, *optional*, defaults to `1.0`):
             Probability that the repetition holds an EOS, at a random place. `"repeat"` only.
         max_z (`int`, *optional*, defaults to `50`):
@@ -39,6 +47,8 @@ class R2FTConfig(MDLMTrainingConfig):
         denominator (`str`, *optional*, defaults to `"mask_len"`):
             What the log-probabilities of the rules for plain text are divided by: `"mask_len"`, the number of masks,
             or `"seq_len"`, the length of the text.
+        corruption_kwargs (`dict`, *optional*):
+            Settings of a rule of your own that have no field here.
 
         > Parameters of MDLMTrainingConfig with other defaults
 
@@ -49,6 +59,8 @@ class R2FTConfig(MDLMTrainingConfig):
     Raises:
         `ValueError`: an unknown rule or a value out of range.
     """
+
+    _VALID_DICT_FIELDS = [*MDLMTrainingConfig._VALID_DICT_FIELDS, "corruption_kwargs"]
 
     loss_cover: str = field(
         default="response",
@@ -62,32 +74,26 @@ class R2FTConfig(MDLMTrainingConfig):
     beta_a: float = field(default=0.1, metadata={"help": "Weight of the anchor on the chosen text."})
     gamma: float = field(default=0.0, metadata={"help": "Margin by which the chosen text shall lead."})
     corruption: str = field(default="repeat", metadata={"help": "Rule that makes the rejected text."})
-    eos_p: float = field(default=1.0, metadata={"help": "Probability that a repetition holds an EOS."})
-    max_z: int = field(default=50, metadata={"help": f"Repetitions are {MIN_SPAN} to max_z - 1 tokens long."})
-    max_phrase_length: int = field(default=14, metadata={"help": "Longest repeated phrase, in tokens."})
-    repeat_longer_than_x0: bool = field(
-        default=True, metadata={"help": "Let repetitions that end before the response run on to its end."}
-    )
-    denominator: str = field(
-        default="mask_len",
-        metadata={"help": "What log-probabilities of plain text are divided by.", "choices": ["mask_len", "seq_len"]},
+    eos_p: float = _of_rules("eos_p")
+    max_z: int = _of_rules("max_z")
+    max_phrase_length: int = _of_rules("max_phrase_length")
+    repeat_longer_than_x0: bool = _of_rules("repeat_longer_than_x0")
+    denominator: str = _of_rules("denominator")
+    corruption_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Further settings of a corruption rule of one's own, as JSON."}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("corruption", self.corruption, CORRUPTIONS)
-        check_choice("denominator", self.denominator, ("mask_len", "seq_len"))
         for name in ("beta_w", "beta_l", "beta_a"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}={getattr(self, name)}` must be a number of 0 or more.")
         if not math.isfinite(self.gamma):
             raise ValueError(f"`gamma={self.gamma}` must be a finite number.")
-        if not 0 <= self.eos_p <= 1:
-            raise ValueError(f"`eos_p={self.eos_p}` must be a probability, from 0 to 1.")
-        if self.max_z <= MIN_SPAN:
-            raise ValueError(f"`max_z={self.max_z}` must be more than {MIN_SPAN}, the shortest repetition.")
-        if self.max_phrase_length < 1:
-            raise ValueError(f"`max_phrase_length={self.max_phrase_length}` must be 1 or more.")
+        for name, its in SETTINGS.items():
+            its.check(name, getattr(self, name, None))
+        self.corruption_rule()
         if self.loss_norm != "token":
             raise ValueError(
                 f"`loss_norm={self.loss_norm!r}` does not apply to R2FT, whose log-probabilities are means over tokens "
@@ -98,3 +104,16 @@ class R2FTConfig(MDLMTrainingConfig):
                 f"`canvas_length` is not set, and the repetitions of `corruption={self.corruption!r}` run into the EOS "
                 "that fill the canvas. Set it to the `max_new_tokens` that you generate with."
             )
+
+    def corruption_rule(self) -> CorruptionRule:
+        """The rule that `corruption` names, with its settings. Raises ValueError for one that can't be."""
+        rule, further = CORRUPTIONS[self.corruption], self.corruption_kwargs or {}
+        assert not isinstance(further, str)  # TrainingArguments reads JSON
+        for name in further:
+            if name not in rule.settings():
+                raise ValueError(
+                    f"`corruption_kwargs` has {name!r}, and `corruption={self.corruption!r}` has the settings "
+                    f"{sorted(rule.settings())}."
+                )
+        said = {name: getattr(self, name) for name in rule.settings() if hasattr(self, name)}
+        return rule(**(said | further))

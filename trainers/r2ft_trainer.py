@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trainers import noise
-from trainers.corruption import CORRUPTIONS, Corruption, Examples
+from trainers.corruption import Corruption, CorruptionRule, Examples
 from trainers.losses import are_top, r2ft_losses, r2ft_margins, row_sums, token_log_probs
 from trainers.mdlm_trainer import BatchLoss, MDLMTrainer
 from trainers.metrics import Ratio
@@ -57,7 +57,8 @@ class R2FTTrainer(MDLMTrainer):
 
     @staticmethod
     def row_check(args: R2FTConfig, tokenizer: PreTrainedTokenizerBase) -> Check:
-        return partial(check_row, rule=args.corruption, eos_token_id=tokenizer.eos_token_id)
+        rule = args.corruption_rule()
+        return partial(check_row, rule=rule, called=args.corruption, eos_token_id=tokenizer.eos_token_id)
 
     def count_items(self, batch: dict[str, Tensor]) -> Tensor:
         """The loss of a step is a mean over its rows."""
@@ -66,9 +67,8 @@ class R2FTTrainer(MDLMTrainer):
     def corrupt(self, examples: Examples, rows: Rows) -> Corruption:
         """Apply the rule that the config names, with draws that belong to the rows."""
         eos_token_id = self._tokenizer.eos_token_id
-        return CORRUPTIONS[self.args.corruption].corrupt(
-            examples, lambda slots: rows.uniform(noise.CORRUPTION, slots), self.args, eos_token_id
-        )
+        rule = self.args.corruption_rule()
+        return rule(examples, lambda slots: rows.uniform(noise.CORRUPTION, slots), eos_token_id)
 
     def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], rows: Rows) -> BatchLoss:
         """R2FT's loss of one batch, summed over rows."""
@@ -147,12 +147,14 @@ def read_examples(inputs: dict[str, Tensor], eos_token_id: int) -> Examples:
     return Examples(ids_BL, covered_BL & (positions_L >= start_B[:, None]), start_B, end_B, length_B)
 
 
-def check_row(ids: list[int], labels: list[int], index: int, name: str, *, rule: str, eos_token_id: int) -> None:
+def check_row(
+    ids: list[int], labels: list[int], index: int, name: str, *, rule: CorruptionRule, called: str, eos_token_id: int
+) -> None:
     """Raise ValueError, naming the row, if the corruption rule can't take it."""
     inputs = {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     examples = read_examples(inputs, eos_token_id)
     bounds = (int(bound) for bound in (examples.start_B, examples.end_B, examples.length_B))
-    complaint = CORRUPTIONS[rule].complaint(*bounds)
+    complaint = rule.complaint(*bounds)
     if complaint is not None:
-        raise ValueError(f"`corruption={rule!r}` can't take row {index} of the `{name}` data: {complaint}.")
+        raise ValueError(f"`corruption={called!r}` can't take row {index} of the `{name}` data: {complaint}.")

@@ -16,7 +16,7 @@ from benchmarks.decoding_study.long_window import high_prior_tokens, kinds_of_to
 from benchmarks.decoding_study.window import prompt_kinds, window_masses
 from benchmarks.gsm8k import Question, answer_losses
 from trainers import R2FTConfig, noise
-from trainers.corruption import CORRUPTIONS, Examples
+from trainers.corruption import Examples
 from trainers.r2ft_trainer import response_log_probs
 
 Record = dict[str, Any]
@@ -72,10 +72,10 @@ class R2FTMeasures:
 
         As R2FT's loss takes them: from one forward, each divided by its own number of tokens.
         """
-        rule, eos, mask = CORRUPTIONS["repeat"], self.tokenizer.eos_token_id, model.config.mask_token_id
+        rule, eos, mask = self.args.corruption_rule(), self.tokenizer.eos_token_id, model.config.mask_token_id
         seeds_B = noise.row_seeds(self.seed, 0, torch.tensor([question.index for question in questions]))
         examples = self.examples(questions)
-        corruption = rule.corrupt(examples, lambda n: noise.uniform(seeds_B, noise.CORRUPTION, n), self.args, eos)
+        corruption = rule(examples, lambda n: noise.uniform(seeds_B, noise.CORRUPTION, n), eos)
         logits_MV = model(
             input_ids=examples.ids_BL.masked_fill(corruption.masked_BL, mask).to(model.device),
             attention_mask=(examples.positions_L < examples.length_B[:, None]).long().to(model.device),

@@ -45,6 +45,10 @@ class Setting:
     kind: type = str
     optional: bool = False
 
+    def field(self) -> Any:
+        """The same setting as a field of another part."""
+        return field(default=self.default, metadata={"setting": self})
+
     def check(self, name: str, value: Any) -> None:
         """Raise SettingError if `value` can't be; None always can, for it means "nothing said"."""
         if value is None:
@@ -119,14 +123,19 @@ class Registry(dict[str, T], Generic[T]):
 
     Args:
         what (`str`): the kind, as messages call it.
+        settings (`dict`, *optional*): where its parts' settings are declared; by default those of generation.
+        reserved (set of `str`, *optional*): names that no setting may have; by default Transformers' fields.
     """
 
-    # settings of all parts that are registered: one name means one thing
+    # settings of all parts of generation that are registered: one name means one thing
     known: ClassVar[dict[str, Setting]] = {}
 
-    def __init__(self, what: str) -> None:
+    def __init__(
+        self, what: str, settings: dict[str, Setting] | None = None, reserved: Collection[str] = INHERITED
+    ) -> None:
         super().__init__()
-        self.what = what
+        self.what, self.reserved = what, reserved
+        self.settings = Registry.known if settings is None else settings
 
     def register(self, name: str, part: T | None = None) -> Any:
         """Make `part` available as `name`; without `part`, a decorator of a class.
@@ -143,7 +152,7 @@ class Registry(dict[str, T], Generic[T]):
         if name in self:
             raise ValueError(f"{self.what} {name!r} exists already; choose another name.")
         if isinstance(part, type) and issubclass(part, Part):
-            declare(part.settings())
+            declare(part.settings(), self.settings, self.reserved)
         super().__setitem__(name, part)
 
     def find(self, name: str) -> T:
@@ -153,12 +162,14 @@ class Registry(dict[str, T], Generic[T]):
         return self[name]
 
 
-def declare(settings: Mapping[str, Setting]) -> None:
-    """Make settings known by name. Raises ValueError for one that means something else already."""
+def declare(
+    settings: Mapping[str, Setting], known: dict[str, Setting] = Registry.known, reserved: Collection[str] = INHERITED
+) -> None:
+    """Make settings `known` by name. Raises ValueError for one that means something else already."""
     for name, its in settings.items():
-        if name in INHERITED:
+        if name in reserved:
             raise ValueError(f"`{name}` is a field of Transformers' GenerationConfig; give the setting another name.")
-        if Registry.known.setdefault(name, its) != its:
+        if known.setdefault(name, its) != its:
             raise ValueError(
                 f"`{name}` is a setting of another part, with another default, range or text; give it another name, or "
                 "take over what it says there."

@@ -87,8 +87,8 @@ def test_log_p_is_that_of_a_loop_over_tokens(measures: R2FTMeasures, tiny_llada:
     for record, question in zip(measures.log_p(tiny_llada, measures.questions), measures.questions, strict=True):
         seed_B = noise.row_seeds(0, 0, torch.tensor([question.index]))
         examples = measures.examples([question])
-        corruption = CORRUPTIONS["repeat"].corrupt(
-            examples, lambda n, seed_B=seed_B: noise.uniform(seed_B, noise.CORRUPTION, n), args, EOS
+        corruption = args.corruption_rule()(
+            examples, lambda n, seed_B=seed_B: noise.uniform(seed_B, noise.CORRUPTION, n), EOS
         )
         prompt, answer = measures.encode(question.prompt), measures.encode(question.answer)
         ids = prompt + answer + [EOS] * (CANVAS - len(answer))

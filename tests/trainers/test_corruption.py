@@ -1,6 +1,7 @@
 """Corruption rules: equal to the recorded draws of the published implementation, and sound on draws of our own."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from trainers import CORRUPTIONS, CorruptionRule, R2FTConfig, noise, register_corruption
+from conv_dlm.generation import setting
+from trainers import CORRUPTIONS, CorruptionRule, R2FTConfig, noise
 from trainers.corruption import (
     MIN_SPAN,
+    SETTINGS,
     Corruption,
     Examples,
     HoleChoices,
@@ -203,7 +206,7 @@ def test_hole_rules_on_any_length(seed: int, length: int, share: float):
     lengths = torch.tensor([length, 12, length + 9])
     ids = (100 + torch.arange(int(lengths.max()))).expand(3, -1)
     examples = Examples(ids, torch.ones_like(ids).bool(), torch.zeros_like(lengths), lengths, lengths)
-    choices = choose_hole(examples, uniform(seed, 3, 8), config(), share)
+    choices = choose_hole(examples, uniform(seed, 3, 8), 14, share)
     corruption = hole_repeat(examples, choices, over_sequence=False)
     assert share == 0.5 or choices.inside_B.unique().tolist() == [share == 1.0]
     for row, whole in enumerate(lengths.tolist()):
@@ -233,16 +236,16 @@ def test_phrases_and_cuts_reach_their_extremes():
 
 def test_a_row_does_not_depend_on_its_batch():
     examples = random_examples(5, 6, 20, 40, 60)
-    rule, args = CORRUPTIONS["repeat"].corrupt, config()
+    rule = config().corruption_rule()
     seeds = noise.row_seeds(0, 0, torch.arange(6))
-    together = rule(examples, lambda n: noise.uniform(seeds, noise.CORRUPTION, n), args, EOS)
+    together = rule(examples, lambda n: noise.uniform(seeds, noise.CORRUPTION, n), EOS)
     for row in range(6):
         length = int(examples.length_B[row])
         alone = Examples(
             examples.ids_BL[row : row + 1, :length], examples.response_BL[row : row + 1, :length],
             examples.start_B[row : row + 1], examples.end_B[row : row + 1], examples.length_B[row : row + 1],
         )  # fmt: skip
-        single = rule(alone, lambda n, row=row: noise.uniform(seeds[row : row + 1], noise.CORRUPTION, n), args, EOS)
+        single = rule(alone, lambda n, row=row: noise.uniform(seeds[row : row + 1], noise.CORRUPTION, n), EOS)
         assert torch.equal(single.masked_BL[0], together.masked_BL[row, :length])
         rejects = single.rejects_BL[0]
         assert torch.equal(rejects, together.rejects_BL[row, :length])
@@ -261,25 +264,40 @@ def test_a_phrase_longer_than_what_stands_before_the_cut_is_named():
         repeat(examples, choices, eos_token_id=EOS, longer_than_x0=False)
 
 
-def test_a_rule_of_ones_own_is_chosen_by_name(monkeypatch):
-    monkeypatch.setitem(CORRUPTIONS, "mine", CORRUPTIONS["naive"])  # so that it is gone after the test
-    del CORRUPTIONS["mine"]
-    register_corruption("mine", CorruptionRule(CORRUPTIONS["naive"].corrupt))
-    assert config(corruption="mine", canvas_length=None).corruption == "mine"
-    with pytest.raises(ValueError, match="`name='repeat'` is taken"):
-        register_corruption("repeat", CORRUPTIONS["naive"])
+def test_a_rule_of_ones_own_is_chosen_by_name_and_has_settings_of_its_own():
+    @CORRUPTIONS.register("mine")
+    @dataclass(frozen=True)
+    class Mine(CorruptionRule):
+        max_phrase_length: int = CORRUPTIONS["repeat"].settings()["max_phrase_length"].field()
+        my_share: float = setting(0.5, "of something", low=0, high=1)
+
+    try:
+        rule = config(corruption="mine", canvas_length=None, max_phrase_length=3).corruption_rule()
+        assert rule == Mine(3, 0.5)
+        own = {"my_share": 0.25}
+        assert config(corruption="mine", canvas_length=None, corruption_kwargs=own).corruption_rule().my_share == 0.25
+        as_json = config(corruption="mine", canvas_length=None, corruption_kwargs='{"my_share": 0.75}')
+        assert as_json.corruption_rule().my_share == 0.75
+        with pytest.raises(ValueError, match="`my_share`=2 must be between 0 and 1"):
+            config(corruption="mine", canvas_length=None, corruption_kwargs={"my_share": 2})
+        with pytest.raises(ValueError, match="has 'my_shrae', and `corruption='mine'` has the settings"):
+            config(corruption="mine", canvas_length=None, corruption_kwargs={"my_shrae": 1})
+        with pytest.raises(ValueError, match="corruption rule 'repeat' exists already"):
+            CORRUPTIONS.register("repeat", CORRUPTIONS["naive"])
+    finally:
+        del CORRUPTIONS["mine"], SETTINGS["my_share"]
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"corruption": "repaet"}, "corruption='repaet'.*'repeat', 'naive'"),
-        ({"max_z": 30}, "max_z=30"),
-        ({"max_phrase_length": 0}, "max_phrase_length=0"),
-        ({"eos_p": 1.1}, r"eos_p=1\.1"),
+        ({"max_z": 30}, "`max_z`=30"),
+        ({"max_phrase_length": 0}, "`max_phrase_length`=0"),
+        ({"eos_p": 1.1}, r"`eos_p`=1\.1"),
         ({"beta_l": -1.0}, "beta_l=-1"),
         ({"gamma": float("nan")}, "gamma=nan"),
-        ({"denominator": "length"}, "denominator='length'"),
+        ({"denominator": "length"}, "`denominator`='length'"),
         ({"loss_cover": "eos"}, "loss_cover='eos'"),
         ({"loss_norm": "sequence"}, "loss_norm='sequence'"),
         ({"canvas_length": None}, "canvas_length"),

@@ -20,7 +20,7 @@ def test_the_command_line_overrides_the_file() -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("max_z: 30", "max_z=30"), ("corruption: repaet", "corruption='repaet'"), ("eos_p: 2", "eos_p=2")],
+    [("max_z: 30", "`max_z`=30"), ("corruption: repaet", "corruption='repaet'"), ("eos_p: 2", "`eos_p`=2")],
 )
 def test_wrong_values_in_a_file_are_named(line: str, message: str, tmp_path: Path) -> None:
     key = line.split(":")[0]
