@@ -23,10 +23,11 @@ from benchmarks.decoding_study.grid_run import (
     wait_for_all,
     within_minutes,
 )
-from benchmarks.decoding_study.prompt_set import PromptSet, load_prompts
+from benchmarks.decoding_study.prompt_set import WORD_PROBLEMS, PromptSet, generated_problems, load_prompts
 from benchmarks.decoding_study.scoring import Scorer
 from benchmarks.decoding_study.table import to_text
 from conv_dlm.answering.prompting import Prompter
+from conv_dlm.cli.data import read_levels
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, decode_type, generation_options
 from conv_dlm.cli.parser import Parser
@@ -36,6 +37,7 @@ from conv_dlm.cli.session import load, model_settings
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.sample_folder import SampleFolder, check_folder
 from conv_dlm.utils.environment import describe_run
+from conv_dlm.word_problems import FORMS, SPLITS
 
 PROGRAM = "python -m benchmarks.decoding_study"
 USAGE = f"{PROGRAM} --data FILE --output FOLDER [options]"
@@ -44,6 +46,7 @@ EXAMPLES = """examples:
   python -m benchmarks.decoding_study --data prompts.jsonl --output runs/grid \\
     --decode-types conv semi_ar --sizes 16 32 64 --seeds 0 1 2
   python -m benchmarks.decoding_study --data prompts.jsonl --output runs/grid --scorer openai-community/gpt2-large
+  python -m benchmarks.decoding_study --data word_problems --output runs/problems --questions 500 --level 4-8
   python -m benchmarks.decoding_study --data gsm8k --output runs/gsm8k --answer-rules strict flexible --questions 100
 """
 
@@ -51,11 +54,16 @@ EXAMPLES = """examples:
 def make_parser() -> Parser:
     parser = Parser(prog=PROGRAM, usage=USAGE, description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
-    add("--data", required=True, metavar="FILE", help="prompts: JSON lines; or gsm8k, its test split from the Hub")
+    add("--data", required=True, metavar="FILE", help="prompts: JSON lines; or word_problems, which are generated; or "
+        "gsm8k, its test split from the Hub")
     add("--field", metavar="NAME", default="prompt", help="where rows have the prompt (default: prompt)")
     add("--reference-field", metavar="NAME", default="reference", help="where all, or none, have an answer as it "
         "should be (default: reference)")
     add("--questions", type=int, metavar="N", help="the first N rows (default: all)")
+    add("--level", default="1-8", metavar="N[-N]", help="of generated problems: number of operations (default: 1-8)")
+    add("--split", choices=SPLITS[1:], default="test", help="of generated problems (default: test)")
+    add("--form", choices=list(FORMS), default="prose", help="of their solutions (default: prose)")
+    add("--problem-seed", type=int, default=0, metavar="N", help="which of them (default: 0)")
     add("--skip-malformed", action="store_true", help="leave malformed rows of --data out")
     add("--output", required=True, metavar="FOLDER", help="where the run is, or goes on")
     add("--batch-size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
@@ -91,14 +99,7 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args, without=VARIED)
     _check(args, options)
 
-    prompt_set, wrong = load_prompts(
-        args.data,
-        args.field,
-        args.reference_field,
-        questions=args.questions,
-        skip_malformed=args.skip_malformed,
-        rules=args.answer_rules,
-    )
+    prompt_set, wrong = _load_prompts(args)
     processes = Processes.from_environment()
     args.device = args.device or processes.device()
     grid, settings, impossible = _load_grid(args, options, prompt_set)
@@ -112,13 +113,29 @@ def run(args: argparse.Namespace) -> int:
             return 0
         if args.minutes is None:
             wait_for_all(grid, folder)
-        _report(args, grid, prompt_set.references, folder, scorer)
+        _report(args, grid, prompt_set, folder, scorer)
     except KeyboardInterrupt:
         done, total = grid.done_in(folder)
         raise KeyboardInterrupt(
             f"interrupted: {done} of {total} samples are in {args.output}; the same command goes on from there"
         ) from None
     return 0
+
+
+def _load_prompts(args: argparse.Namespace) -> tuple[PromptSet, list[str]]:
+    if args.data == WORD_PROBLEMS:
+        if args.answer_rules:
+            raise ValueError("`--answer-rules` are GSM8K's; generated problems are checked by their own: drop them.")
+        levels = read_levels(args.level)
+        return generated_problems(args.questions, levels, args.split, args.form, args.problem_seed), []
+    return load_prompts(
+        args.data,
+        args.field,
+        args.reference_field,
+        questions=args.questions,
+        skip_malformed=args.skip_malformed,
+        rules=args.answer_rules,
+    )
 
 
 def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
@@ -171,7 +188,7 @@ def _answer(
 def _report(
     args: argparse.Namespace,
     grid: Grid,
-    references: list[str] | None,
+    prompt_set: PromptSet,
     folder: SampleFolder,
     scorer: Scorer | None,
 ) -> None:
@@ -182,13 +199,13 @@ def _report(
     if not folder.keys(*KEY):
         return
     run = describe_run(PROGRAM, grid.one.model.device)
-    table = make_table(grid, folder, references, args.answer_rules, scorer, args.batch_size, run, with_progress)
+    table = make_table(grid, folder, prompt_set, args.answer_rules, scorer, args.batch_size, run, with_progress)
     width = shutil.get_terminal_size((100, 24)).columns
     print(to_text(table.rows, table.references, width), end="", flush=True)
     note(f"all figures: {folder.path / TABLE_FOR_PEOPLE}")
     masses = None
-    if references is not None:
-        masses = masses_by_distance(grid, references, folder.path, args.batch_size, with_progress)
+    if prompt_set.references is not None:
+        masses = masses_by_distance(grid, prompt_set.references, folder.path, args.batch_size, with_progress)
     try:
         paths = draw(folder.path, table, grid.one.decoding["max_new_tokens"], masses)
     except ImportError as error:

@@ -12,6 +12,7 @@ from benchmarks.decoding_study import differences
 from benchmarks.decoding_study.grid import distinct_samples
 from benchmarks.decoding_study.grid_run import Grid
 from benchmarks.decoding_study.long_window import high_prior_tokens, kinds_of_tokens, token_counts
+from benchmarks.decoding_study.prompt_set import PromptSet
 from benchmarks.decoding_study.scoring import Scorer, score_samples
 from benchmarks.decoding_study.table import Measures, TableRow, log_priors_of, reference_figures, table_of, to_markdown
 from benchmarks.decoding_study.window import mass_curves, prompt_kinds, window_masses
@@ -23,6 +24,11 @@ from conv_dlm.utils.files import write_atomically, write_json
 TABLE, TABLE_FOR_PEOPLE, WINDOW, PLOTS = "table.json", "table.md", "window.json", "plots"
 QUALITIES = (
     *(f"accuracy_{rule}" for rule in ANSWER_RULES),
+    "accuracy",
+    "sound",
+    "form",
+    "equations",
+    "loops",
     "well_formed",
     "perplexity",
     "inliers",
@@ -52,7 +58,7 @@ class Table:
 def make_table(
     grid: Grid,
     folder: SampleFolder,
-    references: list[str] | None,
+    prompt_set: PromptSet,
     rules: Sequence[str],
     scorer: Scorer | None,
     batch_size: int,
@@ -62,13 +68,13 @@ def make_table(
     """Measure the samples of the folder, and write its `table.json` and `table.md`.
 
     Args:
-        references: an answer to each prompt as it should be, or none.
+        prompt_set ([`PromptSet`]): the prompts, with an answer to each as it should be, or none.
         rules: names of `ANSWER_RULES`.
         scorer: for perplexities, or none.
         batch_size (`int`): texts that are scored at a time.
         run (`dict`): the circumstances of this, as `describe_run` gives them; those of the samples are in the folder.
     """
-    records = folder.samples()
+    records, references = folder.samples(), prompt_set.references
     samples, tokenizer = distinct_samples(records), grid.one.tokenizer
     log_priors_V = scores = reference_scores = None
     if references is not None:
@@ -83,7 +89,7 @@ def make_table(
             batch_size,
             lambda chunks: progress(chunks, len, "text"),
         )
-    measures = Measures(tokenizer, references, rules, log_priors_V, scores, reference_scores)
+    measures = Measures(tokenizer, references, rules, log_priors_V, scores, reference_scores, prompt_set.score)
     rows, of_references = table_of(samples, measures), reference_figures(measures)
     runs = [record["run"] for record in records if "run" in record]
     changes = differences.differences(samples, measures, BASELINE)

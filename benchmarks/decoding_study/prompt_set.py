@@ -1,28 +1,43 @@
 """The prompts that decoders are compared on, with a reference answer to each if there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from conv_dlm.evaluation.gsm8k import ANSWER_RULES, check_rules
-from conv_dlm.evaluation.tasks import gsm8k
+from conv_dlm.evaluation.tasks import gsm8k, word_problems
 from conv_dlm.utils.files import Row, fingerprint, first_rows, read_rows, text_in
 
-GSM8K = "gsm8k"
+GSM8K, WORD_PROBLEMS = "gsm8k", "word_problems"
 
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts, and an answer to each as it should be, or none at all."""
+    """Prompts, and an answer to each as it should be, or none at all.
+
+    Attributes:
+        score (*optional*): what the text that answers a prompt, given by its number, is worth, as shares by name.
+    """
 
     prompts: list[str]
     references: list[str] | None = None
+    score: Callable[[int, str], dict[str, float]] | None = None
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Tells these rows from others."""
         return fingerprint(self.prompts, self.references)
+
+
+def generated_problems(questions: int | None, levels: tuple[int, int], split: str, form: str, seed: int) -> PromptSet:
+    """Word problems with their solutions; see [`word_problems.load`]."""
+    rows = word_problems.load(questions, levels, split, (form,), seed).rows
+    return PromptSet(
+        [row["question"] for row in rows],
+        [row["completion"][0]["content"] for row in rows],
+        lambda number, text: word_problems.score(rows[number], [text]),
+    )
 
 
 def load_prompts(

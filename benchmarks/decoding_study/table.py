@@ -24,6 +24,12 @@ GAP = "  "  # between columns on a terminal
 # figure -> (heading, factor, format)
 COLUMNS: dict[str, tuple[str, float, str]] = {
     **{f"accuracy_{rule}": (f"right ({rule}), %", 100, ".1f") for rule in ANSWER_RULES},
+    "accuracy": ("right, %", 100, ".1f"),
+    "sound": ("sound, %", 100, ".1f"),
+    "form": ("form, %", 100, ".1f"),
+    "equations": ("equations right, %", 100, ".1f"),
+    "first_step": ("first step right, %", 100, ".1f"),
+    "loops": ("loops, %", 100, ".1f"),
     "well_formed": ("ends in `#### n`, %", 100, ".1f"),
     "perplexity": ("perplexity", 1, ".1f"),
     "inliers": ("inliers, %", 100, ".1f"),
@@ -41,6 +47,9 @@ COLUMNS: dict[str, tuple[str, float, str]] = {
 SHORT = {
     "forwards": "forwards",
     **{f"accuracy_{rule}": f"{rule} %" for rule in ANSWER_RULES},
+    "accuracy": "right %",
+    "sound": "sound %",
+    "equations": "equations %",
     "perplexity": "perplexity",
     "inliers": "inliers %",
     "repeated_4grams": "rep-4 %",
@@ -60,6 +69,7 @@ class Measures:
         log_priors_V (`FloatTensor` [V], *optional*): natural logarithm of each token's share in the references.
         scores (*optional*): nats and tokens of each sample's text under another model.
         reference_scores (*optional*): the same of the references. Inliers need two of which something was scored.
+        score (*optional*): of prompts with an answer key of their own; see [`PromptSet`].
     """
 
     tokenizer: Any
@@ -68,6 +78,7 @@ class Measures:
     log_priors_V: Tensor | None = None
     scores: Scores | None = None
     reference_scores: list[tuple[float, int]] | None = None
+    score: Callable[[int, str], dict[str, float]] | None = None
 
 
 def table_of(samples: Sequence[Sample], measures: Measures) -> list[TableRow]:
@@ -121,6 +132,9 @@ def qualities_of(cell: Sequence[Sample], measures: Measures) -> dict[str, list[f
             qualities[f"accuracy_{rule}"] = list(map(ANSWER_RULES[rule], texts, references))
     if measures.answer_rules:
         qualities["well_formed"] = [is_well_formed(text) for text in texts]
+    if measures.score is not None:
+        scored = [measures.score(sample["index"], text) for sample, text in zip(cell, texts, strict=True)]
+        qualities |= {name: [one[name] for one in scored] for name in scored[0]}
     band = _perplexities([score for score in measures.reference_scores or () if score[1]])
     if measures.scores is not None and len(band) > 1:
         qualities["inliers"] = list(inliers(_perplexities(_scores_of(cell, measures.scores)), band))
@@ -142,6 +156,9 @@ def reference_figures(measures: Measures) -> dict[str, Figure]:
     figures: dict[str, Figure] = {"repeated_4grams": repeated, "tokens": figure(tokens)}
     if measures.answer_rules:
         figures["well_formed"] = figure([is_well_formed(text) for text in measures.references])
+    if measures.score is not None:
+        scored = [measures.score(number, text) for number, text in enumerate(measures.references)]
+        figures |= {name: figure([one[name] for one in scored]) for name in scored[0]}
     if measures.log_priors_V is not None:
         figures["log_prior"] = figure([float(measures.log_priors_V[text].sum()) for text in ids], tokens)
     if measures.reference_scores:

@@ -140,6 +140,22 @@ def test_from_prompts_to_table_and_plots(compare: Run, plots: None, tmp_path: Pa
     assert json.loads((folder / "window.json").read_text())["model"]["n"] == 3
 
 
+def test_generated_problems_are_checked_by_their_own_rules(compare: Run, tmp_path: Path) -> None:
+    words = ("--questions", 3, "--level", "1-2", "--decode-types", "topk", "conv", "--sizes", 4, "--steps", 2)
+    outcome = compare("--data", "word_problems", *words)
+    assert outcome.code == 0, outcome.err
+    result = json.loads((tmp_path / "run" / "table.json").read_text())
+    measured = {"accuracy", "sound", "form", "equations", "first_step", "loops"}
+    assert all(measured <= set(row) and row["accuracy"][0] == 0 for row in result["rows"])
+    assert all(result["references"][name][0] == (name != "loops") for name in measured)
+    assert measured <= set(result["less_topk"][0]), "prompt by prompt"
+    assert "right, %" in (tmp_path / "run" / "table.md").read_text()
+    other = compare("--data", "word_problems", *words, "--problem-seed", 1)
+    assert other.code == 2 and "rows" in other.err
+    refused = compare("--data", "word_problems", *words, "--answer-rules", "strict", name="other")
+    assert refused.code == 2 and "checked by their own" in refused.err
+
+
 def test_without_references_there_is_what_needs_none(compare: Run, tmp_path: Path) -> None:
     data = write(tmp_path / "bare.jsonl", {"question": "one"}, {"question": "two"})
     outcome = compare("--data", data, "--field", "question", "--decode-types", "topk", "--steps", 2)
@@ -263,7 +279,7 @@ def test_processes_share_the_work(compare: Run, tmp_path: Path, monkeypatch: pyt
         (("--batch-size", 0), "`--batch-size`=0 must be at least 1."),
         (("--minutes", -1), "`--minutes`=-1 must not be negative."),
         (("--max-new-tokens", 0), "`--max-new-tokens`=0 leaves no room for an answer"),
-        (("--temperature", -1), "`temperature`=-1.0 must not be negative"),
+        (("--temperature", -1), "`temperature`=-1.0 must be at least 0"),
         (("--decode-types", "topk", "llada", "--conv-mult", 2), "`conv_mult`=2.0 has no effect with topk llada; drop"),
         (("--questions", 4), "`questions`=4 must be between 1 and 3"),
         (("--field", "question"), "prompts.jsonl, line 1: no text in field 'question'; it has ['prompt', 'reference']"),

@@ -17,6 +17,7 @@ from benchmarks.decoding_study.grid_run import (
     wait_for_all,
     within_minutes,
 )
+from benchmarks.decoding_study.prompt_set import PromptSet
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.sample_folder import SampleFolder
@@ -125,7 +126,7 @@ def test_no_batch_begins_when_the_time_is_over(grid: Grid, monkeypatch: pytest.M
 
 
 def test_table(grid: Grid, folder: SampleFolder) -> None:
-    table = make_table(grid, folder, REFERENCES, ["strict"], None, 2, {"date": "tomorrow"})
+    table = make_table(grid, folder, PromptSet(PROMPTS, REFERENCES), ["strict"], None, 2, {"date": "tomorrow"})
     text = (folder.path / "table.json").read_text()
     result = json.loads(text)
     assert [row["n"] for row in result["rows"]] == [6, 6, 3] and result["rows"] == table.rows
@@ -136,7 +137,8 @@ def test_table(grid: Grid, folder: SampleFolder) -> None:
     assert sum('"decode_type"' in line for line in lines) == rows and len(lines) < 40, "a row is a line"
     assert (folder.path / "table.md").read_text().count("\n| `") == rows
     folder.add([table.samples[0]])
-    assert make_table(grid, folder, None, [], None, 2, {}).rows[0]["n"] == 6, "the same key twice is one sample"
+    again = make_table(grid, folder, PromptSet(PROMPTS), [], None, 2, {})
+    assert again.rows[0]["n"] == 6, "the same key twice is one sample"
 
 
 def test_masses_are_measured_once(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +158,7 @@ def test_masses_are_measured_once(grid: Grid, tmp_path: Path, monkeypatch: pytes
 def test_plots(grid: Grid, folder: SampleFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("benchmarks.decoding_study.plots.save", lambda _, path: path.write_text(""))  # which takes long
-    table = make_table(grid, folder, REFERENCES, [], None, 2, {})
+    table = make_table(grid, folder, PromptSet(PROMPTS, REFERENCES), [], None, 2, {})
     masses = masses_by_distance(grid, REFERENCES, folder.path, 2)
     names = {path.name for path in draw(folder.path, table, 6, masses)}
     ways = ("by_size", "by_forwards", "by_seconds")
