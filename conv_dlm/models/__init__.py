@@ -28,7 +28,22 @@ MODELS = (
     LLaDA2MoeModelLM,
 )
 
-__all__ = ["MODELS", "LLaDAConfig", "MDLMConfig", *(model.__name__ for model in MODELS)]
+__all__ = [
+    "MDLM",
+    "MODELS",
+    "A2DLlamaLMHeadModel",
+    "A2DQwen2LMHeadModel",
+    "A2DQwen3LMHeadModel",
+    "DreamModel",
+    "Fast_dLLM_QwenForCausalLM",
+    "LLaDA2MoeModelLM",
+    "LLaDAConfig",
+    "LLaDAMoEModelLM",
+    "LLaDAModelLM",
+    "MDLMConfig",
+    "SDARForCausalLM",
+    "SDARMoeForCausalLM",
+]
 
 for _model in MODELS:
     _config = _model.config_class
