@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import CompileConfig
 
+from conv_dlm.generation.cache import CanvasCache
+
 MASK, PAD = 3, 0
 PROMPTS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 44, MASK, 81, 82], [1, 5, 6, 7, 8]])
 TEXT = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
@@ -48,3 +50,23 @@ def test_compiled_forwards(tiny_llada, settings):
     assert 1 <= count <= 8 < int(plain.forwards.max())
     run(model, **settings, compile=True, compile_config=config)
     assert len(graphs) == count  # a second run finds all of them
+
+
+def test_no_compiled_forward_copies_the_cache(tiny_llada, monkeypatch):
+    """Rows that need no forward, or another one, stay in it without effect: nothing is picked out of the cache."""
+    torch._dynamo.reset()
+    model, named, idle = copy.deepcopy(tiny_llada), [], []
+    select = CanvasCache.select
+
+    def watched(self, *args):
+        select(self, *args)
+        named.append(self.selection.rows)
+        idle.append(self.selection.active is not None)
+
+    monkeypatch.setattr(CanvasCache, "select", watched)
+    config = CompileConfig(fullgraph=True, mode=None, backend=counting)
+    run(
+        model, decode_type="conv_threshold", kernel_size=16, cache_implementation="window", threshold=0.5,
+        cache_refresh_interval=5, eos_token_id=list(range(230, 260)), compile=True, compile_config=config,
+    )  # fmt: skip
+    assert named and all(rows is None for rows in named) and any(idle) and not all(idle)
