@@ -1,8 +1,6 @@
 """Models made of Transformers' classes against the originals: files, logits, caches, padding, losses."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,33 +11,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from conv_dlm import models
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models.cache_argument import CACHE_FIELD
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-# folder -> class, and how much logits of the original and of Transformers' operations differ
-FAMILIES = {
-    "dream_tiny": (models.DreamModel, 5e-5),
-    "a2d_qwen3_tiny": (models.A2DQwen3LMHeadModel, 5e-5),
-    "a2d_qwen2_tiny": (models.A2DQwen2LMHeadModel, 5e-5),
-    "a2d_llama_tiny": (models.A2DLlamaLMHeadModel, 5e-5),
-    "sdar_tiny": (models.SDARForCausalLM, 1e-4),
-    "sdar_moe_tiny": (models.SDARMoeForCausalLM, 1e-4),
-    "fast_dllm_v2_tiny": (models.Fast_dLLM_QwenForCausalLM, 1e-4),
-    "llada_moe_tiny": (models.LLaDAMoEModelLM, 5e-5),
-    "llada2_tiny": (models.LLaDA2MoeModelLM, 1e-4),
-}
-# what the fixtures' block masks were made with
-BLOCK_LENGTHS = {"sdar_tiny": 4, "sdar_moe_tiny": 4, "fast_dllm_v2_tiny": 8, "llada2_tiny": 8}
-SHIFTED = ("dream_tiny", "fast_dllm_v2_tiny")
+from tests.models.families import BLOCK_LENGTHS, FAMILIES, FIXTURES, SHIFTED, load
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 each_block_causal = pytest.mark.parametrize("family", BLOCK_LENGTHS)
 each_attention = pytest.mark.parametrize("attention", ["sdpa", "eager"])
-
-
-def load(family: str, **kwargs: Any) -> Any:
-    if family in BLOCK_LENGTHS:
-        kwargs.setdefault("block_length", BLOCK_LENGTHS[family])
-    return AutoModelForCausalLM.from_pretrained(FIXTURES / family, **kwargs)
 
 
 def cases_of(family: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,84 @@
+"""`generate` on every family: rows by themselves, prompts kept, no mask left, caches, shifted logits."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.families import BLOCK_LENGTHS, FAMILIES, load
+
+MASKS = {"dream": 154, "a2d": 140, "sdar": 135, "fast": 145, "llada": 143, "llada2": 143}
+PROMPTS = ([5, 9, 23, 77, 41, 60, 11, 8, 30, 31, 32], [4, 8, 15, 16, 23, 42], [7, 7, 9, 12, 90, 3, 4, 88])
+SETTINGS: dict[str, dict[str, Any]] = {
+    "threshold": {"decode_type": "threshold", "threshold": 0.3},
+    "llada": {"decode_type": "llada", "steps": 12},
+    "conv": {"decode_type": "conv", "steps": 12, "kernel_size": 9},
+    "guided": {"decode_type": "threshold", "threshold": 0.3, "guidance_scale": 1.5},
+}
+
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def generate(model: Any, family: str, prompts: Any = PROMPTS, **settings: Any) -> Any:
+    """Prompts padded at the left by 0, 17 new tokens; a generator for each row, of its prompt."""
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in prompts], batch_first=True, padding_side="left")
+    if settings["decode_type"] != "conv":
+        settings.setdefault("block_length", BLOCK_LENGTHS.get(family, 8))
+    return model.generate(
+        ids, attention_mask=(ids != 0).long(), max_new_tokens=17, eos_token_id=None, pad_token_id=0,
+        mask_token_id=MASKS[family.partition("_")[0]], return_dict_in_generate=True,
+        generator=[torch.Generator().manual_seed(sum(row)) for row in prompts], **settings,
+    )  # fmt: skip
+
+
+@each_family
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_a_row_is_generated_as_if_it_were_alone(family, kind):
+    model, mask = load(family), MASKS[family.partition("_")[0]]
+    out = generate(model, family, **SETTINGS[kind])
+    assert not (out.sequences == mask).any()
+    for row, prompt in enumerate(PROMPTS):
+        text = out.sequences[row, len(PROMPTS[0]) - len(prompt) :].tolist()
+        assert text[: len(prompt)] == prompt
+        alone = generate(model, family, [prompt], **SETTINGS[kind])
+        assert alone.sequences[0].tolist() == text
+        assert alone.forwards[0] == out.forwards[row]
+
+
+@pytest.mark.parametrize("family", BLOCK_LENGTHS)
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_the_prefix_cache_of_block_causal_models_is_exact(family, kind):
+    model, computed = load(family), []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: computed.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    plain = generate(model, family, **SETTINGS[kind])
+    without, computed[:] = sum(computed), []
+    cached = generate(model, family, **SETTINGS[kind], cache_implementation="block")
+    assert torch.equal(cached.sequences, plain.sequences)
+    assert torch.equal(cached.unmasked_at, plain.unmasked_at)
+    assert sum(computed) < without or kind == "conv"  # `conv` may unmask in all blocks
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in BLOCK_LENGTHS])
+@pytest.mark.parametrize("cache", ["prefix", "dual", "window"])
+def test_approximate_caches_run_and_are_exact_where_they_refresh_always(family, cache):
+    model = load(family)
+    settings = SETTINGS["threshold"]
+    out = generate(model, family, **settings, cache_implementation=cache)
+    assert not (out.sequences == MASKS[family.partition("_")[0]]).any()
+    if cache == "window":
+        exact = generate(model, family, **settings, cache_implementation=cache, cache_refresh_interval=1)
+        assert torch.equal(exact.sequences, generate(model, family, **settings).sequences)
+
+
+def test_the_first_token_of_a_response_is_predicted_by_the_last_of_the_prompt():
+    """Of shifted logits, in a row that is padded at the left too."""
+    model = load("dream_tiny")
+    out = generate(model, "dream_tiny", decode_type="llada", steps=1, block_length=None)
+    canvas = torch.tensor([*PROMPTS[1], *[154] * 17])[None]
+    with torch.no_grad():
+        logits = model(canvas).logits[0]
+    logits[:, 154] = -torch.inf
+    start = len(PROMPTS[1])
+    assert out.sequences[1, -17:].tolist() == logits[start - 1 : -1].argmax(-1).tolist()
