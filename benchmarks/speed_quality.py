@@ -4,7 +4,7 @@
     python -m benchmarks.speed_quality --output benchmarks/results/speed_quality --minutes 0
 
 The embedded model answers questions of GSM8K's test split (benchmarks/prompts/gsm8k_short.jsonl). Settings take turns
-at each prompt, so that a run that is stopped early leaves a fair table, and the same command goes on with it; with
+at each prompt, so that a run that is stopped early leaves a fair table, and the same command resumes it; with
 `RANK` and `WORLD_SIZE` in the environment several processes share the prompts. Cost is counted in positions that
 forwards computed, which doesn't depend on the machine. The folder gets table.md, table.json and trade_off.png.
 """

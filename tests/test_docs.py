@@ -444,7 +444,7 @@ def test_tokens_per_forward_are_as_measured() -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     script = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
-    assert script[-1] == "make test"
+    assert script[-2:] == ["make test", "make test-versions"]
     assert "```bash\nmake test" in readme()
 
 

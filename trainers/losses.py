@@ -146,6 +146,6 @@ def are_top(logits_MV: Tensor, targets_M: Tensor) -> Tensor:
 
 
 def row_sums(values_M: Tensor, kept_BL: Tensor) -> Tensor:
-    """Sum by row the values of the positions that `kept_BL` marks, in its order: `FloatTensor` [B]."""
+    """Sum values over each row's marked positions: `FloatTensor` [B]."""
     empty_BL = torch.zeros(kept_BL.shape, dtype=values_M.dtype, device=values_M.device)
     return empty_BL.masked_scatter(kept_BL, values_M).sum(1)

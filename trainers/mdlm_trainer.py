@@ -126,7 +126,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
 
         DDP's wrapper of the model is given up before.
         """
-        # Whoever lets go of a gloo group last waits for its threads, while one of them may wait for the GIL, to let
+        # The last holder of a gloo group joins its threads, while one of them may wait for the GIL, to let
         # go of a collective's tensors. Python's reference gives up the GIL for that, DDP's reducer does not (PyTorch
         # 2.13): where it outlived `destroy_process_group`, now and then a process hung for ever as the trainer went.
         if not self.is_deepspeed_enabled:  # whose engine has no reducer

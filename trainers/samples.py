@@ -1,4 +1,4 @@
-"""Samples at evaluation: the first prompts of the evaluation set, answered by the model as it stands.
+"""Samples at evaluation: the first prompts of the evaluation set, generated with the current weights.
 
 They go to `samples.jsonl` in the output folder, onto the screen, and to TensorBoard, W&B and Trackio where these are
 reported to.

@@ -88,7 +88,7 @@ def check_output_dir(output_dir: str | None, resume: str | bool | None) -> str |
         return resume
     if checkpoint := last_checkpoint(folder):
         raise ValueError(
-            f"`output_dir={output_dir}` holds another run, up to {Path(checkpoint).name}. To go on with it set "
+            f"`output_dir={output_dir}` holds another run, up to {Path(checkpoint).name}. To resume it set "
             "`resume_from_checkpoint: true`; to start anew name another `output_dir`."
         )
     if any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
@@ -154,7 +154,7 @@ def load_adapter(
         return None
     if model_args.use_peft:
         raise ValueError(
-            f"`model_name_or_path={name}` is an adapter already, which goes on training: leave out `use_peft`; or "
+            f"`model_name_or_path={name}` is an adapter already, which trains further: leave out `use_peft`; or "
             "merge it into its base model first, to begin a new one."
         )
     config = PeftConfig.from_pretrained(name, revision=revision)

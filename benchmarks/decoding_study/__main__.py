@@ -2,7 +2,7 @@
 
 The output folder gets settings.json, samples-RANK.jsonl as the answers come, and at the end table.md, table.json and
 plots/: quality against size, forwards and seconds, the position decided at each step, and what the model proposes by
-distance from the prompt. An interrupted run goes on by the same command; more --decode-types, --steps, --sizes or
+distance from the prompt. The same command resumes an interrupted run; more --decode-types, --steps, --sizes or
 --seeds add to what is there. Under `accelerate launch`, or torchrun, every process takes its share.
 """
 
@@ -65,7 +65,7 @@ def make_parser() -> Parser:
     add("--form", choices=list(FORMS), default="prose", help="of their solutions (default: prose)")
     add("--problem-seed", type=int, default=0, metavar="N", help="which of them (default: 0)")
     add("--skip-malformed", action="store_true", help="leave malformed rows of --data out")
-    add("--output", required=True, metavar="FOLDER", help="where the run is, or goes on")
+    add("--output", required=True, metavar="FOLDER", help="where the run is written, or resumed")
     add("--batch-size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
     add("--minutes", type=float, metavar="X", help="begin no batch after X minutes; 0: only the table and the plots")
     _add_grid_and_measures(parser)
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         done, total = grid.done_in(folder)
         raise KeyboardInterrupt(
-            f"interrupted: {done} of {total} samples are in {args.output}; the same command goes on from there"
+            f"interrupted: {done} of {total} samples are in {args.output}; the same command resumes from there"
         ) from None
     return 0
 
@@ -195,7 +195,7 @@ def _report(
     """Write the table and the plots, and show what matters most."""
     done, total = grid.done_in(folder)
     if done < total:
-        note(f"{done} of {total} samples are there; the same command goes on from here")
+        note(f"{done} of {total} samples are there; the same command resumes from here")
     if not folder.keys(*KEY):
         return
     run = describe_run(PROGRAM, grid.one.model.device)

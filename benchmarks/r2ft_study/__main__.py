@@ -83,12 +83,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for task, name in itertools.product(tasks(args, measures.questions), models):
             if args.minutes is not None and time.monotonic() - started >= 60 * args.minutes:
-                print("Out of time; the same command goes on from here.")
+                print("Out of time; the same command resumes from here.")
                 break
             if rows := measure(task, models[name], measures, args, folders[name]):
                 print(f"{name}: {' '.join(map(str, task.setting.values()))}, {rows} rows", flush=True)
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from here.")
+        print("Stopped; the same command resumes from here.")
     report = R2FTReport({name: folder.samples() for name, folder in folders.items()}, measures)
     report.write(args.results, describe_run("python -m benchmarks.r2ft_study", args.device) | {"settings": settings})
 

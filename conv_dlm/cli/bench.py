@@ -1,13 +1,13 @@
 """Time generation: decode types and plain loops x lengths x steps x batch sizes x caches, in one table.
 
-The time of a run is split into that of the model's forwards and that of the loop around them. Tokens are those before
-the end of text. `x floor` says how far forwards, and whole runs, are above the time that the device at hand needs at
-least for what the forwards compute: its rates are measured first, by a plain matrix product and plain passes over
-memory. Figures are medians of some runs after one that doesn't count; --output has their spread, and everything else.
-Plain loops are never compiled, and keep no keys and values but for dual_cache.
+The time of a run is split into that of the model's forwards and that of the loop around them. Tokens after
+the end of the text don't count. `x floor` compares forwards, and whole runs, with the least time that this device needs
+for what the forwards compute; its rates are measured first, with a plain matrix product and plain passes over memory.
+Figures are medians after one warm-up run; --output has their spread and everything else. Plain loops are never compiled
+and, except for dual_cache, keep no keys and values.
 
-With --shape the weights are random, and so are the prompts: what is timed is the work, and tokens per forward of types
-that go by confidence mean nothing. Without it, the model answers the prompts of --data, or one batch of a few of ours.
+With --shape weights and prompts are random: the time is meaningful, but tokens per forward of decode types that go by
+confidence are not. Otherwise the model answers the prompts of --data, or a few built-in ones.
 """
 
 import argparse

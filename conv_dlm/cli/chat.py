@@ -1,8 +1,8 @@
-"""Talk with a model: every answer is denoised before your eyes.
+"""Talk with a model and watch every answer being denoised.
 
-Ctrl-C stops an answer, at the prompt it leaves; so does Ctrl-D. Commands at the prompt:
-  /set OPTIONS   change how it denoises, e.g. /set --decode-type topk --steps 32
-  /reset         denoise as at the start again
+Ctrl-C stops an answer; at the prompt, Ctrl-C and Ctrl-D leave. Commands at the prompt:
+  /set OPTIONS   change how answers are denoised, e.g. /set --decode-type topk --steps 32
+  /reset         return to the initial options
   /clear         forget what was said
   /exit          leave
 """

@@ -1,7 +1,7 @@
-"""Serve a page on which a canvas is seen while it is denoised, by two decode types side by side if wanted.
+"""Serve a page that shows a text while it is denoised, with two decode types side by side if wanted.
 
-For a browser on this machine, at http://127.0.0.1:7860 if nothing else is said. Only models that are named and not here
-yet are fetched from elsewhere, and nothing is sent there. Needs the extra `demo`. Ctrl-C ends it.
+The page is for a browser on this machine, by default at http://127.0.0.1:7860. Models that you name are downloaded if
+needed; nothing is uploaded. Needs the extra `demo`. Ctrl-C stops it.
 """
 
 import argparse

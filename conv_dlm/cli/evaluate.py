@@ -1,8 +1,8 @@
 """Ask a model a task's questions, and score its answers.
 
 The output folder gets settings.json, samples-RANK.jsonl as the answers come, and at the end samples.jsonl in the order
-of the questions and results.json: figures with standard errors, settings, versions, device. An interrupted run goes on
-by the same command. Under `accelerate launch`, or torchrun, every process takes its share of the questions.
+of the questions and results.json: figures with standard errors, settings, versions, device. The same command
+resumes an interrupted run. Under `accelerate launch`, or torchrun, every process takes its share of the questions.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def _add_task(tasks: Any, name: str, summary: str, description: str) -> Parser:
 
 
 def _add_common_arguments(parser: Parser) -> None:
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the run is, or goes on")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the run is written, or resumed")
     parser.add_argument("--questions", type=int, metavar="N", help="the first N rows (default: all, or 1,000)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="prompts at a time (default: 8)")
     parser.add_argument("--autoregressive", action="store_true", help="the model predicts the next token: sample it")
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         done = len(folder.keys("index"))
         raise KeyboardInterrupt(
-            f"interrupted: {done} of {len(task.rows)} rows are in {args.output}; the same command goes on from there"
+            f"interrupted: {done} of {len(task.rows)} rows are in {args.output}; the same command resumes from there"
         ) from None
     _show(write_results(task, folder))
     note(f"{len(task.rows)} rows; all of it in {args.output}")

@@ -1,8 +1,9 @@
-"""Say from a model's config alone, before any download of weights, whether it fits on a device.
+"""Say whether a model fits on a device, from its config alone, before downloading any weights.
 
-For generating and for training adapters: weights as they can be stored, what a step takes at its peak, and a cache of
-keys and values where one is kept; for the decode type that takes most, whose step may decide all new tokens. Up to 85 %
-of the free memory fits, up to 97 % is tight. In 8 and 4 bits, what bitsandbytes leaves as it is counts as bfloat16.
+For generating and for training adapters: the weights in each storage format, the peak of a step, and the cache of
+keys and values if there is one. The step is that of the decode type that takes most, which may unmask all new tokens
+at once. Up to 85 % of the free memory fits, up to 97 % is tight. In 8 and 4 bits, what bitsandbytes doesn't quantise
+is bfloat16.
 """
 
 import argparse

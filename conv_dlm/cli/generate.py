@@ -1,8 +1,8 @@
 """Answer a prompt, or many from a file, by denoising.
 
-On a terminal the answer is shown while it is denoised: decided tokens plain, the rest of the draft dimmed. On a pipe
-comes plain text. With --input or --output one JSON object is written for each prompt, with the fields index, prompt,
-text, forwards, tokens, seconds and settings; --output can be interrupted and gone on with by the same command.
+A terminal shows the answer while it is denoised: unmasked tokens plain, the rest of the draft dimmed. A pipe gets plain
+text. With --input or --output one JSON object is written per prompt, with the fields index, prompt, text, forwards,
+tokens, seconds and settings; the same command resumes an interrupted --output.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
         "--input", metavar="FILE", help="prompts: .jsonl, else one a line; - is standard input (text or JSON lines)"
     )
     parser.add_argument("--field", default="prompt", help="where .jsonl has the prompt (default: prompt)")
-    parser.add_argument("--output", metavar="FILE", help="write JSON lines here, or go on with those that are there")
+    parser.add_argument("--output", metavar="FILE", help="write JSON lines here, or resume the file")
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="prompts at a time (default: 1)")
     add_model_options(parser)
     add_generation_options(parser)
@@ -90,7 +90,7 @@ def _run_many(session: "Session", results: Results, batch_size: int) -> int:
             raise
         done = total - len(results.pending)
         raise KeyboardInterrupt(
-            f"interrupted: {done} of {total} rows are in {results.path}; the same command goes on from there"
+            f"interrupted: {done} of {total} rows are in {results.path}; the same command resumes from there"
         ) from None
     if answers:
         note(f"{len(answers)} prompts: {summary(answers)}")

@@ -1,4 +1,4 @@
-"""Stage a folder as it will lie on the Hub, show and check it, and upload it.
+"""Stage a folder for the Hub, show and check it, and upload it.
 
 A model gets its code, so that it loads where conv-dlm is not installed; an adapter the name of its base model; a
 `custom_generate` repository and a Space get the package. The folder itself is not changed.

@@ -1,4 +1,4 @@
-"""JSON lines, written row by row, that an interrupted run can go on with."""
+"""JSON lines, written row by row, that an interrupted run can resume."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ _ROW_START = '{"index": '  # how every row begins that is written here
 class Results:
     """Writes rows with the fields `index`, `prompt`, ..., `settings`; flushed one by one.
 
-    An existing file is gone on with if it belongs to the same run: same settings, same prompts. A last row that was
+    An existing file is resumed if it belongs to the same run: same settings, same prompts. A last row that was
     cut short is written again. Anything else is refused and left as it is.
 
     Args:

@@ -1,7 +1,7 @@
 """Serve a model to clients of OpenAI's API: completions and chats, streamed or whole.
 
-Requests bring decode settings of their own in the extra body, and wait in a queue, from which those with the same
-settings are denoised together. Ctrl-C ends the server.
+Requests may set decode options in the extra body. They wait in a queue, and those with the same settings are denoised
+together. Ctrl-C stops the server.
 """
 
 import argparse

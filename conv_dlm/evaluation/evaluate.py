@@ -85,7 +85,7 @@ def answer_task(
                 raise
             raise ValueError(
                 f"The device has too little memory for {len(batch)} rows at a time; the same command with a smaller "
-                "`batch_size` goes on from here."
+                "`batch_size` resumes from here."
             ) from error
         folder.add(samples, run)
 

@@ -142,7 +142,7 @@ class ConvDLM(BaseLM):
         return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
 
     def get_model_info(self) -> dict[str, Any]:
-        """Written by lm-eval into the `config` of its results: the settings, the costs, and the standard errors."""
+        """Stored in lm-eval's results under `config`: the settings, the costs, and the standard errors."""
         counted = dict(self.counted)
         variance, likelihoods = counted.pop("likelihood_variance", 0.0), counted.get("likelihoods", 0)
         error = {"likelihood_rms_standard_error": math.sqrt(variance / likelihoods)} if likelihoods else {}

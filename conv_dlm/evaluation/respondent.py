@@ -1,4 +1,4 @@
-"""Whoever answers the questions of a task: a model with the way it is asked."""
+"""A model together with how it is prompted."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def decoding_fields() -> list[str]:
 
 @dataclass(frozen=True)
 class Respondent:
-    """A model with the way it is asked.
+    """A model together with how it is prompted.
 
     Attributes:
         model: as `load_model` returns it.

@@ -277,7 +277,7 @@ def test_an_interrupted_run_goes_on(evaluate, out: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(respondent_module, "answer", interrupted)
     outcome = evaluate("--batch-size", 2)
     assert outcome.code == 130 and outcome.out == ""
-    assert outcome.err == f"interrupted: 2 of 5 rows are in {out}; the same command goes on from there\n"
+    assert outcome.err == f"interrupted: 2 of 5 rows are in {out}; the same command resumes from there\n"
     assert evaluate("--batch-size", 3).code == 0 and len(calls) == 3
     runs = json.loads((out / "results.json").read_text())["runs"]
     assert [made["batch_size"] for made in runs] == [2, 3]

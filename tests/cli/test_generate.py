@@ -1,4 +1,4 @@
-"""`conv-dlm generate`: text for one prompt, JSON lines for many, gone on with after an interruption."""
+"""`conv-dlm generate`: text for one prompt, JSON lines for many, resumed after an interruption."""
 
 import copy
 import io
@@ -194,7 +194,7 @@ def test_interrupted_run_goes_on(generate, prompts: Path, tmp_path: Path, monkey
     command = ("--input", prompts, "--output", output, "--batch-size", 2)
     outcome = generate(*command)
     assert outcome.code == 130
-    assert outcome.err == f"interrupted: 2 of 5 rows are in {output}; the same command goes on from there\n"
+    assert outcome.err == f"interrupted: 2 of 5 rows are in {output}; the same command resumes from there\n"
     first = output.read_bytes()
     assert len(rows(output)) == 2
 

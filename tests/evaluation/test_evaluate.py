@@ -243,7 +243,7 @@ def test_what_does_not_fit_into_memory(tmp_path: Path, stand_in: Respondent, ask
         return stand_in.ask(prompts, generators)
 
     task = replace(TASK, conversations=[["x"]] * 5)
-    with pytest.raises(ValueError, match=r"too little memory for 2 rows at a time; .* smaller `batch_size` goes on"):
+    with pytest.raises(ValueError, match=r"too little memory for 2 rows at a time; .* smaller `batch_size` resumes"):
         evaluate(tmp_path, replace(stand_in, ask=ask), task, batch_size=2)
     assert evaluate(tmp_path, stand_in, task, batch_size=1).keys("index") == {(index,) for index in range(5)}
     assert [len(batch) for batch in asked] == [2, 1, 1, 1]

@@ -197,12 +197,12 @@ def test_an_interrupted_run_is_fair_and_goes_on(compare: Run, tmp_path: Path, as
     asked.counts, asked.limit = [], 12
     outcome = compare(*GRID)
     assert (outcome.code, outcome.out) == (130, "")
-    assert outcome.err == f"interrupted: 24 of 36 samples are in {folder}; the same command goes on from there\n"
+    assert outcome.err == f"interrupted: 24 of 36 samples are in {folder}; the same command resumes from there\n"
 
     asked.limit = 0
     outcome = compare(*GRID, "--minutes", 0)
     assert outcome.code == 0
-    assert outcome.err.startswith("24 of 36 samples are there; the same command goes on from here\n")
+    assert outcome.err.startswith("24 of 36 samples are there; the same command resumes from here\n")
     assert [row["n"] for row in table(folder)] == [4, 4, 2, 2] * 2, "two of three prompts in all settings"
 
     asked.counts, asked.limit = [], None
@@ -236,7 +236,7 @@ def test_a_grid_grows(compare: Run, tmp_path: Path, asked: Asked) -> None:
 def test_no_time_and_no_sample(compare: Run, tmp_path: Path, asked: Asked) -> None:
     outcome = compare(*GRID, "--minutes", 0, "--scorer", "nowhere/nothing")
     assert (outcome.code, outcome.out) == (0, "")
-    assert outcome.err == "0 of 36 samples are there; the same command goes on from here\n"
+    assert outcome.err == "0 of 36 samples are there; the same command resumes from here\n"
     assert not asked.counts and not (tmp_path / "run" / "table.json").exists()
 
 
