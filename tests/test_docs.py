@@ -263,6 +263,16 @@ def parse_cli(words: list[str]) -> None:
     build_parser().parse_args([word for word in words[1:] if word != "…"])
 
 
+def parse_trl(words: list[str]) -> None:
+    """TRL knows every key of a recipe of ours."""
+    from trl.scripts.sft import make_parser
+
+    (recipe,) = [ROOT / word for word in words if word.endswith(".yaml")]
+    text = re.sub(r"^bf16: true", "bf16: false", recipe.read_text(), flags=re.MULTILINE)  # asks for a GPU otherwise
+    Path("recipe.yaml").write_text(text)
+    make_parser().parse_args_and_config(["--config", "recipe.yaml", "--use_cpu", "true"], fail_with_unknown_args=True)
+
+
 def check_launcher(words: list[str]) -> None:
     """`accelerate launch` knows its options, and finds its file; `python` has none."""
     if words[0] == "accelerate":
@@ -281,6 +291,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "curl": ask_server,
     f"python -m {HARNESS}": lambda words: check_harness(words[2:]),
     "accelerate launch": check_launched,
+    "trl sft": parse_trl,
+    "python -m trainers.": check_script,
     "python -m benchmarks.decoding_study": run_study,
     "python -m benchmarks.": check_script,
     "python hub_cards/": check_script,
@@ -323,7 +335,7 @@ def test_shell(
     runner = next((run for start, run in COMMANDS.items() if command.startswith(start)), None)
     assert runner is not None, f"{block}: say in COMMANDS how `{command}` is checked"
     words = shlex.split(with_stand_ins(command), comments=True)
-    if runner in (run_cli, run_study):
+    if runner in (run_cli, run_study, parse_trl):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED))
         for name, text in FILES.items():

@@ -64,10 +64,15 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     return denoiser
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("causal", help="folder or name of a Llama; its tokenizer names a mask token")
     parser.add_argument("output", type=Path, help="folder to write to")
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.causal)
     if tokenizer.mask_token_id is None:

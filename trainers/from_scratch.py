@@ -127,6 +127,11 @@ def word_problem_texts(seed: int, count: int) -> Iterator[str]:
         yield "user\n\nassistant\n\n"
 
 
+def make_parser() -> TrlParser:
+    classes: Any = [StartArguments]
+    return TrlParser(classes, description=__doc__)
+
+
 def main(arguments: StartArguments) -> None:
     texts = word_problem_texts(arguments.seed, arguments.tokenizer_rows)
     tokenizer = train_tokenizer(texts, arguments.vocab_size, arguments.largest_number)
@@ -138,5 +143,4 @@ def main(arguments: StartArguments) -> None:
 
 
 if __name__ == "__main__":
-    classes: Any = [StartArguments]
-    main(*TrlParser(classes, description=__doc__).parse_args_and_config())
+    main(*make_parser().parse_args_and_config())

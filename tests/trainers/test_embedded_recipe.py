@@ -1,0 +1,67 @@
+"""configs/embedded: from nothing to a denoiser, by the recipes as they stand, each for two steps of a tiny model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from trl.scripts import sft as trl_sft
+
+from conv_dlm.models import LLaDAModelLM
+from conv_dlm.word_problems import problem, write_rows
+from trainers import MDLMTrainer, causal_to_diffusion, from_scratch, sft
+from trainers.scripts import Arguments, finetune
+
+RECIPES = Path(__file__).resolve().parents[2] / "configs" / "embedded"
+TINY = ["--width", "32", "--layers", "1", "--heads", "2", "--inner_width", "48", "--tokenizer_rows", "50"]
+SHORT = ["--max_steps", "2", "--bf16", "false", "--save_strategy", "no", "--warmup_steps", "0"]
+SHORT += ["--lr_scheduler_type", "constant", "--lr_scheduler_kwargs", "{}", "--disable_tqdm", "true"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path):
+    """`recipe("model")`: the file with this name, whose outputs are in a folder of the test."""
+
+    def recipe(name: str) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text((RECIPES / f"{name}.yaml").read_text().replace("outputs/embedded", str(tmp_path)))
+        return str(path)
+
+    return recipe
+
+
+def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--config", recipe("model"), *TINY, "--vocab_size", "700"]
+    from_scratch.main(*from_scratch.make_parser().parse_args_and_config(words))
+
+    write_rows(tmp_path / "autoregressive.jsonl", 1, 60, levels=(1, 2))
+    parser = trl_sft.make_parser()
+    trl_sft.main(*parser.parse_args_and_config(["--config", recipe("autoregressive"), *SHORT]))
+    causal = AutoModelForCausalLM.from_pretrained(tmp_path / "autoregressive")
+    assert isinstance(causal, LlamaForCausalLM)
+
+    monkeypatch.setattr(
+        "sys.argv", ["causal_to_diffusion", str(tmp_path / "autoregressive"), str(tmp_path / "denoiser")]
+    )
+    causal_to_diffusion.main()
+    arguments = Arguments(*sft.make_parser().parse_args_and_config(["--config", recipe("diffusion"), *SHORT]))
+    arguments.training.eval_strategy = "no"
+    finetune(MDLMTrainer, arguments)
+    denoiser = AutoModelForCausalLM.from_pretrained(tmp_path / "diffusion")
+    assert isinstance(denoiser, LLaDAModelLM)
+    assert denoiser.num_parameters() == causal.num_parameters()
+
+
+def test_batches_are_of_one_length() -> None:
+    """What makes batches short of padding goes by the batch size."""
+    values = yaml.safe_load((RECIPES / "diffusion.yaml").read_text())
+    assert values["problem_rows"] == values["canvas_rows"] == values["per_device_train_batch_size"]
+    assert not values["shuffle_dataset"]
+
+
+def test_phases_share_no_problems() -> None:
+    """The first phase is made by seed 1, the second has another."""
+    text = (RECIPES / "autoregressive.yaml").read_text()
+    assert "--seed 1 " in text and yaml.safe_load((RECIPES / "diffusion.yaml").read_text())["problem_seed"] != 1
+    assert problem(1, 0) != problem(2, 0)
