@@ -1,0 +1,172 @@
+"""From a regular expression to the smallest deterministic automaton over bytes.
+
+Tokens come later (token_automaton.py), so that one expression is compiled once for all tokenizers. Suffixes: S states,
+G groups of bytes that act alike.
+"""
+
+from collections import defaultdict
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from conv_dlm.constraints.errors import BadExpression
+from conv_dlm.constraints.expressions import Nondeterministic, shortened
+
+DEAD = -1
+MOST_STATES = 50_000
+
+
+class ByteAutomaton(NamedTuple):
+    """A deterministic automaton over bytes, without states that lead nowhere.
+
+    delta: int32 [S, 256]; the state that a byte leads to, -1 for none.
+    accepting: bool [S].
+    State 0 is the start.
+    """
+
+    delta: np.ndarray
+    accepting: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def byte_automaton(expression: str) -> ByteAutomaton:
+    """The automaton of the strings, in UTF-8, that match the whole `expression`.
+
+    Raises `BadExpression` where it can't be read, is not regular, matches nothing or needs too many states.
+    """
+    parsed = Nondeterministic(expression)
+    found = _determined(parsed)
+    if found is None:
+        raise BadExpression(
+            f"The expression {shortened(expression)!r} needs more than {MOST_STATES} states; lower the bounds of its "
+            "repetitions, or of what may stand before them."
+        )
+    delta, accepting, group_of_byte = found
+    source, group = np.nonzero(delta >= 0)
+    alive = leads_to(source, delta[source, group], accepting)
+    if not alive[0]:
+        raise BadExpression(f"The expression {shortened(expression)!r} matches no string.")
+    delta = np.where((delta >= 0) & alive[delta], delta, DEAD)
+    class_ = _alike(delta, accepting)
+    # those that lead nowhere are dropped; the start comes first, the others in the order of their first appearance
+    keep = np.flatnonzero(alive)
+    _, first = np.unique(class_[keep], return_index=True)
+    chosen = keep[np.sort(first)]
+    number = np.full(class_.max() + 1, DEAD)
+    number[class_[chosen]] = np.arange(len(chosen))
+    small = delta[chosen]
+    small = np.where(small >= 0, number[class_[small]], DEAD)
+    return ByteAutomaton(small[:, group_of_byte].astype(np.int32), accepting[chosen])
+
+
+def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The subset construction. Returns the moves, int64 [S, G], what accepts, bool [S], and the group of each byte,
+    int64 [256]; None beyond `MOST_STATES`."""
+    cuts = {0, 256}
+    for moves in parsed.moves:
+        for low, high, _ in moves:
+            cuts |= {low, high + 1}
+    bounds = sorted(cuts)
+    group_of_byte = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    # where each state leads by a byte, empty moves done; only states that do, or accept, are told apart
+    told = [bool(moves) or state == parsed.end for state, moves in enumerate(parsed.moves)]
+    closures: dict[int, frozenset[int]] = {}
+
+    def closure(state: int) -> frozenset[int]:
+        if state not in closures:
+            seen, pending = {state}, [state]
+            while pending:
+                for other in parsed.empty[pending.pop()]:
+                    if other not in seen:
+                        seen.add(other)
+                        pending.append(other)
+            closures[state] = frozenset(other for other in seen if told[other])
+        return closures[state]
+
+    groups = group_of_byte.tolist()
+    by_group = [
+        [(group, target) for low, high, target in moves for group in range(groups[low], groups[high] + 1)]
+        for moves in parsed.moves
+    ]
+    start = closure(0)
+    numbers, members = {start: 0}, [start]
+    rows: list[list[int]] = []
+    while len(rows) < len(members):
+        targets: defaultdict[int, set[int]] = defaultdict(set)
+        for state in members[len(rows)]:
+            for group, target in by_group[state]:
+                targets[group].add(target)
+        row = [DEAD] * (len(bounds) - 1)
+        for group, direct in targets.items():
+            subset = frozenset().union(*map(closure, direct))
+            if subset not in numbers:
+                numbers[subset] = len(members)
+                members.append(subset)
+                if len(members) > MOST_STATES:
+                    return None
+            row[group] = numbers[subset]
+        rows.append(row)
+    return np.array(rows), np.array([parsed.end in subset for subset in members]), group_of_byte
+
+
+def _alike(delta: np.ndarray, accepting: np.ndarray) -> np.ndarray:
+    """int64 [S]: one number for states that accept the same continuations (Moore's refinement).
+
+    A round compares hashes of rows, since a long expression has as many rounds as characters; that the result is a
+    refinement which needs no further round is checked on the rows themselves.
+    """
+    weight = np.random.default_rng(0).integers(1, 2**63, size=delta.shape[1], dtype=np.uint64) | np.uint64(1)
+    class_, count = accepting.astype(np.int64), 0
+    exactly = False
+    while True:
+        after = np.where(delta >= 0, class_[delta], -1)
+        if exactly:
+            rows = np.column_stack([accepting, class_, after])
+            _, refined = np.unique(rows, axis=0, return_inverse=True)
+        else:
+            hashed = (_mixed(after) * weight).sum(1, dtype=np.uint64) + _mixed(class_)
+            _, refined = np.unique(hashed, return_inverse=True)
+        refined = refined.ravel()
+        if refined.max() + 1 > count:
+            class_, count = refined, refined.max() + 1
+        elif exactly:
+            return class_
+        else:
+            exactly, class_ = True, refined
+
+
+def _mixed(number: np.ndarray) -> np.ndarray:
+    """A hash of small integers (SplitMix64's finaliser)."""
+    x = (number + 2).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def leads_to(source: np.ndarray, target: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """bool [S]: the states from which one of `goal` [S] can be reached by moves `source` to `target`, int64 [M]."""
+    reached = goal.copy()
+    while True:
+        more = reached.copy()
+        more[source[reached[target]]] = True
+        if (more == reached).all():
+            return reached
+        reached = more
+
+
+def meet(left: ByteAutomaton, right: ByteAutomaton) -> tuple[bool, bool]:
+    """Whether some string is in both languages, and whether all of `left` is in `right`."""
+    seen, queue, both, inside = {(0, 0)}, [(0, 0)], False, True
+    while queue:
+        one, other = queue.pop()
+        both = both or bool(left.accepting[one] and right.accepting[other])
+        inside = inside and bool(right.accepting[other] or not left.accepting[one])
+        moves = left.delta[one] >= 0
+        for pair in set(zip(left.delta[one][moves].tolist(), right.delta[other][moves].tolist(), strict=True)):
+            if pair[1] == DEAD:
+                inside = False  # every state of `left` leads to a string
+            elif pair not in seen:
+                seen.add(pair)
+                queue.append(pair)
+    return both, inside
