@@ -352,7 +352,7 @@ def test_shell(
             words += ["--max-new-tokens", "8", "--steps", "4", "--batch-sizes", "1", "--repeats", "1", "--no-memory"]
             monkeypatch.setattr("conv_dlm.cost.device_speed.measure_peaks", lambda *_: Peaks(1e12, 1e11))
         if block.document.name != "README.md":  # whose plots are drawn; those of all take a minute
-            monkeypatch.setattr("benchmarks.decoding_study.comparison.draw", lambda *_: [])
+            monkeypatch.setattr("benchmarks.decoding_study.__main__.draw", lambda *_: [])
         if words[1] == "bench" and "--shape" in words:
             config = request.getfixturevalue("make_llada")().config
             monkeypatch.setattr("conv_dlm.cost.subject.shape_config", lambda _: config)

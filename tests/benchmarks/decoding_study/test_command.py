@@ -9,28 +9,28 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.decoding_study import comparison
+from benchmarks.decoding_study import __main__ as study
 from benchmarks.decoding_study.grid import KEY
 from conv_dlm.cli.progress import with_progress
 from conv_dlm.evaluation import respondent
 
 PROMPTS = ["one", "a second and longer prompt", "three"]
 GRID = ("--decode-types", "conv", "llada", "--steps", 2, 3, "--sizes", 4, 8, "--seeds", 0, 1, "--batch-size", 2)
-DRAW = comparison.draw
+DRAW = study.draw
 Run = Any
 
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longer than everything else here."""
-    monkeypatch.setattr(comparison, "draw", lambda *_: [])
+    monkeypatch.setattr(study, "draw", lambda *_: [])
 
 
 @pytest.fixture
 def plots(no_plots: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are drawn, into empty files."""
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(comparison, "draw", DRAW)
+    monkeypatch.setattr(study, "draw", DRAW)
     monkeypatch.setattr("benchmarks.decoding_study.plots.save", lambda figure, path: path.write_text(""))
 
 
