@@ -10,7 +10,7 @@ from conv_dlm.cli.data import read_levels
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
 from conv_dlm.cli.parser import Parser
-from conv_dlm.word_problems import FORMS, SPLITS, Problem, Verdict, check, problem
+from conv_dlm.word_problems import FORMS, SPLITS, check, problem
 
 SUMMARY = "ask a generated word problem, and check the answer"
 USAGE = "conv-dlm problem [N] [options]"
@@ -44,17 +44,6 @@ def run(args: argparse.Namespace) -> int:
     session = Session(args, options)
     print(f"{asked.question}\n", flush=True)
     answers = session.answer([session.prompt(asked.question)], [0], session.streamer())
-    print(f"\n{judgement(asked, check(asked.question, answers[0].text, asked.answer))}", flush=True)
+    print(f"\n{check(asked.question, answers[0].text, asked.answer).in_words(asked.answer)}", flush=True)
     note(f"problem {number}: {summary(answers)}")
     return 0
-
-
-def judgement(asked: Problem, verdict: Verdict) -> str:
-    """The verdict in a line."""
-    right = sum(equation.right for equation in verdict.equations)
-    equations = f"{right} of {len(verdict.equations)} equations hold"
-    if verdict.sound:
-        return f"right: {asked.answer} ({equations})"
-    if verdict.right:
-        return f"right: {asked.answer}, by a doubtful working ({equations})"
-    return f"wrong: the answer is {asked.answer} ({equations})"

@@ -6,7 +6,7 @@ from threading import Event
 
 from torch import OutOfMemoryError
 
-from conv_dlm.answering.answers import Answer, answer, row_generator
+from conv_dlm.answering.answers import Answer, answer, row_generator, text_of
 from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.answering.loading import load_model
 from conv_dlm.answering.prompting import Prompter
@@ -14,6 +14,7 @@ from conv_dlm.demo.order import Order
 from conv_dlm.demo.pieces import Pieces
 from conv_dlm.demo.recording import Recording
 from conv_dlm.generation import StepEnd
+from conv_dlm.word_problems import Problem, Verdict, check
 
 
 class Respondent:
@@ -29,13 +30,17 @@ class Respondent:
 
 
 class Run:
-    """One decode type's answer: `recording` and `pieces` from its begin, `answer` from its end."""
+    """One decode type's answer: `recording` and `pieces` from its begin, `answer` from its end.
 
-    def __init__(self, decode_type: str, planned: int | None) -> None:
-        self.decode_type, self.planned = decode_type, planned
+    Of a generated problem it has `problem`, and at the end a `verdict`.
+    """
+
+    def __init__(self, decode_type: str, planned: int | None, problem: Problem | None = None) -> None:
+        self.decode_type, self.planned, self.problem = decode_type, planned, problem
         self.recording: Recording | None = None
         self.pieces: Pieces | None = None
         self.answer: Answer | None = None
+        self.verdict: Verdict | None = None
 
     @property
     def steps(self) -> int:
@@ -57,7 +62,7 @@ class Job:
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.runs = [Run(name, order.options(name).get("steps")) for name in order.decode_types]
+        self.runs = [Run(name, order.options(name).get("steps"), order.problem) for name in order.decode_types]
         self.begun = False
         self.problem: str | None = None
         self._stop = Event()
@@ -101,7 +106,12 @@ class Job:
             callback_on_step_end=stop,
             **options,
         )
-        run.answer = None if stopped else given
+        if stopped:
+            return
+        if run.problem is not None:
+            text = text_of(respondent.tokenizer, given.ids)
+            run.verdict = check(run.problem.question, text, run.problem.answer)
+        run.answer = given
 
 
 class Worker:

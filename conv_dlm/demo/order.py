@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.word_problems import Problem
 
 NO_SECOND = "none"  # the choice that leaves out the second decode type
 # Of a run's size, for its frames are kept as long as the visitor stays: at most 2.6 MB for two.
@@ -22,6 +23,7 @@ class Order:
         size (`int`): of the kernel or the block, for types that have one.
         length (`int`): positions of the canvas, `max_new_tokens`.
         seed (`int`): for types that draw at random.
+        problem ([`~conv_dlm.word_problems.Problem`], *optional*): whose question the prompt is: answers are checked.
 
     Raises:
         ValueError: an argument is impossible; the message is for the visitor.
@@ -34,6 +36,7 @@ class Order:
     size: int
     length: int
     seed: int
+    problem: Problem | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

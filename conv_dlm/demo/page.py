@@ -1,5 +1,6 @@
 """The page, in Gradio: what a visitor may set, and what happens then."""
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -10,6 +11,7 @@ from conv_dlm.demo.order import NO_SECOND, Order
 from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
 from conv_dlm.demo.visits import Look, Visits
 from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.word_problems import Problem, problem
 
 try:
     import gradio as gr
@@ -22,6 +24,7 @@ PROMPTS = {
     "Tom's pencils": "Tom has 3 boxes with 12 pencils each. He gives away 6 pencils. How many are left?",
     "shirts and a hat": "A shirt costs $20 and a hat costs half as much. How much do 2 shirts and a hat cost?",
 }
+LEVELS = (1, 3)  # of new problems
 KEPT = 3600  # seconds that a visitor's last run can be replayed
 # Nothing from elsewhere, no record of prompts in the browser, no pages about the page; the last runs of 100 visitors.
 LAUNCH: dict[str, Any] = {
@@ -90,9 +93,11 @@ def build(worker: Worker) -> gr.Blocks:
         prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
         gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
         settings = _settings(worker.names)
+        number = gr.State(None)  # of the generated problem that the prompt was taken from
         with gr.Row(elem_id="buttons"):
             begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
             stop = gr.Button("Stop", interactive=False, min_width=140, elem_id="stop")
+            new = gr.Button("New problem", min_width=140, elem_id="new")
         outcome = Outcome(
             note=gr.HTML(elem_id="note", apply_default_css=False),
             begin=begin,
@@ -120,13 +125,14 @@ def build(worker: Worker) -> gr.Blocks:
         gr.on(
             [begin.click, prompt.submit],
             denoise,
-            [prompt, *settings],
+            [number, prompt, *settings],
             list(outcome),
             concurrency_limit=None,  # they wait in the worker's queue
             show_progress="hidden",
             api_visibility="private",
         )
         stop.click(leave, None, None, **QUICK)
+        new.click(new_problem, None, [number, prompt], **QUICK)
         outcome.slider.input(replay, [outcome.kept, outcome.slider], outcome.shown, **QUICK, trigger_mode="always_last")
     return page
 
@@ -145,8 +151,23 @@ def _settings(models: Sequence[str]) -> list[Component]:
     return [model, first, second, steps, size, length, seed]
 
 
-def _order(prompt: str, model: str, first: str, second: str, *numbers: Any) -> Order:
-    return Order(prompt, model, (first,) if second == NO_SECOND else (first, second), *numbers)
+def new_problem() -> tuple[int, str]:
+    """Any of the generator's test problems, by its number, and its question."""
+    number = secrets.randbelow(10**6)
+    return number, _problem(number).question
+
+
+def _problem(number: int) -> Problem:
+    return problem(0, number, split="test", levels=LEVELS)
+
+
+def _order(number: int | None, prompt: str, model: str, first: str, second: str, *numbers: Any) -> Order:
+    asked = None if number is None else _problem(number)
+    if asked is not None and asked.question != prompt.strip():  # another was typed since
+        asked = None
+    steps, size, length, seed = numbers
+    types = (first,) if second == NO_SECOND else (first, second)
+    return Order(prompt, model, types, steps, size, length, seed, asked)
 
 
 def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:

@@ -72,7 +72,21 @@ def _summary(run: Run) -> str:
         (f"{tokens / max(forwards, 1):.2f}", "tokens per forward"),
         (f"{seconds:.1f}", "seconds"),
     )
-    return "<dl>" + "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in figures) + "</dl>"
+    costs = "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in figures)
+    return f"{_verdict(run)}<dl>{costs}</dl>"
+
+
+def _verdict(run: Run) -> str:
+    """Of a generated problem: right or wrong, and each equation with whether it holds."""
+    if run.problem is None or run.verdict is None:
+        return ""
+    kind = "right" if run.verdict.right else "wrong"
+    marks = "".join(
+        f'<li class="{"right" if one.right else "wrong"}">{escape(one.text)} {"✓" if one.right else "✗"}</li>'
+        for one in run.verdict.equations
+    )
+    sentence = escape(run.verdict.in_words(run.problem.answer))
+    return f'<p class="verdict {kind}">{sentence}</p>' + (f'<ul class="equations">{marks}</ul>' if marks else "")
 
 
 def _legend(steps: int) -> str:

@@ -78,6 +78,16 @@ class Verdict:
         """Right in every respect: form, final number, and a working without a wrong step that leads to it."""
         return self.right and self.form and self.consistent and self.first_wrong_step is None and bool(self.equations)
 
+    def in_words(self, expected: int) -> str:
+        """The verdict in a line, beside the right number."""
+        right = sum(equation.right for equation in self.equations)
+        equations = f"{right} of {len(self.equations)} equations hold"
+        if self.sound:
+            return f"right: {expected} ({equations})"
+        if self.right:
+            return f"right: {expected}, by a doubtful working ({equations})"
+        return f"wrong: the answer is {expected} ({equations})"
+
 
 def check(question: str, answer: str, expected: int) -> Verdict:
     """Judge an answer.

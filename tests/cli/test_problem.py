@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from conv_dlm.cli.problem import judgement
 from conv_dlm.word_problems import check, problem
 
 SHORT = ("--steps", 3, "--max-new-tokens", 8)
@@ -32,7 +31,7 @@ def test_verdicts():
         (f"2 + 2 = 5\n{asked.solution}", f"right: {asked.answer}, by a doubtful working (2 of 3"),
         ("#### 1000", f"wrong: the answer is {asked.answer}"),
     ):
-        assert judgement(asked, check(asked.question, answer, asked.answer)).startswith(start)
+        assert check(asked.question, answer, asked.answer).in_words(asked.answer).startswith(start)
 
 
 @pytest.mark.parametrize(

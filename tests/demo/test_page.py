@@ -105,9 +105,24 @@ def visitors(browser: Any, address: str) -> Iterator[Any]:
     assert complaints == []
 
 
-def test_a_run_and_its_replay(visitors: Any) -> None:
+def test_a_new_problem_is_asked_and_checked(visitors: Any) -> None:
+    ben = visitors()
+    before = ben.page.input_value("#prompt textarea")
+    ben.page.click("#new")
+    ben.page.wait_for_function(f"document.querySelector('#prompt textarea').value != {before!r}")
+    assert ben.page.input_value("#prompt textarea").endswith(("?", "."))
+    ben.fill(steps="4", canvas="16")
+    ben.begin()
+    ben.finish()
+    assert ben.text(".verdict").startswith("wrong: the answer is ")
+    ben.fill(prompt="What is 2 + 3?")
+    ben.begin()
+    ben.page.wait_for_selector(".verdict", state="detached")
+
+
+def test_a_run_and_its_replay(visitors: Any, long: int) -> None:
     anna = visitors()
-    anna.fill(steps="150", canvas="32")
+    anna.fill(steps="80", canvas="32")
     anna.fill(prompt="What is 2 + 3?")
     anna.page.evaluate(
         """() => {
@@ -127,12 +142,12 @@ def test_a_run_and_its_replay(visitors: Any) -> None:
 
     anna.replay(0)
     assert set(anna.text().replace("\n", "")) == {"·"}
-    anna.replay(60)
+    anna.replay(30)
     half = anna.text()
     assert "·" in half and len(set(half)) > 1
     steps = anna.page.locator(".canvas .token").evaluate_all("all => all.map((one) => parseInt(one.title.slice(5)))")
-    assert steps and max(steps) <= 60
-    assert anna.page.locator(".canvas .token.new").count() == steps.count(60)
+    assert steps and max(steps) <= 30
+    assert anna.page.locator(".canvas .token.new").count() == steps.count(30)
     anna.replay(int(anna.page.get_attribute("#replay input[type=range]", "max")))
     assert anna.text() == last
 
