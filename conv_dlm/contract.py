@@ -82,6 +82,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedModel.get_output_embeddings": "self",
     "transformers.PreTrainedModel.set_output_embeddings": "self, new_embeddings",
     "transformers.PreTrainedModel.resize_token_embeddings": "self, new_num_tokens, ...",
+    "transformers.PreTrainedModel.from_pretrained": "pretrained_model_name_or_path, ...",
     "transformers.PreTrainedModel._can_set_experts_implementation": "",
     "transformers.PreTrainedModel.base_model_prefix": None,
     "transformers.PreTrainedModel.config_class": None,

@@ -22,6 +22,7 @@ from trainers.model_card import MDLM_PAPER, ModelCards
 from trainers.noise import Rows
 from trainers.progressive import Chains
 from trainers.samples import SampleCallback, sample_options
+from trainers.shifted import check_attention, predictable, predicting
 from trainers.tokenizing import Check, as_trained, is_chat, load_tokenizer, tokenize
 
 NOISE_BINS = 4  # of the loss by noise level
@@ -57,7 +58,8 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     Args:
         model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
             A model whose `forward` takes a boolean `logits_to_keep` [B, L] and gives the logits [M, V] of those
-            positions, unshifted: LLaDA and MDLM of `conv_dlm`, and bare or with adapters.
+            positions: all of `conv_dlm` with full attention, bare or with adapters. Where its `shift_logits` says so, a
+            token is predicted from its left neighbour.
         args ([`MDLMTrainingConfig`], *optional*):
             Defaults to a config with the output folder "MDLM".
         kwargs:
@@ -103,6 +105,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             self._add_samples()
         self.add_callback(self._step_clock)  # after the samples, whose time it leaves out
         self._find_mask_token()
+        check_attention(self.model)
 
     def _find_mask_token(self) -> None:
         """Set `mask_token_id`: the tokenizer's, or else the model's."""
@@ -271,13 +274,13 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             masking = chains.masking(micro_batch, rows, covered_BL, inputs["attention_mask"])
         else:
             masking = mask_rows(rows, covered_BL, inputs["attention_mask"], self.args.min_noise)
-        masked_BL = masking.masked_BL
+        masked_BL = predictable(self.model, masking.masked_BL)
 
         # Projecting masked positions alone saves the [B, L, V] tensor: its memory, and half its time.
         outputs = model(
             input_ids=ids_BL.masked_fill(masking.hidden_BL, self.mask_token_id),
             attention_mask=inputs["attention_mask"],
-            logits_to_keep=masked_BL,
+            logits_to_keep=predicting(self.model, masked_BL),
             use_cache=False,
         )
         if chains:

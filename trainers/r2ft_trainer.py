@@ -15,6 +15,7 @@ from trainers.metrics import Ratio
 from trainers.model_card import R2FT_PAPER
 from trainers.noise import Rows
 from trainers.r2ft_config import R2FTConfig
+from trainers.shifted import predicting
 from trainers.tokenizing import Check
 
 
@@ -78,7 +79,7 @@ class R2FTTrainer(MDLMTrainer):
         outputs = model(
             input_ids=examples.ids_BL.masked_fill(corruption.masked_BL, self.mask_token_id),
             attention_mask=inputs["attention_mask"],
-            logits_to_keep=needed_BL,
+            logits_to_keep=predicting(self.model, needed_BL),
             use_cache=False,
         )
         logp_w_B, logp_l_B = response_log_probs(outputs.logits, examples, corruption, self.mask_token_id)

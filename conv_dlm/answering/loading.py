@@ -57,6 +57,12 @@ def load_model(
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
     denoises = isinstance(model, DiffusionGenerationMixin)
+    if not (denoises or autoregressive) and "Diffcoder" in str(PretrainedConfig.get_config_dict(path)[0]):
+        raise ValueError(
+            f"{path} is Stable-DiffCoder, which Transformers takes for a causal Llama: its config says neither that it "
+            "sees block by block, 4 positions each, nor its mask. In Python, `conv_dlm.models.A2DLlamaLMHeadModel"
+            ".from_pretrained(..., attention_pattern='block_causal', block_length=4, mask_token_id=...)` loads it."
+        )
     if denoises == autoregressive:
         raise ValueError(
             f"{path} is a {model.config.model_type!r} model, "

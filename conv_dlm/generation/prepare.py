@@ -115,6 +115,10 @@ def resolve(
         config.max_new_tokens = DEFAULT_MAX_NEW_TOKENS
     if config.shift_logits is None:
         config.shift_logits = bool(getattr(model, "shift_logits", False))
+    pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
+    in_blocks = isinstance(pattern, BlockCausal) and POSITION_WEIGHTS[config.resolved_decode_type.weights].anchored
+    if in_blocks and config.block_length is None:
+        config.block_length = pattern.block_length
     config.resolve()
     config.validate()
     given = {name for name, value in kwargs.items() if value is not None} - set(others)
@@ -209,6 +213,11 @@ def prepare(
     policy = CACHE_POLICIES[config.cache_implementation].from_config(config) if config.cache_implementation else None
     early_exit = EXIT_SCHEDULES[config.exit_schedule].from_config(config) if config.exit_schedule else None
     if isinstance(pattern, BlockCausal) and weights.anchored:
+        if pattern.block_length % config.block_length:
+            raise SettingError(
+                "block_length", f"cuts across the blocks of {pattern.block_length} that {type(model).__name__} sees at "
+                "once", "drop it, or divide them evenly", config.block_length,
+            )  # fmt: skip
         text = (~canvas.padding).cumsum(1) - 1
         first_mask = text.gather(1, canvas.masked.int().argmax(1, keepdim=True))
         canvas.block_index = text - first_mask // pattern.block_length * pattern.block_length

@@ -82,3 +82,12 @@ def test_the_first_token_of_a_response_is_predicted_by_the_last_of_the_prompt():
     logits[:, 154] = -torch.inf
     start = len(PROMPTS[1])
     assert out.sequences[1, -17:].tolist() == logits[start - 1 : -1].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("family", BLOCK_LENGTHS)
+def test_blocks_are_those_of_the_model_where_nobody_says(family):
+    model = load(family)
+    given = generate(model, family, **SETTINGS["threshold"])
+    assert torch.equal(generate(model, family, **SETTINGS["threshold"], block_length=None).sequences, given.sequences)
+    with pytest.raises(ValueError, match="`block_length`=3 cuts across the blocks of"):
+        generate(model, family, **SETTINGS["threshold"], block_length=3)

@@ -16,6 +16,7 @@ from transformers import (
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
 
@@ -53,19 +54,19 @@ class A2DLlamaConfig(AdaptedConfig, LlamaConfig):
     mask_token_id: int | None = None
 
 
-class A2DQwen3LMHeadModel(SelfContained, AdaptedLM, Qwen3ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class A2DQwen3LMHeadModel(CompleteWeights, SelfContained, AdaptedLM, Qwen3ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """Qwen3 as a denoiser: ids, some of them masked, to logits for every position."""
 
     config_class = A2DQwen3Config
 
 
-class A2DQwen2LMHeadModel(SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class A2DQwen2LMHeadModel(CompleteWeights, SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """Qwen2 as a denoiser: ids, some of them masked, to logits for every position."""
 
     config_class = A2DQwen2Config
 
 
-class A2DLlamaLMHeadModel(SelfContained, AdaptedLM, LlamaForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class A2DLlamaLMHeadModel(CompleteWeights, SelfContained, AdaptedLM, LlamaForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """Llama as a denoiser: ids, some of them masked, to logits for every position."""
 
     config_class = A2DLlamaConfig

@@ -7,6 +7,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
 
@@ -19,7 +20,7 @@ class DreamConfig(AdaptedConfig, Qwen2Config):
     shift_logits: bool = True
 
 
-class DreamModel(SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class DreamModel(CompleteWeights, SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """Dream with its output head: ids, some of them masked, to logits for the position at the right of each."""
 
     config_class = DreamConfig

@@ -10,6 +10,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
 
@@ -27,7 +28,7 @@ class FastDLLMQwenConfig(AdaptedConfig, Qwen2Config):
 
 
 class Fast_dLLM_QwenForCausalLM(  # type: ignore[misc]  # the name that published configs have
-    SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin
+    CompleteWeights, SelfContained, AdaptedLM, Qwen2ForCausalLM, DiffusionGenerationMixin
 ):
     """Fast-dLLM v2 with its output head: ids, some of them masked, to logits for the position at the right of each."""
 

@@ -151,7 +151,17 @@ class LLaDAConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As Transformers does it; a config of another layout (LLaDA-MoE) becomes one of its class."""
+        """As Transformers does it; a config of another layout (LLaDA-MoE) becomes one of its class.
+
+        Raises:
+            `ValueError`: iLLaDA, whose layout is its own.
+        """
+        if "ILLaDAForCausalLM" in (config_dict.get("architectures") or ()):
+            raise ValueError(
+                "iLLaDA is not supported: its layout is not LLaDA's (grouped heads, tied embeddings, other names of "
+                "weights; mask id 5). Load it with its own code, then call `conv_dlm.enable_diffusion(model, "
+                "mask_token_id=5)`."
+            )
         for key, layout in cls.other_layouts.items():
             if key in config_dict:
                 return layout.from_dict(config_dict, **kwargs)

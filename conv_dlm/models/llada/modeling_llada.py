@@ -27,6 +27,7 @@ from transformers.utils.output_capturing import capture_outputs
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.cache_argument import CACHE_FIELD, CACHE_NAMES, given_cache, returned_cache
 from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
 from conv_dlm.models.self_contained import SelfContained
@@ -189,7 +190,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
         return BaseModelOutputWithPast(last_hidden_state=self.norm(hidden_states), **returned_cache(cache))
 
 
-class LLaDAModelLM(SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
+class LLaDAModelLM(CompleteWeights, SelfContained, LLaDAPreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA with its output head: ids, some of them masked, to logits for every position."""
 
     supports_window_logits = True

@@ -15,6 +15,7 @@ from transformers.core_model_loading import Split, WeightConverter, WeightRenami
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
 # Original name -> name here, backwards when saving.
@@ -71,7 +72,7 @@ class LLaDA2MoeConfig(AdaptedConfig, Glm4MoeConfig):
         super().__post_init__(**kwargs)
 
 
-class LLaDA2MoeModelLM(SelfContained, AdaptedLM, Glm4MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class LLaDA2MoeModelLM(CompleteWeights, SelfContained, AdaptedLM, Glm4MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA2 with its output head: ids, some of them masked, to logits for every position."""
 
     config_class = LLaDA2MoeConfig

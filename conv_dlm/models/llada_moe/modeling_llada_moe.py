@@ -13,6 +13,7 @@ from transformers.conversion_mapping import (
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.self_contained import SelfContained
 
@@ -88,7 +89,7 @@ class LLaDAMoEConfig(AdaptedConfig, Qwen3MoeConfig):
 LLaDAConfig.other_layouts["num_experts"] = LLaDAMoEConfig
 
 
-class LLaDAMoEModelLM(SelfContained, AdaptedLM, Qwen3MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class LLaDAMoEModelLM(CompleteWeights, SelfContained, AdaptedLM, Qwen3MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """LLaDA-MoE with its output head: ids, some of them masked, to logits for every position."""
 
     config_class = LLaDAMoEConfig

@@ -29,6 +29,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.cache_argument import CACHE_NAMES, given_cache, returned_cache
 from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
 from conv_dlm.models.self_contained import SelfContained
@@ -180,7 +181,7 @@ class MDLMBackbone(nn.Module):
         self.output_layer = MDLMOutputLayer(config)
 
 
-class MDLM(SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
+class MDLM(CompleteWeights, SelfContained, PreTrainedModel, DiffusionGenerationMixin):  # type: ignore[misc]
     """The denoiser of MDLM: ids, some of them masked, to logits for every position."""
 
     config: MDLMConfig

@@ -14,6 +14,7 @@ from transformers.conversion_mapping import (
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
+from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
 # A checkpoint holds each expert by itself, the model all of a layer in one tensor.
@@ -52,13 +53,13 @@ class SDARMoeConfig(AdaptedConfig, Qwen3MoeConfig):
         super().__post_init__(**kwargs)
 
 
-class SDARForCausalLM(SelfContained, AdaptedLM, Qwen3ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class SDARForCausalLM(CompleteWeights, SelfContained, AdaptedLM, Qwen3ForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """SDAR with its output head: ids, some of them masked, to logits for every position."""
 
     config_class = SDARConfig
 
 
-class SDARMoeForCausalLM(SelfContained, AdaptedLM, Qwen3MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
+class SDARMoeForCausalLM(CompleteWeights, SelfContained, AdaptedLM, Qwen3MoeForCausalLM, DiffusionGenerationMixin):  # type: ignore[misc]
     """SDAR with a mixture of experts and its output head."""
 
     config_class = SDARMoeConfig

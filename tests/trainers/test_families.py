@@ -1,0 +1,72 @@
+"""Trainers on models beside LLaDA and MDLM: shifted logits, and what the objective is not of."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel, SDARForCausalLM
+from trainers import R2FTConfig, R2FTTrainer
+from trainers.losses import token_log_probs
+from trainers.shifted import predictable, predicting
+
+TINY = dict(
+    vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, mask_token_id=3, eos_token_id=2, pad_token_id=0,
+)  # fmt: skip
+
+
+def tiny(cls):
+    model = cls(cls.config_class(**TINY))
+    for weight in model.parameters():
+        if weight.dim() > 1:  # wide enough that logits differ by more than rounding
+            torch.nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+@pytest.mark.parametrize("cls", [DreamModel, A2DQwen3LMHeadModel])
+def test_the_loss_is_of_the_logits_that_predict_a_token(make_trainer, monkeypatch, cls, adapters):
+    model = tiny(cls)
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], r=2, task_type="CAUSAL_LM") if adapters else None
+    trainer = make_trainer(model=copy.deepcopy(model), peft_config=lora)
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.eval()
+    with torch.no_grad():
+        total = trainer.batch_loss(trainer.model, dict(batch), trainer._next_rows(batch["input_ids"])).outputs.logits
+    noisy, kept = seen[0]["input_ids"], seen[0]["logits_to_keep"]
+    target = kept.roll(1, 1) if cls is DreamModel else kept
+    assert (noisy[target] == 3).all()
+    logits = model(noisy, attention_mask=batch["attention_mask"]).logits
+    if cls is DreamModel:
+        logits = torch.cat([logits[:, :1], logits[:, :-1]], 1)
+    expected = token_log_probs(logits[target], batch["input_ids"][target][:, None], 3)
+    torch.testing.assert_close(token_log_probs(total, batch["input_ids"][target][:, None], 3), expected)
+
+
+@pytest.mark.parametrize("cls", [DreamModel, A2DQwen3LMHeadModel])
+def test_both_trainers_train(make_trainer, cls):
+    for kinds in ({}, {"trainer": R2FTTrainer, "config": R2FTConfig, "canvas_length": 40}):
+        trainer = make_trainer(model=tiny(cls), max_steps=2, **kinds)
+        before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+        trainer.train()
+        assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
+
+
+def test_nothing_predicts_the_first_position_of_shifted_logits():
+    target = torch.tensor([[True, False, True, False], [False, True, False, True]])
+    dream = tiny(DreamModel)
+    assert predictable(dream, target).tolist() == [[False, False, True, False], [False, True, False, True]]
+    assert predicting(dream, predictable(dream, target)).tolist() == [
+        [False, True, False, False],
+        [True, False, True, False],
+    ]
+    assert target[0, 0]  # left as it was
+
+
+def test_block_causal_models_are_refused(make_trainer):
+    with pytest.raises(ValueError, match="SDARForCausalLM has `attention_pattern='block_causal'`"):
+        make_trainer(model=tiny(SDARForCausalLM))
