@@ -116,8 +116,8 @@ def resolve(
     if config.shift_logits is None:
         config.shift_logits = bool(getattr(model, "shift_logits", False))
     pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
-    in_blocks = isinstance(pattern, BlockCausal) and POSITION_WEIGHTS[config.resolved_decode_type.weights].anchored
-    if in_blocks and config.block_length is None:
+    anchored = POSITION_WEIGHTS[config.resolved_decode_type.weights].anchored
+    if isinstance(pattern, BlockCausal) and anchored and config.block_length is None:
         config.block_length = pattern.block_length
     config.resolve()
     config.validate()
