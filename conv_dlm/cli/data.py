@@ -29,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
         help="number of operations, or a range of it (default: {}-{})".format(*LEVELS))  # fmt: skip
     add("--form", nargs="+", choices=list(FORMS), default=["prose"], metavar="FORM",
         help=f"forms of the solution, equally frequent: {', '.join(FORMS)} (default: prose)")  # fmt: skip
+    add("--scene", nargs="+", default=[], metavar="NAME", help="kinds of story to keep to (default: all)")
     add("--split", choices=SPLITS, default="train",
         help="which of the splits; unseen: wordings and scenes that no other one has (default: train)")  # fmt: skip
     add("--size", choices=list(LIMITS), default="small", help="of the numbers: up to 200, or 2,000 (default: small)")
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output.is_dir():
         raise ValueError(f"--output {args.output} is a folder; name a file in it.")
     levels = read_levels(args.level)
-    write_rows(args.output, args.seed, args.rows, split=args.split, levels=levels, forms=args.form, size=args.size)
+    write_rows(args.output, args.seed, args.rows, split=args.split, levels=levels, forms=args.form, size=args.size,
+               scenes=args.scene)  # fmt: skip
     print(f"{args.rows:,} problems written to {args.output}.")
     return 0
 

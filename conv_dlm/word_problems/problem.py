@@ -70,6 +70,7 @@ def problem(
     forms: Sequence[str] = ("prose",),
     size: str = "small",
     alike: int = 1,
+    scenes: Sequence[str] = (),
 ) -> Problem:
     """The problem with this index: the same one on every platform.
 
@@ -83,18 +84,19 @@ def problem(
             between are equally frequent.
         forms (`Sequence[str]`, *optional*, defaults to `("prose",)`): forms of the solution, equally frequent.
         size (`str`, *optional*, defaults to `"small"`): one of `LIMITS`: values up to 200, or 2,000.
+        scenes (`Sequence[str]`, *optional*): names of `SCENES` to keep to; all if empty.
         alike (`int`, *optional*, defaults to `1`): so many indices in a row share level and form.
 
     Raises:
         `ValueError`: an unknown split, form or size, or levels that are out of range.
     """
-    _check(split, levels, forms, size)
+    _check(split, levels, forms, size, scenes)
     shared = Draw(f"{seed}/{split}/{size}/{index // alike}/{alike}")
     level, form = shared.number(*levels), shared.pick(*forms)
     draw = Draw(f"{seed}/{split}/{size}/{index}")
     new_scene = split == "unseen" and draw.chance(0.5)
-    scenes = [one for one in SCENES.values() if one.held_out == new_scene and one.levels[0] <= level <= one.levels[1]]
-    for one in draw.shuffled(scenes):
+    fitting = [one for one in SCENES.values() if one.held_out == new_scene and one.levels[0] <= level <= one.levels[1]]
+    for one in draw.shuffled([one for one in fitting if not scenes or one.name in scenes]):
         for _ in range(_TRIES):
             try:
                 found = _write(draw, one, level, LIMITS[size], split == "unseen")
@@ -128,7 +130,7 @@ def _split_of(found: Problem) -> str:
     return "test" if share < 8 else "validation" if share < 16 else "train"
 
 
-def _check(split: str, levels: tuple[int, int], forms: Sequence[str], size: str) -> None:
+def _check(split: str, levels: tuple[int, int], forms: Sequence[str], size: str, scenes: Sequence[str]) -> None:
     if split not in SPLITS:
         raise ValueError(f"`split={split!r}` must be one of {', '.join(SPLITS)}.")
     if not LEVELS[0] <= levels[0] <= levels[1] <= LEVELS[1]:
@@ -138,3 +140,10 @@ def _check(split: str, levels: tuple[int, int], forms: Sequence[str], size: str)
             raise ValueError(f"`forms` has {form!r}, which is none of {', '.join(FORMS)}.")
     if size not in LIMITS:
         raise ValueError(f"`size={size!r}` must be one of {', '.join(LIMITS)}.")
+    for name in scenes:
+        if name not in SCENES or SCENES[name].held_out:
+            raise ValueError(f"`scenes` has {name!r}, which is none of those that are trained.")
+    least = max((SCENES[name].levels[0] for name in scenes), default=1)
+    most = min((SCENES[name].levels[1] for name in scenes), default=LEVELS[1])
+    if not least <= levels[0] <= levels[1] <= most:
+        raise ValueError(f"`levels={levels}` is more than these scenes have, which is {least} to {most}.")

@@ -35,7 +35,8 @@ def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: py
     words = ["--config", recipe("model"), *TINY, "--vocab_size", "700"]
     from_scratch.main(*from_scratch.make_parser().parse_args_and_config(words))
 
-    write_rows(tmp_path / "autoregressive.jsonl", 1, 60, levels=(1, 2))
+    write_rows(tmp_path / "stories.jsonl", 1, 60, levels=(1, 2))
+    write_rows(tmp_path / "worksheets.jsonl", 4, 20, levels=(4, 5), scenes=("worksheet",))
     parser = trl_sft.make_parser()
     trl_sft.main(*parser.parse_args_and_config(["--config", recipe("autoregressive"), *SHORT]))
     causal = AutoModelForCausalLM.from_pretrained(tmp_path / "autoregressive")

@@ -5,34 +5,48 @@ from conv_dlm.word_problems.scenes.registry import scene
 from conv_dlm.word_problems.story import Story
 
 
-@scene(levels=(1, 1))
+@scene(levels=(1, 12))
 def worksheet(story: Story, level: int) -> None:
-    """One sum, over the whole range of values."""
-    draw = story.draw
-    kind = draw.pick("add", "sub", "mul", "div")
-    if kind == "add":
-        a = draw.number(2, story.limit - 2)
-        b = draw.number(2, story.limit - a)
-        story.add(a, b, "[=]", "The sum is [=].")
-        story.ask(f"What is {a} + {b}?", f"Add {a} and {b}.", f"Work out {a} plus {b}.", unit="")
-    elif kind == "sub":
-        a = draw.number(4, story.limit)
-        b = draw.number(2, a - 2)
-        story.sub(a, b, "[=]", "The difference is [=].")
-        story.ask(f"What is {a} - {b}?", f"Subtract {b} from {a}.", f"Work out {a} minus {b}.", unit="")
-    elif kind == "mul":
-        a, b = draw.number(2, 12), draw.number(2, draw.pick(12, 40))
-        story.mul(a, b, "[=]", "The product is [=].")
-        story.ask(f"What is {a} * {b}?", f"Multiply {a} by {b}.", f"Work out {a} times {b}.", unit="")
-    else:
-        b, quotient = draw.number(2, 12), draw.number(2, draw.pick(12, 40))
-        story.div(b * quotient, b, "[=]", "The quotient is [=].")
-        story.ask(
-            f"What is {b * quotient} / {b}?",
-            f"Divide {b * quotient} by {b}.",
-            f"Work out how often {b} goes into {b * quotient}.",
-            unit="",
+    """Sums that have nothing to do with each other, over the whole range of values."""
+    asked = [_bare_sum(story) for _ in range(level)]
+    if level > 1:
+        story.say(
+            f"Here is a worksheet: {'; '.join(asked)}.",
+            f"Work these out one after the other: {'; '.join(asked)}.",
+            f"Solve all of these: {'; '.join(asked)}.",
         )
+        story.ask("What is the last result?", "What does the last one give?", "How much is the last one?", unit="")
+        return
+    (only,) = asked
+    a, operator, b = only.split()
+    verb, joint = {"+": ("Add", "and"), "-": ("Take", "minus"), "*": ("Multiply", "by"), "/": ("Divide", "by")}[
+        operator
+    ]
+    sign = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[operator]
+    story.ask(f"What is {only}?", f"{verb} {a} {joint} {b}.", f"Work out {a} {sign} {b}.", unit="")
+
+
+def _bare_sum(story: Story) -> str:
+    """An operation on small or large numbers, worked out; returns it as it is asked."""
+    draw = story.draw
+    kind = draw.pick("+", "+", "-", "-", "*", "/")
+    top = draw.pick(story.limit // 5, story.limit // 2, story.limit)
+    if kind == "+":
+        a = draw.number(2, top - 2)
+        b = draw.number(2, top - a)
+        story.add(a, b, "[=]")
+    elif kind == "-":
+        a = draw.number(4, top)
+        b = draw.number(2, a - 2)
+        story.sub(a, b, "[=]")
+    elif kind == "*":
+        a, b = draw.number(2, 12), draw.number(2, draw.pick(12, 12, 40))
+        story.mul(a, b, "[=]")
+    else:
+        b = draw.number(2, 12)
+        a = b * draw.number(2, draw.pick(12, 12, 40))
+        story.div(a, b, "[=]")
+    return f"{a} {kind} {b}"
 
 
 @scene(levels=(2, 12))
