@@ -1,6 +1,6 @@
 """Masked diffusion language models on Transformers.
 
-Importing this package registers LLaDA and MDLM with Transformers' Auto classes; their `generate` denoises.
+Importing this package registers its models with Transformers' Auto classes; their `generate` denoises.
 """
 
 from conv_dlm import models

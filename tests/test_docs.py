@@ -28,6 +28,7 @@ import dev
 from conv_dlm.cost.floor import Peaks
 from conv_dlm.generation import DECODE_TYPES
 from conv_dlm.hub import stage
+from conv_dlm.models.dream.modeling_dream import DreamConfig, DreamModel
 from tests.hub.conftest import hub as hub
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
+    "Dream-org/Dream-v0-Instruct-7B": "tiny_published_dream",
     "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
     "someone/their-masked-diffusion-model": "tiny_foreign_model",
     "conv-dlm/conv-decoding": "staged_custom_generate",
@@ -90,6 +92,16 @@ def tiny_published_llada(
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.mask_token, tokenizer.pad_token = None, tokenizer.eos_token
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_published_dream(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published-dream")
+    size = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2)
+    config = DreamConfig(vocab_size=260, mask_token_id=3, eos_token_id=2, pad_token_id=2, **size)
+    DreamModel(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
     return folder
 
 

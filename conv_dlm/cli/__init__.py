@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, problem, push, serve
+from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, models, problem, push, serve
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.running import exit_code_of
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": bench,
     "data": data,
     "fit": fit,
+    "models": models,
     "demo": demo,
     "problem": problem,
     "serve": serve,

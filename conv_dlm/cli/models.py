@@ -1,0 +1,33 @@
+"""List the published models that load without remote code, with what their weights take in memory.
+
+`conv-dlm fit NAME` counts the rest, activations and caches, from a model's config.
+"""
+
+import argparse
+import json
+
+from conv_dlm.cli.parser import Parser
+
+SUMMARY = "list the published models that load without remote code"
+USAGE = "conv-dlm models [--json]"
+BYTES = {"bf16": 2.0, "8-bit": 1.0, "4-bit": 0.5}  # of a weight, without the scales of quantised ones
+GIB = 2**30
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from conv_dlm.models.published import FAMILIES
+
+    if args.json:
+        print(json.dumps([family._asdict() for family in FAMILIES], indent=2))
+        return 0
+    for family in FAMILIES:
+        print(f"{family.name}: attention {family.attention}; logits of the {family.predicts} position; mask "
+              f"{family.mask_token_id}\n  {family.settings}")  # fmt: skip
+        for name, billions in family.checkpoints.items():
+            sizes = ", ".join(f"{billions * 1e9 * size / GIB:.1f} {kind}" for kind, size in BYTES.items())
+            print(f"  {name:60} {billions:6.2f} B weights, GiB: {sizes}")
+    return 0

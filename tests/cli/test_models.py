@@ -1,0 +1,41 @@
+"""`conv-dlm models`: the published models, and that the table in the documents has the same."""
+
+import json
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from conv_dlm import models
+from conv_dlm.cli import main
+from conv_dlm.models.published import FAMILIES
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+
+
+def test_the_list_names_every_model_with_the_memory_of_its_weights(capsys):
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert "GSAI-ML/LLaDA-8B-Instruct" in shown
+    assert "8.02 B weights, GiB: 14.9 bf16, 7.5 8-bit, 3.7 4-bit" in shown
+    assert main(["models", "--json"]) == 0
+    assert [family["name"] for family in json.loads(capsys.readouterr().out)] == [family.name for family in FAMILIES]
+
+
+def test_the_list_has_every_class_and_says_of_it_what_its_config_says():
+    listed = {name: family for family in FAMILIES for name in family.model_class.split(", ")}
+    assert set(listed) == {model.__name__ for model in models.MODELS}
+    for model in models.MODELS:
+        family, config = listed[model.__name__], model.config_class(vocab_size=160000)
+        pattern = getattr(config, "attention_pattern", "full")
+        blocks = f"blocks of {config.block_length}" if pattern == "block_causal" else "full"
+        assert family.attention.startswith(blocks)
+        assert family.predicts == ("next" if getattr(config, "shift_logits", False) else "same")
+        if model is not models.MDLM:  # whose mask is the last token, whatever the size
+            assert config.mask_token_id in (family.mask_token_id, None)
+        assert isinstance(AutoConfig.for_model(config.model_type), model.config_class)
+
+
+def test_the_document_names_every_family_and_mask():
+    for family in FAMILIES:
+        assert all(name in DOCUMENT for name in family.name.split(", "))
+        assert str(family.mask_token_id) in DOCUMENT
