@@ -5,6 +5,7 @@ Importing this package registers its models with Transformers' Auto classes; the
 
 from conv_dlm import models
 from conv_dlm.answering.embedded import embedded_checkpoint
+from conv_dlm.constraints.languages import Choice, JSONSchema, Regex
 from conv_dlm.generation import (
     DECODE_TYPES,
     DecodeType,
@@ -21,10 +22,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DECODE_TYPES",
+    "Choice",
     "DecodeType",
     "DiffusionGenerateOutput",
     "DiffusionGenerationConfig",
     "DiffusionGenerationMixin",
+    "JSONSchema",
+    "Regex",
     "RowStreamers",
     "SettingError",
     "TextDiffusionStreamer",

@@ -19,6 +19,13 @@ class Constraint:
         """Raise `BadExpression` where the expression can't be compiled. It is compiled once."""
         byte_automaton(self.expression)
 
+    @staticmethod
+    def for_rows(constraints: "Sequence[Constraint | None]", tokenizer: Any, canvas: Any, eos_token_ids: Any) -> Any:
+        """What a run on `canvas` needs of its rows' constraints; see [`~conv_dlm.constraints.rows.RowConstraints`]."""
+        from conv_dlm.constraints.rows import RowConstraints
+
+        return RowConstraints(constraints, tokenizer, canvas, eos_token_ids)
+
 
 @dataclass(frozen=True)
 class Regex(Constraint):

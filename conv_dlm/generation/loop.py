@@ -9,6 +9,7 @@ Shapes: B rows, L canvas positions, R rows of a forward, W window, V vocabulary.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,7 @@ class Denoising:
     eos_fill, eos_threshold, lookahead: see `RunSettings`.
     policy: what forwards compute anew, if the denoiser has a cache.
     early_exit: when rows leave the process, if they may.
+    constraint: the languages that rows have to be in (`conv_dlm.constraints.rows.RowConstraints`), if they have to.
     after_step: called with the run and the step's number after each step; returns whether to stop now. None where
         nobody watches, so that nothing is synchronised for it.
     """
@@ -79,6 +81,7 @@ class Denoising:
     lookahead: int | None = None
     policy: CachePolicy | None = None
     early_exit: ExitSchedule | None = None
+    constraint: Any = None
     after_step: Callable[["Denoising", int], bool] | None = None
     forwards: list[int] = field(init=False)
 
@@ -107,11 +110,13 @@ class Denoising:
         self.seen_wanted = torch.zeros_like(ids, dtype=torch.bool)
         self.kept = CacheState.empty(ids)
         self.best_before: Tensor | None = None
+        self.filling = False
 
     def run(self, seeds: Tensor) -> None:
         """Unmask every position of the canvas. seeds: LongTensor [B], of each row's draws."""
         self.noise = Noise(seeds, self.canvas.mask_index)
         self.steps_done = 0
+        self.commit_forced(0)
         for index in itertools.count() if self.last is None else range(self.last):
             if self.step(index):
                 break
@@ -138,6 +143,7 @@ class Denoising:
             now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
             self.leave_early(now)
             self.apply(self.rule(now), finished, index)
+            self.commit_forced(index)
         self.end_rows(index)
         return False
 
@@ -303,7 +309,7 @@ class Denoising:
         flat = logits.flatten(0, 1)
         at_once = max(1, SCORES_AT_ONCE.get(flat.device.type, SCORES_AT_ONCE_ELSEWHERE) // flat.shape[1])
         rows = which
-        if rows is None and (self.processors or self.statistics):
+        if rows is None and (self.processors or self.statistics or self.constraint is not None):
             rows = torch.arange(window.shape[0], device=window.device)
         parts = []
         for start in range(0, flat.shape[0], at_once):
@@ -312,18 +318,49 @@ class Denoising:
             values: dict[str, Tensor] = {}
             if rows is not None:
                 at = Places(rows, window, part, step, self.values, self.predicted)
-                scores = self.processors(self.canvas, scores, at)
+                scores = self.process(scores, at)
                 for statistic in self.statistics:
                     values |= statistic(scores, at)
             drawn = draw_candidates(
                 scores, how.top_k, how.temperature, None if noise is None else noise[part], how.extra_mass,
                 how.end_token_ids,
             )  # fmt: skip
+            if rows is not None and self.constraint is not None:
+                values |= self.constraint.summary(scores, at, how.top_k, how.temperature, self.noise)
             parts.append((drawn, values))
         if len(parts) == 1:
             return parts[0]
         candidates = Candidates(*(torch.cat(field) for field in zip(*(drawn for drawn, _ in parts), strict=True)))
         return candidates, {name: torch.cat([values[name] for _, values in parts]) for name in parts[0][1]}
+
+    def process(self, scores: Tensor, at: Places) -> Tensor:
+        """`scores` [N, V] after constraint and processors, which see what the constraint allows; what they forbid of it
+        is allowed where they would leave nothing."""
+        if self.constraint is None:
+            return self.processors(self.canvas, scores, at)
+        forbidden = ~self.constraint.mask(self.canvas, scores, at)
+        scores = scores.masked_fill(forbidden, -torch.inf)
+        processed = self.processors(self.canvas, scores, at).masked_fill(forbidden, -torch.inf)
+        nothing = processed.amax(-1, keepdim=True) == -torch.inf
+        return torch.where(nothing, scores, processed)
+
+    def commit(
+        self, where: Tensor, tokens: Tensor, log_probs: Tensor, index: int, remask: Tensor | None = None
+    ) -> None:
+        """Unmask `where` [B, L] with `tokens`, or with others that a constraint can be met by."""
+        if self.constraint is not None:
+            drawn = draws(self.draws.top_k, self.draws.temperature) and not self.filling
+            noise = self.noise.again(index, WHICH) if drawn else None
+            tokens, log_probs = self.constraint.settle(
+                self.canvas, where, tokens, log_probs, self.values, noise, remask
+            )
+        self.canvas.commit(where, tokens, index, log_probs)
+
+    def commit_forced(self, index: int) -> None:
+        """Unmask what a constraint leaves one token for, without asking the model."""
+        if self.constraint is not None and not self.rule.remasks:
+            what = self.constraint.allowed(self.canvas)
+            self.canvas.commit(what.forced & self.canvas.masked, what.tokens, index)
 
     def leave_early(self, now: StepState) -> None:
         """Cut the text off where its end is clear among the eligible positions, and unmask what is left of a row where
@@ -337,7 +374,7 @@ class Denoising:
             best, margin = self.values["best"], self.values["margin"]
             clear = self.early_exit.is_clear(margin, best, self.best_before, canvas.masked, step.progress)
             self.best_before = best
-            canvas.commit(clear[:, None] & canvas.masked, best, step.number, self.values["best_log_prob"])
+            self.commit(clear[:, None] & canvas.masked, best, self.values["best_log_prob"], step.number)
 
     def apply(self, decision: Decision, finished: Tensor, index: int) -> None:
         """Do what the rule says."""
@@ -350,7 +387,8 @@ class Denoising:
             tokens, log_probs = self.token, self.log_prob
         elif log_probs is None:
             log_probs = torch.full_like(self.log_prob, torch.nan)
-        self.canvas.commit(commit, tokens, index, log_probs)
+        assert log_probs is not None
+        self.commit(commit, tokens, log_probs, index, remask)
         if remask is not None:
             self.canvas.remask(remask)
         self.memory = decision.memory
@@ -377,5 +415,6 @@ class Denoising:
             self.forwards[row] += 1
         self.filled_at = number
         if its_plan.forwards:
-            canvas.commit(left, self.token, number, self.log_prob)
+            self.filling = True
+            self.commit(left, self.token, self.log_prob, number)
             self.end_rows(number)

@@ -66,6 +66,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         generator: Generator | Sequence[Generator] | None = None,
         callback_on_step_end: Callable[[StepEnd], bool | None] | None = None,
         tokenizer: Any = None,
+        constraint: Any = None,
         synced_gpus: bool | None = None,
         **kwargs: Any,
     ) -> DiffusionGenerateOutput | Tensor:
@@ -94,7 +95,11 @@ class DiffusionGenerationMixin(GenerationMixin):
                 Called after each step with a [`~conv_dlm.generation.StepEnd`]; once it returns `True` the run stops,
                 and each row ends at its first mask. An exception that it raises leaves `generate`.
             tokenizer (`PreTrainedTokenizerBase`, *optional*):
-                For `stop_strings`.
+                For `stop_strings` and `constraint`.
+            constraint ([`~conv_dlm.JSONSchema`], [`~conv_dlm.Regex`], [`~conv_dlm.Choice`], or a list, *optional*):
+                The language that responses are in, from the first mask of a row to its end token; a list has one for
+                each row, or `None`. Tokens that are committed together can always be completed, so that every finished
+                response is in it.
             synced_gpus (`bool`, *optional*):
                 Not supported where it would be needed (ZeRO-3, FSDP), `False` says that it is not.
             kwargs:
@@ -113,7 +118,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         prepared = prepare(
             self, inputs, generation_config, logits_processor, stopping_criteria, attention_mask=attention_mask,
             streamer=streamer, generator=generator, callback_on_step_end=callback_on_step_end, tokenizer=tokenizer,
-            synced_gpus=synced_gpus, **kwargs,
+            constraint=constraint, synced_gpus=synced_gpus, **kwargs,
         )  # fmt: skip
         input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
         if streamer is not None:

@@ -7,6 +7,7 @@ the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Shapes: B rows
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +16,7 @@ from conv_dlm.generation.errors import SettingError
 
 WHETHER, WHICH, REMASK = range(3)  # purposes: is a position unmasked, which token does it get, is it masked again
 GOLDEN = -7046029254386353131  # the golden ratio's odd multiple, 0x9E3779B97F4A7C15
+SECOND = 1 << 40  # beyond all indices of positions
 KEYS_AT_ONCE = 64  # steps whose keys are made together
 
 
@@ -53,6 +55,7 @@ class Noise:
 
     def __init__(self, seeds: Tensor, index: Tensor) -> None:
         self.seeds = seeds
+        self.index = index
         self.scaled_index = index * GOLDEN
         self.first, self.keys = -1, seeds
 
@@ -65,6 +68,18 @@ class Noise:
             counted = self.seeds + (3 * steps[:, None] + purposes)[..., None]
             self.first, self.keys = first, (_mix(counted * GOLDEN) * GOLDEN)[..., None]
         return _uniform(_mix(self.keys[step - first, purpose] + self.scaled_index))
+
+
+    def again(self, step: int, purpose: int) -> Tensor:
+        """A second draw beside `uniform`, for what may not depend on the first: FloatTensor [B, L]."""
+        return uniform(self.seeds, step, self.index + SECOND, purpose)
+
+    def of_tokens(self, at: Any, vocabulary: int) -> Tensor:
+        """In (0, 1), one for each token of each of N positions: FloatTensor [N, V]."""
+        index = self.index[at.rows, at.positions][:, None] * vocabulary
+        tokens = torch.arange(vocabulary, device=index.device)
+        found = uniform(self.seeds[at.rows], at.step, index + tokens + 2 * SECOND, WHICH)
+        return found.clamp(min=2.0**-25)
 
 
 def uniform(seeds: Tensor, step: int, index: Tensor, purpose: int) -> Tensor:

@@ -167,6 +167,7 @@ def prepare(
     generator: Generator | Sequence[Generator] | None = None,
     callback_on_step_end: Callback | None = None,
     tokenizer: Any = None,
+    constraint: Any = None,
     synced_gpus: bool | None = None,
     strict: bool = False,
     **kwargs: Any,
@@ -206,6 +207,7 @@ def prepare(
         pad_token_id = _listed(config.eos_token_id)[0]
 
     canvas = Canvas.from_prompt(input_ids, new_tokens, config.mask_token_id, padding)
+    constraints = _constraints(constraint, canvas, tokenizer, config, eos_token_ids)
     pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
     decode_type = config.resolved_decode_type
     weights = POSITION_WEIGHTS[decode_type.weights].from_config(config)
@@ -251,6 +253,7 @@ def prepare(
         lookahead=config.lookahead,
         policy=policy,
         early_exit=early_exit,
+        constraint=constraints,
         after_step=None if observer.idle else observer,
     )  # fmt: skip
     return Prepared(config, run, observer, input_ids, eos_token_ids, pad_token_id)
@@ -471,6 +474,33 @@ def _criteria(config: DiffusionGenerationConfig, own: Sequence[Any] | None, toke
         criteria.append(StopStringCriteria(tokenizer, config.stop_strings))
     criteria.extend(own or [])
     return criteria
+
+
+def _constraints(
+    constraint: Any, canvas: Canvas, tokenizer: Any, config: DiffusionGenerationConfig, eos_token_ids: Tensor | None
+) -> Any:
+    """The constraints of the rows, one for all or one for each; None without any."""
+    asked = list(constraint) if isinstance(constraint, list | tuple) else [constraint]
+    found = [one for one in asked if one is not None]
+    if not found:
+        return None
+    for one in found:
+        if not hasattr(one, "for_rows"):
+            raise SettingError(
+                "constraint", f"is a {type(one).__name__}",
+                "pass a `conv_dlm.JSONSchema`, `Regex` or `Choice`, or a list with one or None for each row",
+            )  # fmt: skip
+    if tokenizer is None:
+        raise SettingError("constraint", "needs the tokenizer, for the bytes of its tokens", "pass `tokenizer=`")
+    rows = canvas.ids.shape[0]
+    if not isinstance(constraint, list | tuple):
+        asked = asked * rows
+    elif len(asked) != rows:
+        times = config.num_return_sequences or 1
+        if len(asked) * times != rows:
+            raise SettingError("constraint", f"has {len(asked)} entries for {rows} rows", "pass one for each row")
+        asked = [one for one in asked for _ in range(times)]
+    return found[0].for_rows(asked, tokenizer, canvas, eos_token_ids)
 
 
 def _denoiser(
