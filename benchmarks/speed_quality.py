@@ -114,8 +114,8 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     def shown(value: tuple[float, float] | None, factor: float, form: str) -> str:
         return "–" if value is None else f"{factor * value[0]:{form}} ± {factor * value[1]:{form.lstrip('+')}}"
 
-    headings = ["setting", "n", *QUALITIES.values(), "right arithmetic, %", "tokens", "tokens / forward",
-                "positions computed, thousands", "less no cache: `####`", "repeated"]  # fmt: skip
+    headings = ["setting", "n", *QUALITIES.values(), "correct arithmetic, %", "tokens", "tokens / forward",
+                "positions computed, thousands", "minus no cache: `####`", "repeated"]  # fmt: skip
     lines = ["| " + " | ".join(headings) + " |", "|-|" + "-:|" * (len(headings) - 1)]
     for row in rows:
         cells = [row["setting"], str(row["n"])]
