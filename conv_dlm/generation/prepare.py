@@ -222,7 +222,8 @@ def prepare(
             )  # fmt: skip
         text = (~canvas.padding).cumsum(1) - 1
         first_mask = text.gather(1, canvas.masked.int().argmax(1, keepdim=True))
-        canvas.block_index = text - first_mask // pattern.block_length * pattern.block_length
+        index = text - first_mask // pattern.block_length * pattern.block_length
+        canvas.block_index = _first_alone(index, pattern.block_length, config) if config.shift_logits else index
     _check_canvas(canvas, weights, rule, config)
     _check_speed(model, canvas, weights, rule, policy, pattern, config)
 
@@ -393,6 +394,13 @@ def _check_canvas(
             "decode_type", "unmasks near known text, but a row has none",
             "begin it with a prompt or the BOS token, or use 'topk'", config.decode_type,
         )  # fmt: skip
+
+
+def _first_alone(index: Tensor, block_length: int, config: DiffusionGenerationConfig) -> Tensor:
+    """Positions [B, L] renumbered so that the first of each of the model's blocks is a block by itself: its token comes
+    from the finished block before it, and is there before the others are unmasked (Fast-dLLM v2, arXiv 2509.26328)."""
+    block, place = index // block_length, index % block_length
+    return block * (block_length + config.block_length) + torch.where(place == 0, 0, place + config.block_length)
 
 
 def _check_speed(

@@ -171,3 +171,27 @@ def test_dream(name, monkeypatch):
     )  # fmt: skip
     given = torch.nn.functional.pad(given, (0, of_run["max_new_tokens"]), value=True)
     assert torch.equal(out.sequences[given], run.tensors["canvases"][-1][given])
+
+
+@CACHES
+@pytest.mark.parametrize(
+    "name",
+    ["one_by_one", "threshold", "threshold.aligned", "threshold.short", "threshold.low", "sub_2", "sub_whole",
+     "ragged_budget", "published_block", "stop", "stop.extra_token"],
+)  # fmt: skip
+def test_fast_dllm_v2(name, cache):
+    """Sub-blocks, and the first token of each block before the others."""
+    runs = json.loads((FIXTURES / "fast_dllm_v2_tiny" / "runs.json").read_text())["runs"]
+    settings = next(run for run in runs if run["id"] == name)
+    run = Run("fast_dllm_v2_tiny", name, block_length=settings["block_size"])
+    prompt, stop = settings["prompt"], settings["stop_token"]
+    expected = run.tensors["final"].flatten().tolist()
+    if stop in expected[len(prompt) :]:  # the original goes on to the block's end, and cuts
+        new = settings["max_new_tokens"]
+    else:
+        new = len(expected) - len(prompt)
+    out = run.generate(
+        prompt, decode_type="threshold", threshold=settings["threshold"], block_length=settings["small_block_size"],
+        max_new_tokens=new, eos_token_id=stop, cache_implementation=cache,
+    )  # fmt: skip
+    assert out.sequences[0].tolist()[: len(expected)] == expected
