@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import (
+    add_constraint_options,
     add_generation_options,
     add_model_options,
+    constraint_of,
     generation_options,
     option_settings,
 )
@@ -31,6 +33,7 @@ EXAMPLES = """examples:
   conv-dlm generate "..." --decode-type llada --block-length 32 --steps 64
   conv-dlm generate "..." --model GSAI-ML/LLaDA-8B-Instruct --max-new-tokens 512
   conv-dlm generate --raw --max-new-tokens 0 "The box holds<|mask|><|mask|><|mask|> pencils."
+  conv-dlm generate "..." --max-new-tokens 96 --json-schema answer.json
   conv-dlm generate --input questions.txt --output answers.jsonl --batch-size 8
   cat prompts.jsonl | conv-dlm generate --input - > answers.jsonl
 """
@@ -47,10 +50,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="prompts at a time (default: 1)")
     add_model_options(parser)
     add_generation_options(parser)
+    add_constraint_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    options = generation_options(args)
+    options, constraint = generation_options(args), constraint_of(args)
     if args.prompt is not None and args.input is not None:
         raise ValueError("Give a prompt or `--input`, not both.")
     if args.batch_size < 1:
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     from conv_dlm.cli.session import Session, summary
 
-    session = Session(args, options)
+    session = Session(args, options, constraint)
     if args.input is None and args.output is None:
         answers = session.answer([session.prompt(prompts[0])], [0], session.streamer())
         note(summary(answers))

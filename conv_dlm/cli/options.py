@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from conv_dlm.cli.parser import Parser
+from conv_dlm.constraints.languages import Choice, Constraint, JSONSchema, Regex
 from conv_dlm.generation import DECODE_TYPES, DiffusionGenerationConfig
 from conv_dlm.generation.configuration import user_settings
 from conv_dlm.generation.settings import Setting
@@ -56,6 +58,24 @@ def add_generation_options(parser: Parser, without: Collection[str] = ()) -> Non
     width = max(map(len, DECODE_TYPES))
     types = "\n".join(f"  {name:{width}}  {kind.summary}" for name, kind in DECODE_TYPES.items())
     parser.epilog = f"decode types:\n{types}\n\n{parser.epilog or ''}"
+
+
+def add_constraint_options(parser: Parser) -> None:
+    """What an answer has to be, one of these."""
+    group = parser.add_argument_group("form of the answer", "Every answer has it, whatever the model would rather say.")
+    only = group.add_mutually_exclusive_group()
+    only.add_argument("--json-schema", metavar="FILE", help="JSON that is valid under the schema in FILE")
+    only.add_argument("--regex", metavar="EXPRESSION", help="text that matches, from its first to its last character")
+    only.add_argument("--choice", metavar="TEXT", action="append", help="this text, or that of a further --choice")
+
+
+def constraint_of(args: argparse.Namespace) -> Constraint | None:
+    """The constraint that `add_constraint_options` asks for. Raises ValueError, OSError."""
+    if args.json_schema is not None:
+        return JSONSchema(Path(args.json_schema).read_text(encoding="utf-8"))
+    if args.regex is not None:
+        return Regex(args.regex)
+    return None if args.choice is None else Choice(args.choice)
 
 
 def _help_of(name: str, its: Setting) -> str:

@@ -17,6 +17,7 @@ from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.answering.loading import identity, load_model, own_name
 from conv_dlm.answering.prompting import Message, Prompter
 from conv_dlm.cli.keyboard import silent_keyboard
+from conv_dlm.constraints.languages import Constraint
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.streaming import TextDiffusionStreamer
 
@@ -44,13 +45,17 @@ class Session:
     Args:
         args (`argparse.Namespace`): the options of `add_model_options`.
         options (`dict`): keywords of `generate`.
+        constraint (`Constraint`, *optional*): the language that answers have to be in.
 
     Raises:
         ValueError: the model does not denoise, or the options don't go together.
         OSError: there is no such model.
     """
 
-    def __init__(self, args: argparse.Namespace, options: dict[str, Any]) -> None:
+    def __init__(
+        self, args: argparse.Namespace, options: dict[str, Any], constraint: Constraint | None = None
+    ) -> None:
+        self.constraint = constraint
         self.name = args.model or EMBEDDED_NAME
         self.tokenizer_name, self.quantize, self.seed = args.tokenizer, args.quantize, args.seed
         self.model, self.tokenizer = load(args)
@@ -67,6 +72,8 @@ class Session:
         settings |= {"tokenizer": self.tokenizer_name, "quantize": self.quantize, "seed": self.seed}
         settings |= {"system": self.prompter.system, "raw": self.prompter.raw}
         settings |= {name: getattr(self._config, name) for name in names}
+        if self.constraint is not None:
+            settings["constraint"] = self.constraint.expression
         return dict(json.loads(json.dumps(settings)))
 
     def prompt(self, text: str, history: Sequence[Message] = ()) -> str:
@@ -97,8 +104,9 @@ class Session:
         with silent_keyboard(), explain_out_of_memory(self.model, rows, width, self.options):
             try:
                 output = self.model.generate(
-                    **inputs, **self.options, generator=generators, streamer=streamer, return_dict_in_generate=True
-                )
+                    **inputs, **self.options, generator=generators, streamer=streamer, tokenizer=self.tokenizer,
+                    constraint=self.constraint, return_dict_in_generate=True,
+                )  # fmt: skip
             except BaseException:
                 if streamer is not None:
                     streamer.abort()

@@ -5,13 +5,14 @@ import math
 from typing import Any
 
 from conv_dlm.generation.configuration import user_settings
+from conv_dlm.serving.constrained import FIELDS
 from conv_dlm.serving.errors import Refused
 
 # What is the same for all requests, or of no use in them.
 OF_THE_SERVER = {"compile", "mask_token_id", "shift_logits", "output_history"}
 # Three names of the length of the canvas.
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
-COMMON = {"model", "stream", "stream_options", "seed", "stop", "n", *LENGTHS}
+COMMON = {"model", "stream", "stream_options", "seed", "stop", "n", *LENGTHS, *FIELDS}
 OWN = {"chat": {"messages"}, "completion": {"prompt", "suffix"}}
 # They change no text.
 WITHOUT_EFFECT = {
@@ -42,7 +43,6 @@ UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "functions": (([],), _TOOLS),
     "function_call": (("none", "auto"), _TOOLS),
     "web_search_options": ((), _TOOLS),
-    "response_format": (({"type": "text"},), "the form of the text is not enforced"),
     "modalities": ((["text"],), "the answer is text"),
     "audio": ((), "the answer is text"),
     "prediction": ((), "there is no draft to start from"),

@@ -129,7 +129,8 @@ class Reply:
         self._send(Piece(index, text))
 
     def _finish(self, index: int, text: RowText, forwards: int) -> None:
-        self._send(Finished(index, "stop" if text.ended else "length", len(text.ids), forwards))
+        complete = text.ended or self.request.constraint is not None  # a full canvas is a whole text of the language
+        self._send(Finished(index, "stop" if complete else "length", len(text.ids), forwards))
 
     # --- shapes ---
 

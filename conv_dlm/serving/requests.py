@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from conv_dlm.answering.prompting import Message
+from conv_dlm.constraints.languages import Constraint
+from conv_dlm.serving.constrained import constraint_of
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.fields import LENGTHS, check_names, decode_settings, typed
 
@@ -27,6 +29,7 @@ class Request:
         n (`int`): answers to each prompt.
         seed (`int` or `None`): of the answers.
         stream, include_usage (`bool`): how to answer.
+        constraint (`Constraint` or `None`): the language that answers have to be in.
     """
 
     model: str | None
@@ -40,6 +43,7 @@ class Request:
     seed: int | None
     stream: bool
     include_usage: bool
+    constraint: Constraint | None = None
 
 
 def parse(raw: bytes, endpoint: str) -> Request:
@@ -69,6 +73,7 @@ def parse(raw: bytes, endpoint: str) -> Request:
         seed=_value(given, "seed", int, None),
         stream=stream,
         include_usage=_value(options, "include_usage", bool, False),
+        constraint=constraint_of(given),
     )
 
 

@@ -164,5 +164,10 @@ class ServedModel:
             gap, ids = length, [*ids, *[mask] * length, *suffix]
         options = request.settings | {"max_new_tokens": length if gap is None else 0}
         prompt = torch.tensor([ids])
-        settings = self.model.check_generate(prompt, attention_mask=torch.ones_like(prompt), strict=True, **options)
-        return Prompt(ids, tokens + len(suffix), gap, options, settings.to_json_string())
+        if request.constraint is not None:
+            options |= {"constraint": request.constraint, "tokenizer": self.tokenizer}
+        config = self.model.check_generate(prompt, attention_mask=torch.ones_like(prompt), strict=True, **options)
+        settings = config.to_json_string()
+        if request.constraint is not None:
+            settings += request.constraint.expression
+        return Prompt(ids, tokens + len(suffix), gap, options, settings)
