@@ -8,6 +8,7 @@ from transformers import AutoConfig
 from conv_dlm import models
 from conv_dlm.cli import main
 from conv_dlm.models.published import FAMILIES
+from tests.models.families import FIXTURES
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
@@ -39,3 +40,10 @@ def test_the_document_names_every_family_and_mask():
     for family in FAMILIES:
         assert all(name in DOCUMENT for name in family.name.split(", "))
         assert str(family.mask_token_id) in DOCUMENT
+
+
+def test_fit_counts_dense_families_and_refuses_experts(capsys):
+    assert main(["fit", str(FIXTURES / "dream_tiny"), "--memory", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] > 0
+    assert main(["fit", str(FIXTURES / "llada2_tiny"), "--memory", "1"]) == 2
+    assert "is a mixture of experts" in capsys.readouterr().err

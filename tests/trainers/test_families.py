@@ -29,7 +29,7 @@ def tiny(cls):
 @pytest.mark.parametrize("cls", [DreamModel, A2DQwen3LMHeadModel])
 def test_the_loss_is_of_the_logits_that_predict_a_token(make_trainer, monkeypatch, cls, adapters):
     model = tiny(cls)
-    lora = LoraConfig(target_modules=["q_proj", "v_proj"], r=2, task_type="CAUSAL_LM") if adapters else None
+    lora = LoraConfig(r=2) if adapters else None  # where adapters go follows from the model
     trainer = make_trainer(model=copy.deepcopy(model), peft_config=lora)
     seen = []
     trainer.model.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
