@@ -17,10 +17,7 @@ from conv_dlm.generation.attention import BIDIRECTIONAL, AttentionPattern, Block
 from conv_dlm.generation.cache import CanvasCache, upload
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
-
-# shapes that may be compiled, each to a graph of its own: the sizes of `plan.bucket`, and those of full forwards;
-# dynamo's own limit of 8 guards against shapes that never come back
-COMPILED_SHAPES = 64
+from conv_dlm.generation.compiling import COMPILED_SHAPES
 
 
 class Denoiser:
@@ -49,6 +46,7 @@ class Denoiser:
         pattern: AttentionPattern = BIDIRECTIONAL,
     ) -> None:
         self.model: Callable[..., Any] = model
+        self.compile_config = compile_config
         self.compiled = compile_config is not None
         self.forward = self.model if compile_config is None else model.get_compiled_call(compile_config)
         self.guidance_scale = guidance_scale

@@ -17,6 +17,7 @@ from torch import Tensor
 from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
@@ -50,6 +51,19 @@ class Draws:
 
 
 BEST = Draws(top_k=1, temperature=0.0)
+
+
+def measure(
+    scores: Tensor, statistics: Sequence[Statistic], at: Places | None, how: Draws, noise: Tensor | None
+) -> tuple[Candidates, dict[str, Tensor]]:
+    """All that a step wants of the `scores` [N, V], of any float type; nothing that comes out is V wide, unless a
+    statistic is. noise: FloatTensor [N], None where nothing is drawn."""
+    scores = scores.float()
+    values: dict[str, Tensor] = {}
+    for statistic in statistics:
+        assert at is not None
+        values |= statistic(scores, at)
+    return draw_candidates(scores, how.top_k, how.temperature, noise, how.extra_mass, how.end_token_ids), values
 
 
 @dataclass
@@ -111,6 +125,12 @@ class Denoising:
         self.kept = CacheState.empty(ids)
         self.best_before: Tensor | None = None
         self.filling = False
+        # the draw and the rule, compiled if the model is; of a class, so that all its rules share what was compiled
+        self.measure = measure
+        self.decide: Callable[[UnmaskingRule, StepState], Decision] = type(self.rule).__call__
+        if self.denoiser.compile_config is not None:
+            self.measure = compiled(measure, self.denoiser.compile_config)
+            self.decide = compiled(self.decide, self.denoiser.compile_config)
 
     def run(self, seeds: Tensor) -> None:
         """Unmask every position of the canvas. seeds: LongTensor [B], of each row's draws."""
@@ -142,7 +162,7 @@ class Denoising:
         if any(self.forwards):  # else nothing is in reach, and nothing is known
             now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
             self.leave_early(now)
-            self.apply(self.rule(now), finished, index)
+            self.apply(self.decide(self.rule, now), finished, index)
             self.commit_forced(index)
         self.end_rows(index)
         return False
@@ -159,6 +179,7 @@ class Denoising:
             eligible=canvas.masked & (weights > 0),
             temperature=self.draws.temperature,
             noise=self.noise,
+            noise_keys=self.noise.keys_of(step.number),
             memory=self.memory,
             token=self.token,
             log_prob=self.log_prob,
@@ -314,18 +335,13 @@ class Denoising:
         parts = []
         for start in range(0, flat.shape[0], at_once):
             part = slice(start, start + at_once)
-            scores = flat[part].float()
-            values: dict[str, Tensor] = {}
+            scores, at = flat[part], None
             if rows is not None:
                 at = Places(rows, window, part, step, self.values, self.predicted)
-                scores = self.process(scores, at)
-                for statistic in self.statistics:
-                    values |= statistic(scores, at)
-            drawn = draw_candidates(
-                scores, how.top_k, how.temperature, None if noise is None else noise[part], how.extra_mass,
-                how.end_token_ids,
-            )  # fmt: skip
-            if rows is not None and self.constraint is not None:
+                if self.constraint is not None or self.processors:
+                    scores = self.process(scores.float(), at)
+            drawn, values = self.measure(scores, self.statistics, at, how, None if noise is None else noise[part])
+            if at is not None and self.constraint is not None:
                 values |= self.constraint.summary(scores, at, how.top_k, how.temperature, self.noise)
             parts.append((drawn, values))
         if len(parts) == 1:

@@ -61,13 +61,21 @@ class Noise:
 
     def uniform(self, step: int, purpose: int) -> Tensor:
         """In [0, 1): FloatTensor [B, L]."""
+        return self.by_keys(self.keys_of(step), purpose)
+
+    def by_keys(self, keys: Tensor, purpose: int) -> Tensor:
+        """The same, by the `keys` of a step: tensors alone, so that compiled code is the same in every step."""
+        return _uniform(_mix(keys[purpose] + self.scaled_index))
+
+    def keys_of(self, step: int) -> Tensor:
+        """LongTensor [purposes, B, 1] of a step."""
         first = step - step % KEYS_AT_ONCE
         if first != self.first:  # [steps, purposes, B, 1], the golden ratio's multiple taken already
             steps = torch.arange(first, first + KEYS_AT_ONCE, device=self.seeds.device)
             purposes = torch.arange(3, device=self.seeds.device)
             counted = self.seeds + (3 * steps[:, None] + purposes)[..., None]
             self.first, self.keys = first, (_mix(counted * GOLDEN) * GOLDEN)[..., None]
-        return _uniform(_mix(self.keys[step - first, purpose] + self.scaled_index))
+        return self.keys[step - first]
 
 
     def again(self, step: int, purpose: int) -> Tensor:

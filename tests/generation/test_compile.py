@@ -1,11 +1,14 @@
 """Compiled forwards: the same text, and few graphs whatever the shapes."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 from transformers import CompileConfig
 
+from conv_dlm import DECODE_TYPES
+from conv_dlm.generation import UNMASKING_RULES
 from conv_dlm.generation.cache import CanvasCache
 
 MASK, PAD = 3, 0
@@ -20,6 +23,14 @@ def counting(graph, inputs):
     """A backend that compiles nothing."""
     graphs.append(graph)
     return graph.forward
+
+
+def kinds_of(graphs):
+    """Of the model, the draw (logits to candidates), the rule: how many graphs each."""
+    codes = [graph.code for graph in graphs]
+    model = sum("embedding" in code for code in codes)
+    draw = sum("logsumexp" in code and "embedding" not in code for code in codes)
+    return model, draw, len(codes) - model - draw
 
 
 def run(model, **keywords):
@@ -47,9 +58,50 @@ def test_compiled_forwards(tiny_llada, settings):
     assert torch.equal(plain.sequences, compiled.sequences)
     assert torch.equal(plain.unmasked_at, compiled.unmasked_at) and torch.equal(plain.forwards, compiled.forwards)
     count = len(graphs)
-    assert 1 <= count <= 8 < int(plain.forwards.max())
+    forwards_graphs, draws, rules = kinds_of(graphs)
+    assert 1 <= forwards_graphs <= 8 < int(plain.forwards.max())
+    assert 1 <= draws <= forwards_graphs + 1 and 1 <= rules <= 2
     run(model, **settings, compile=True, compile_config=config)
     assert len(graphs) == count  # a second run finds all of them
+
+
+SIZES = {"steps": 24, "kernel_size": 16, "block_length": 16, "threshold": 0.2, "factor": 2.5, "entropy_bound": 4.0}
+
+
+@pytest.mark.parametrize("name", ["llada", "remdm_conv", "conv_entropy"])
+def test_draw_and_rule_are_compiled_once(tiny_llada, name):
+    """Their code is the same in every step; a new graph is one of another shape, or of the last fill."""
+    torch._dynamo.reset()
+    graphs.clear()
+    model, kind = copy.deepcopy(tiny_llada), DECODE_TYPES[name]
+    settings = {"decode_type": name, **{field: value for field, value in SIZES.items() if field in kind.fields}}
+    config = CompileConfig(fullgraph=True, mode=None, backend=counting)
+    plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
+    for field in ("sequences", "unmasked_at", "forwards", "log_probs"):
+        assert torch.equal(plain[field], compiled[field])
+    _, draws, rules = kinds_of(graphs)
+    assert 1 <= draws <= 3 and 1 <= rules <= 2 and int(plain.forwards.max()) > 15
+
+
+def test_a_rule_that_cannot_be_compiled_runs_as_it_is(tiny_llada, monkeypatch):
+    """It looks at values from Python in every step."""
+    seen = []
+
+    @dataclass(frozen=True)
+    class Looking(UNMASKING_RULES["threshold"]):
+        def __call__(self, now):
+            seen.append(int(now.canvas.masked.sum()))
+            return super().__call__(now)
+
+    torch._dynamo.reset()
+    monkeypatch.delitem(UNMASKING_RULES, "threshold")
+    monkeypatch.setitem(UNMASKING_RULES, "threshold", Looking)
+    config = CompileConfig(fullgraph=True, mode=None, backend=counting)
+    settings = dict(decode_type="threshold", block_length=16, threshold=0.2)
+    plain, first = run(tiny_llada, **settings), list(seen)
+    seen.clear()
+    compiled = run(copy.deepcopy(tiny_llada), **settings, compile=True, compile_config=config)
+    assert torch.equal(plain.sequences, compiled.sequences) and seen == first and len(seen) > 8
 
 
 def test_no_compiled_forward_copies_the_cache(tiny_llada, monkeypatch):

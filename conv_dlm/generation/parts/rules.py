@@ -34,7 +34,7 @@ class StepState:
     scope: BoolTensor [B, L]; positions of the block that the step belongs to; None for all.
     eligible: BoolTensor [B, L]; masks that the position weights let a step unmask.
     temperature: of the draws.
-    noise: the draws of the run.
+    noise, noise_keys: the draws of the run, and what they depend on in this step; for `uniform`.
     memory: what the rule said to be remembered in the step before, at first `UnmaskingRule.start`.
     token: LongTensor [B, L]; each position's candidate. Like all that follows, from the last forward that predicted
         a position, which need not be one of this step.
@@ -50,6 +50,7 @@ class StepState:
     eligible: Tensor
     temperature: float
     noise: Noise
+    noise_keys: Tensor
     memory: Any
     token: Tensor
     log_prob: Tensor
@@ -68,7 +69,7 @@ class StepState:
 
     def uniform(self, purpose: int) -> Tensor:
         """Draws in [0, 1), FloatTensor [B, L], that belong to row, step, position and `purpose`."""
-        return self.noise.uniform(self.step.number, purpose)
+        return self.noise.by_keys(self.noise_keys, purpose)
 
 
 class Decision(NamedTuple):
