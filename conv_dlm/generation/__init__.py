@@ -8,6 +8,7 @@ from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.enable import enable_diffusion
 from conv_dlm.generation.errors import SettingError
+from conv_dlm.generation.extra import Extra, branches
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.generation.observing import StepEnd
 from conv_dlm.generation.output import DiffusionGenerateOutput
@@ -44,6 +45,7 @@ __all__ = [
     "DiffusionGenerationConfig",
     "DiffusionGenerationMixin",
     "ExitSchedule",
+    "Extra",
     "FixedStepsRule",
     "Places",
     "PositionWeights",
@@ -55,6 +57,7 @@ __all__ = [
     "StepState",
     "UniformWeights",
     "UnmaskingRule",
+    "branches",
     "enable_diffusion",
     "setting",
 ]

@@ -18,6 +18,7 @@ from conv_dlm.generation.cache import CanvasCache, upload
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
 from conv_dlm.generation.compiling import COMPILED_SHAPES
+from conv_dlm.generation.extra import Extra
 
 
 class Denoiser:
@@ -78,6 +79,7 @@ class Denoiser:
         end: int | None = None,
         positions: Tensor | None = None,
         active: Tensor | None = None,
+        extra: Extra | None = None,
     ) -> Tensor:
         """Logits [R, W, V] of the `rows` (None: all) at the positions `window` [R, W], without the mask token.
 
@@ -85,6 +87,7 @@ class Denoiser:
         end: nothing from here on is seen in any of these rows; None for the canvas's end.
         positions: LongTensor [R, A], to be computed, `window` among them; the cache has the others. None for all.
         active: BoolTensor [R], rows whose keys and values are kept; None for all.
+        extra: what is computed beside the canvas of these R rows, without a cache; the logits are [R, W + K, V] then.
         """
         device, (count, length) = canvas.ids.device, canvas.ids.shape
         end = length if end is None else end
@@ -101,10 +104,15 @@ class Denoiser:
             self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
         predicted = (window - 1).clamp(min=0) if self.shift_logits else window
         kept = predicted if positions is None else _places(predicted, positions, length)
-        if self.guidance_scale == 1:
+        given = pick(canvas.given) if self.guidance_scale != 1 else None
+        if extra is not None:
+            ids, kept = torch.cat([ids, extra.ids], 1), torch.cat([kept, end + extra.indices()], 1)
+            given = None if given is None else torch.nn.functional.pad(given, (0, extra.ids.shape[1]))
+            inputs = self._inputs_beside(canvas, which, pick, seen, end, extra)
+        if given is None:
             logits = self._logits(ids, kept, inputs)
         else:
-            logits = self._guided_logits(ids, pick(canvas.given), kept, inputs, canvas.mask_token_id)
+            logits = self._guided_logits(ids, given, kept, inputs, canvas.mask_token_id)
         return _never_the_mask(logits, canvas.mask_token_id)
 
     def _guided_logits(
@@ -139,6 +147,35 @@ class Denoiser:
             inputs["position_ids"] = positions
         return inputs
 
+    def _inputs_beside(
+        self,
+        canvas: Canvas,
+        which: Tensor | None,
+        pick: Callable[[Tensor], Tensor],
+        seen: Tensor | None,
+        end: int,
+        extra: Extra,
+    ) -> dict[str, Tensor]:
+        """Position ids, and a mask for each query: the canvas before `end` first, then what is `extra`."""
+        places = canvas.positions.expand_as(canvas.ids) if self.position_ids is None else self.position_ids
+        here = places if which is None else places[which]
+        known = ~canvas.padding if seen is None else seen
+        known = (known if which is None else known[which])[:, None, :end]
+        of_canvas = known.expand(-1, end, -1)
+        if isinstance(self.pattern, BlockCausal):
+            text = pick(self._text_positions(canvas))
+            of_canvas = of_canvas & self.pattern.visible(text, text)[:, 0]
+        of_canvas = torch.nn.functional.pad(of_canvas, (0, extra.ids.shape[1]))
+        beside = torch.cat([extra.visible[..., :end] & known, extra.visible[..., canvas.ids.shape[1] :]], -1)
+        return {
+            "position_ids": torch.cat([here[:, :end], here.gather(1, extra.positions)], 1),
+            "attention_mask": self.masks.form(torch.cat([of_canvas, beside], 1)[:, None]),
+        }
+
+    def _text_positions(self, canvas: Canvas) -> Tensor:
+        """LongTensor [B, L]: positions without padding."""
+        return canvas.constant("text positions", lambda: ((~canvas.padding).cumsum(1) - 1).clamp(min=0))
+
     def _block_causal_mask(
         self,
         pattern: BlockCausal,
@@ -148,7 +185,7 @@ class Denoiser:
         end: int,
     ) -> Tensor:
         """The pattern over text, for the queries of this forward; in the form that the model's attention takes."""
-        text = canvas.constant("text positions", lambda: ((~canvas.padding).cumsum(1) - 1).clamp(min=0))
+        text = self._text_positions(canvas)
         keys, known = (x if which is None else x[which] for x in (text, ~canvas.padding))
         visible = pattern.visible(pick(text), keys[:, :end]) & known[:, None, None, :end]
         return self.masks.form(visible)

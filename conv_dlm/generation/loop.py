@@ -19,6 +19,7 @@ from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
 from conv_dlm.generation.parts.exits import ExitSchedule
@@ -118,6 +119,7 @@ class Denoising:
         for name in self.measures:
             self.values[name] = torch.zeros(ids.shape, device=ids.device)
         self.predicted = torch.zeros_like(ids, dtype=torch.bool)
+        self.extra_logits: Tensor | None = None
         self.remembers = any(statistic.remembers for statistic in self.statistics)
         # canvas and wanted positions of each row at its last forward, and what its cache holds
         self.seen_ids = torch.full_like(ids, -1)
@@ -156,11 +158,13 @@ class Denoising:
             return True
         if self.denoiser.cache is not None and not self.denoiser.compiled:
             self.denoiser.cache.forget_all_but(its_plan.unfinished, canvas.ids.device)
+        extra = self.rule.extra(now) if its_plan.forwards else None
         for forward in its_plan.forwards:
-            self.predict(forward, request.end, index, self.draws)
+            self.predict(forward, request.end, index, self.draws, extra)
         self.remember(its_plan, request, step)
         if any(self.forwards):  # else nothing is in reach, and nothing is known
             now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
+            now.extra_logits = self.extra_logits
             self.leave_early(now)
             self.apply(self.decide(self.rule, now), finished, index)
             self.commit_forced(index)
@@ -271,8 +275,9 @@ class Denoising:
             found = found | (forward.predicted if rows is None else forward.predicted & rows)
         return found
 
-    def predict(self, forward: Forward, end: Tensor | None, step: int, how: Draws) -> None:
-        """Renew what is known at the positions that the `forward` predicts, with the rows' `end` [B] of sight."""
+    def predict(self, forward: Forward, end: Tensor | None, step: int, how: Draws, extra: Extra | None = None) -> None:
+        """Renew what is known at the positions that the `forward` predicts, with the rows' `end` [B] of sight, and what
+        the rule asked for beside the canvas."""
         canvas, denoiser = self.canvas, self.denoiser
         rows: list[int] | None = None if len(forward.rows) == len(self.forwards) else forward.rows
         active = None
@@ -289,7 +294,12 @@ class Denoising:
         window = places(forward.predicted, forward.window)
         positions = None if forward.computed is None else places(forward.computed, forward.size)
         seen = canvas.seen(end) if forward.uneven and end is not None else None
-        logits = denoiser(canvas, rows, window, seen, forward.end, positions, active)
+        if extra is not None and which is not None:
+            extra = extra.of(which)
+        logits = denoiser(canvas, rows, window, seen, forward.end, positions, active, extra)
+        if extra is not None:
+            logits, beside = logits.split([window.shape[1], logits.shape[1] - window.shape[1]], 1)
+            self.extra_logits = self._renewed_rows(self.extra_logits, beside, which, active)
         candidates, values = self._draw(logits, which, window, step, how)
 
         row = None if which is None else which[:, None]
@@ -317,6 +327,17 @@ class Denoising:
             self.values[name] = renewed(self.values.get(name), value)
         if self.remembers:
             self.predicted = renewed(self.predicted, torch.ones_like(window, dtype=torch.bool).flatten())
+
+    def _renewed_rows(self, old: Tensor | None, new: Tensor, which: Tensor | None, active: Tensor | None) -> Tensor:
+        """[B, ...]: `new` [R, ...] in the rows of a forward, `old` in the others."""
+        if which is None and (active is None or old is None):
+            return new
+        if old is None:
+            old = new.new_zeros(len(self.forwards), *new.shape[1:])
+        if which is not None:
+            return old.index_put((which,), new)
+        assert active is not None
+        return torch.where(active.view(-1, *[1] * (new.dim() - 1)), new, old)
 
     def _draw(
         self, logits: Tensor, which: Tensor | None, window: Tensor, step: int, how: Draws

@@ -25,7 +25,7 @@ from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.candidates import MEASURES
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.capabilities import check_canvas_cache
+from conv_dlm.generation.capabilities import check_canvas_cache, supports_canvas_cache
 from conv_dlm.generation.configuration import (
     DEFAULT_MAX_NEW_TOKENS,
     EXCLUSIVE_FIELDS,
@@ -430,6 +430,18 @@ def _check_speed(
             raise SettingError(
                 "cache_implementation", f"keeps what stands outside of a block, where `decode_type={decode_type!r}` "
                 "masks tokens again", "use 'window', or drop one of them", cache,
+            )  # fmt: skip
+    if type(rule).extra is not UnmaskingRule.extra:
+        if policy is not None:
+            raise SettingError(
+                "cache_implementation", f"keeps the canvas alone, and `decode_type={decode_type!r}` computes positions "
+                "beside it", "drop it", cache,
+            )  # fmt: skip
+        if not supports_canvas_cache(model) or model.config._attn_implementation not in ("sdpa", "eager"):
+            raise SettingError(
+                "decode_type", "computes positions beside the canvas, for which a model has to take `position_ids` and "
+                "a mask for each query", "load the model with attn_implementation='sdpa', or use another type",
+                decode_type,
             )  # fmt: skip
     if rule.remasks:
         for name in ("eos_threshold", "exit_schedule"):

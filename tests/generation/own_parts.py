@@ -13,12 +13,15 @@ from conv_dlm.generation import (
     UNMASKING_RULES,
     Decision,
     DecodeType,
+    Extra,
     Places,
     Statistic,
     StepState,
     UnmaskingRule,
+    branches,
     setting,
 )
+from conv_dlm.generation.parts.rules import best_per_row
 
 
 @STATISTICS.register("change")
@@ -116,3 +119,100 @@ class AgainRule(UnmaskingRule):
 
 
 DECODE_TYPES.register("again", DecodeType("uniform", "again", "again and again", do_sample=False))
+
+
+@UNMASKING_RULES.register("verified")
+@dataclass(frozen=True)
+class VerifiedRule(UnmaskingRule):
+    """WINO: many tokens at once, and shadow positions that say what the model thinks of each of the block's tokens
+    without it; what it does not believe is masked again."""
+
+    statistics = ("confidence",)
+    remasks = True
+    shadows: int = setting(8, "shadow positions, the length of a block", low=1)
+    accept: float = setting(0.6, "confidence above which a token is unmasked", low=0, high=1)
+    believe: float = setting(0.9, "probability below which a token is masked again", low=0, high=1)
+
+    def start(self, canvas):
+        return torch.full_like(canvas.size, -1), torch.zeros_like(canvas.size)  # block; tokens accepted the step before
+
+    def places(self, now: StepState) -> tuple[Tensor, Tensor]:
+        """Positions of the block [B, shadows], and which of them are some, where it is shorter."""
+        length = now.canvas.ids.shape[1]
+        places = torch.where(now.scope, now.canvas.positions, length).sort(1).values[:, : self.shadows]
+        return places.clamp(max=length - 1), places < length
+
+    def extra(self, now: StepState) -> Extra:
+        places, some = self.places(now)
+        canvas = torch.ones(*places.shape, now.canvas.ids.shape[1], dtype=torch.bool, device=places.device)
+        canvas = canvas.scatter(2, places[..., None], False)
+        shadows = some[:, None].expand(-1, self.shadows, -1)
+        ids = torch.full_like(places, now.canvas.mask_token_id)
+        return Extra(ids, places, torch.cat([canvas, shadows], 2))
+
+    def __call__(self, now: StepState) -> Decision:
+        block, accepted = now.memory
+        accepted = torch.where(block == now.step.block, accepted, 30)
+        confidence = now.statistics["confidence"]
+        cap = (7 * now.masks.sum(1) // 10).clamp(5, 20)
+        sure = best_per_row(confidence, now.masks & (confidence > self.accept), cap)
+        best = best_per_row(confidence, now.masks, torch.ones_like(cap))
+        commit = torch.where(sure.any(1, keepdim=True), sure, best)
+        places, some = self.places(now)
+        belief = now.extra_logits.float().softmax(-1).gather(2, now.canvas.ids.gather(1, places)[..., None])[..., 0]
+        doubted = some & ~now.canvas.masked.gather(1, places) & (belief < self.believe)
+        doubted = doubted & (commit.sum(1) > 1)[:, None]
+        doubted = best_per_row(-belief, doubted, torch.minimum(doubted.sum(1), accepted - 1))
+        again = torch.zeros_like(commit, dtype=torch.int).scatter_add(1, places, doubted.int()) > 0
+        return Decision(commit, again, memory=(now.step.block, commit.sum(1)))
+
+
+DECODE_TYPES.register("verified", DecodeType("block", "verified", "many at once, verified", do_sample=False))
+
+
+@UNMASKING_RULES.register("drafted")
+@dataclass(frozen=True)
+class DraftedRule(UnmaskingRule):
+    """FreeDave: the most confident token of the block in each step, and as many steps at once as drafts, made of
+    the last predictions, turn out to be what the rule itself would have done. The text is that of one token at a
+    time."""
+
+    statistics = ("confidence",)
+    drafts: int = setting(3, "steps that are drafted", low=1)
+
+    def start(self, canvas):
+        return torch.zeros_like(canvas.ids), torch.zeros(canvas.ids.shape, device=canvas.ids.device)
+
+    def wants(self, now: StepState) -> Tensor:
+        return now.canvas.masked
+
+    def drafted(self, now: StepState) -> Tensor:
+        """LongTensor [B, drafts, L]: the canvas with the first, the first two, ... of the last predictions."""
+        token, confidence = now.memory
+        counts = range(1, self.drafts + 1)
+        sets = [best_per_row(confidence, now.masks, torch.full_like(now.canvas.size, k)) for k in counts]
+        return torch.stack([torch.where(chosen, token, now.canvas.ids) for chosen in sets], 1)
+
+    def extra(self, now: StepState) -> Extra:
+        return branches(now.canvas, self.drafted(now))
+
+    def __call__(self, now: StepState) -> Decision:
+        drafts = self.drafted(now)
+        best = now.extra_logits.float().softmax(-1).max(-1)
+        confidences, tokens = (x.view(drafts.shape) for x in best)
+        one = torch.ones_like(now.canvas.size)
+
+        def target(ids: Tensor, token: Tensor, confidence: Tensor) -> Tensor:
+            masks = now.masks & (ids == now.canvas.mask_token_id)
+            return torch.where(best_per_row(confidence, masks, one), token, ids)
+
+        known = now.token, now.statistics["confidence"]
+        reached, right = target(now.canvas.ids, *known), torch.ones_like(one, dtype=torch.bool)
+        for draft, *its in zip(drafts.unbind(1), tokens.unbind(1), confidences.unbind(1), strict=True):
+            right = right & (draft == reached).all(1)
+            reached = torch.where(right[:, None], target(draft, *its), reached)
+            known = tuple(torch.where(right[:, None], new, old) for new, old in zip(its, known, strict=True))
+        return Decision(reached != now.canvas.ids, tokens=reached, memory=known)
+
+
+DECODE_TYPES.register("drafted", DecodeType("block", "drafted", "as many as drafts foresee", do_sample=False))

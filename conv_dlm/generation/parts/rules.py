@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import Noise
 from conv_dlm.generation.schedule import Step
 from conv_dlm.generation.settings import Part, Registry, setting
@@ -41,6 +42,8 @@ class StepState:
     log_prob: FloatTensor [B, L]; its log-probability.
     statistics: what the rule asks for by name, each [B, L, ...].
     find_fresh: makes `fresh`.
+    extra_logits: Tensor [B, K, V], of the model's float type; of what the rule asked for by `UnmaskingRule.extra` at
+        each row's last forward. None where it asked for nothing.
     """
 
     canvas: Canvas
@@ -56,6 +59,7 @@ class StepState:
     log_prob: Tensor
     statistics: Statistics
     find_fresh: Callable[[], Tensor]
+    extra_logits: Tensor | None = None
 
     @property
     def fresh(self) -> Tensor:
@@ -110,6 +114,12 @@ class UnmaskingRule(Part):
         """BoolTensor [B, L]: the positions that the step wants predicted, before its forwards. A row none of whose ids
         and wanted positions have changed since its last forward gets no new one."""
         return now.eligible
+
+    def extra(self, now: StepState) -> Extra | None:
+        """Positions to compute beside the canvas, in the step's own forward, before it: shadow positions, drafts,
+        branches (see `branches`). Asked for in steps with a forward; rows that need none keep their last logits. The
+        model has to take position ids and a mask for each query, and there can be no cache."""
+        return None
 
     def finished(self, now: StepState) -> Tensor:
         """BoolTensor [B]: rows that need no further step; they change no more."""
