@@ -26,7 +26,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import dev
 from conv_dlm.cost.floor import Peaks
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import (
+    CACHE_POLICIES,
+    DECODE_TYPES,
+    EXIT_SCHEDULES,
+    POSITION_WEIGHTS,
+    STATISTICS,
+    UNMASKING_RULES,
+)
+from conv_dlm.generation.configuration import user_settings
 from conv_dlm.hub import stage
 from conv_dlm.models.dream.modeling_dream import DreamConfig, DreamModel
 from tests.hub.conftest import hub as hub
@@ -450,6 +458,24 @@ def test_nothing_is_left_to_fill_in(document: Path) -> None:
 @cache
 def readme() -> str:
     return (ROOT / "README.md").read_text()
+
+
+def settings_table() -> list[str]:
+    """The lines of the README's table of settings, read off the parts."""
+    kinds = (POSITION_WEIGHTS, UNMASKING_RULES, CACHE_POLICIES, EXIT_SCHEDULES, STATISTICS)
+    lines = ["| setting | default | of | what it is |", "|---|---|---|---|"]
+    for name, its in user_settings().items():
+        default = "" if its.default is None else f"`{its.default}`"
+        owners = [f"`{key}`" for parts in kinds for key, part in parts.items() if name in part.settings()]
+        source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[\1](https://arxiv.org/abs/\1)", its.source)
+        what = f"{its.help} ({source})" if source else its.help
+        lines.append(f"| `{name}` | {default} | {', '.join(owners) or 'all'} | {what.replace('|', '/')} |")
+    return lines
+
+
+def test_settings_table() -> None:
+    """The README's table has every setting, as its part declares it."""
+    assert "\n".join(["", *settings_table(), ""]) in readme()
 
 
 def test_decode_types_table() -> None:

@@ -40,7 +40,7 @@ class RunSettings(Part):
     lookahead: int | None = setting(
         None, "leave masks out of the forward that are more than so many positions behind the last known one", low=1
     )
-    compile: bool = setting(False, "compile the model's forward, by `compile_config` if given")
+    compile: bool = setting(False, "compile the model's forward, the draw and the rule, by `compile_config` if given")
     mask_token_id: int | None = setting(None, "the mask, where the model's config doesn't name it", low=0)
     shift_logits: bool | None = setting(
         None, "whether the logits at a position predict the token at its right, where the model's class doesn't say"
