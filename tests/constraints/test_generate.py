@@ -193,3 +193,34 @@ def test_each_return_sequence_has_its_prompts_constraint(model, tokenizer):
     )  # fmt: skip
     found = texts(tokenizer, out.sequences, start)
     assert found[:2] == ["ja", "ja"] and all(re.fullmatch(PHONE, text) for text in found[2:])
+
+
+@pytest.mark.parametrize("cache", ["window", "prefix", "dual"])
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "threshold"])
+def test_caches_and_streams_keep_it(cache, decode_type, tiny_llada, tiny_tokenizer):
+    class Sink:
+        def put(self, value):
+            pass
+
+        def end(self):
+            pass
+
+    inputs = tiny_tokenizer(["hello"], return_tensors="pt", return_token_type_ids=False)
+    width = {} if cache == "window" and decode_type == "conv" else {"block_length": 12}
+    width = {"kernel_size": 9} if decode_type == "conv" else width
+    if decode_type == "conv" and cache != "window":
+        pytest.skip("block caches are for decode types with blocks")
+    out = tiny_llada.generate(
+        **inputs, tokenizer=tiny_tokenizer, constraint=JSONSchema(SCHEMA), decode_type=decode_type, max_new_tokens=48,
+        cache_implementation=cache, streamer=Sink(), **({} if decode_type == "threshold" else {"steps": 12}), **width,
+    )  # fmt: skip
+    value = json.loads(tiny_tokenizer.decode(out[0, inputs.input_ids.shape[1] :], skip_special_tokens=True))
+    assert list(value) == ["n", "s"]
+
+
+def test_a_forced_position_is_never_predicted(model, tokenizer):
+    """After `Choice` of one text whose spelling the canvas leaves open, what is sure stays sure: log p is 0 there."""
+    _, out = run(model, tokenizer, ["ab"], Regex("\\x00[ab]\\x01"), decode_type="llada", steps=3, max_new_tokens=8)
+    log_p = out.log_probs[0, -8:]
+    assert log_p[0] == 0 and log_p[1] < 0 and (log_p[2:] == 0).all()
+    assert out.forwards.tolist() == [1]
