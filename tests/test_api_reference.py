@@ -11,12 +11,14 @@ from mkdocs.config import load_config
 
 import conv_dlm
 import conv_dlm.generation
+import conv_dlm.models
+import conv_dlm.word_problems
 import trainers
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
     value
-    for module in (conv_dlm, conv_dlm.generation, trainers)
+    for module in (conv_dlm, conv_dlm.generation, conv_dlm.models, conv_dlm.word_problems, trainers)
     for value in (getattr(module, name) for name in module.__all__)
     if inspect.isclass(value) or inspect.isfunction(value)
 ]
