@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from conv_dlm.cost.floor import Forward, operations
+from conv_dlm.cost.floor import ForwardSize, operations
 from conv_dlm.cost.shapes import shape_config
 from conv_dlm.cost.sizes import Shape
 from conv_dlm.utils.environment import ROOT, describe_run
@@ -37,7 +37,7 @@ def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
     rows = ALPACA_ROWS - recipe["held_out_rows"]
     steps = recipe.get("max_steps") or recipe["num_train_epochs"] * math.ceil(rows / rows_a_step)
     length = recipe["canvas_length"]
-    forward = operations(shape, Forward(steps * rows_a_step, length, keys=length, projected=length))
+    forward = operations(shape, ForwardSize(steps * rows_a_step, length, keys=length, projected=length))
     trains_all = not (recipe.get("use_peft") or "lora" in recipe["output_dir"])  # R2FT goes on with SFT's adapter
     passes = 2 + trains_all + bool(recipe["gradient_checkpointing"])
     needed = passes * forward

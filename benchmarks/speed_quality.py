@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.decoding_study.prompt_set import load_prompts
 from benchmarks.plot_style import FONT_SIZE, finish, log2_axis, new_panels, save, style
-from conv_dlm.answering.answers import answer, row_generator
+from conv_dlm.answering.answers import answer
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.cost.meters import ForwardLog

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Forward = Callable[[Tensor], Tensor]  # ids [B, L] -> logits [B, L, V]
+LogitsFunction = Callable[[Tensor], Tensor]  # ids [B, L] -> logits [B, L, V]
 NEVER = -1e6
 
 
@@ -26,7 +26,12 @@ def subs(logits_BLV: Tensor, noisy_BL: Tensor, mask_token_id: int) -> Tensor:
 
 
 def mdlm_loss(
-    forward: Forward, clean_BL: Tensor, noisy_BL: Tensor, covered_BL: Tensor, weight_B: Tensor, mask_token_id: int
+    forward: LogitsFunction,
+    clean_BL: Tensor,
+    noisy_BL: Tensor,
+    covered_BL: Tensor,
+    weight_B: Tensor,
+    mask_token_id: int,
 ) -> Tensor:
     """The bound with SUBS, a covered token."""
     log_p_BLV = subs(forward(noisy_BL), noisy_BL, mask_token_id)
@@ -35,7 +40,12 @@ def mdlm_loss(
 
 
 def llada_loss(
-    forward: Forward, clean_BL: Tensor, noisy_BL: Tensor, covered_BL: Tensor, weight_B: Tensor, mask_token_id: int
+    forward: LogitsFunction,
+    clean_BL: Tensor,
+    noisy_BL: Tensor,
+    covered_BL: Tensor,
+    weight_B: Tensor,
+    mask_token_id: int,
 ) -> Tensor:
     """The same bound as LLaDA's guidelines have it, arXiv 2502.09992: cross-entropy of the masked among all logits."""
     logits_BLV = forward(noisy_BL)
@@ -45,7 +55,7 @@ def llada_loss(
 
 
 def r2ft_loss(
-    forward: Forward,
+    forward: LogitsFunction,
     clean_BL: Tensor,
     noisy_BL: Tensor,
     response_BL: Tensor,

@@ -1,4 +1,4 @@
-"""Adapters (PEFT) of denoisers: which layers they go to unless told, names that would mislead, 4-bit bases."""
+"""PEFT adapters of denoisers: default target layers, misleading layer names, 4-bit base models."""
 
 import copy
 from typing import Any
@@ -15,21 +15,21 @@ ORIGINAL_NAMES = {"llada": {"attn_out": "o_proj", "ff_proj": "gate_proj", "ff_ou
 
 
 def complete(peft_config: PeftConfig, model: str | PreTrainedModel | PeftModel, **options: Any) -> PeftConfig:
-    """The config with what it leaves open: target layers by the kind of the model, and the task.
+    """Complete a config: target layers by model type, and the task.
 
     Args:
-        peft_config ([`~peft.PeftConfig`]): stays as it is.
-        model (`str` or a model): what the adapter will be put on.
-        options: for [`~transformers.AutoConfig.from_pretrained`], where the model is a name.
+        peft_config ([`~peft.PeftConfig`]): the config; not changed.
+        model (`str` or a model): the base model.
+        options: for [`~transformers.AutoConfig.from_pretrained`], if the model is a name.
 
     Raises:
-        `ValueError`: a target that is the output head, or a name that only the published files use.
+        `ValueError`: a target is the output head, or a name that only the published files use.
     """
     config = AutoConfig.from_pretrained(model, **options) if isinstance(model, str) else model.config
     kind = config.model_type
     peft_config = copy.copy(peft_config)
     if peft_config.task_type is None:
-        peft_config.task_type = TaskType.CAUSAL_LM  # what loads it again as a model that generates
+        peft_config.task_type = TaskType.CAUSAL_LM  # so that it loads again as a model that generates
     targets = getattr(peft_config, "target_modules", None)
     if targets is not None:
         check_targets(targets, kind)
@@ -39,9 +39,9 @@ def complete(peft_config: PeftConfig, model: str | PreTrainedModel | PeftModel, 
 
 
 def check_targets(targets: str | list[str] | set[str], kind: str) -> None:
-    """Raise ValueError for target layers that a model of this kind has not, or that can't be adapted.
+    """Raise ValueError for target layers that this model type lacks, or that can't be adapted.
 
-    A pattern (`str`) is PEFT's to judge.
+    A pattern (`str`) is left to PEFT.
     """
     if isinstance(targets, str):
         return
@@ -64,8 +64,8 @@ def check_targets(targets: str | list[str] | set[str], kind: str) -> None:
 def keep_trainable(model: torch.nn.Module) -> None:
     """Keep 4-bit weights on a CPU in the form that gradients pass through.
 
-    At evaluation, bitsandbytes 0.50 packs those of CPUs with AVX512-BF16 for speed, and never back: from the first
-    evaluation on, nothing would be learnt, without a word.
+    At evaluation, bitsandbytes 0.50 packs them for speed on CPUs with AVX512-BF16 and never unpacks them: after the
+    first evaluation nothing would be learnt, without any message.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or don't count: a crash, a full disk or Ctrl-C in the middle of a save costs that one.
+"""Checkpoints are complete or ignored: a crash, a full disk or Ctrl-C during a save costs only that checkpoint.
 
-Transformers writes into `checkpoint-N` from the first byte on, resumes from the highest N, and deletes older ones as
-soon as its main process is through. Here a marker lies in the folder while any process writes into it.
+Transformers writes directly into `checkpoint-N`, resumes from the highest N, and deletes older ones as soon as its main
+process has finished. Here a marker stays in the folder while any process writes into it.
 """
 
 import os
@@ -21,45 +21,46 @@ MARKER = "checkpoint-is-incomplete.txt"  # Transformers' own name for it, where 
 
 
 def is_whole(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint was written to its end."""
+    """Whether a checkpoint is complete."""
     checkpoint = Path(checkpoint)
     return (checkpoint / TRAINER_STATE_NAME).is_file() and not (checkpoint / MARKER).exists()
 
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
-    """The folders `checkpoint-N`, by step; not what a user has called `checkpoint-N-copy`."""
+    """The folders `checkpoint-N`, sorted by step, without a user's own such as `checkpoint-N-copy`."""
     names = (re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in Path(output_dir).glob("*/"))
     return [Path(output_dir, name[0]) for name in sorted(filter(None, names), key=lambda name: int(name[1]))]
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The checkpoint of the highest step that was written to its end; `None` if there is none."""
+    """The complete checkpoint of the highest step; `None` if there is none."""
     whole = [str(checkpoint) for checkpoint in checkpoints(output_dir) if is_whole(checkpoint)]
     return whole[-1] if whole else None
 
 
 def remove_unfinished(output_dir: str | Path) -> None:
-    """Delete the checkpoints that are marked, since they were not written to their end."""
+    """Delete marked checkpoints, which are incomplete."""
     for checkpoint in checkpoints(output_dir):
         if (checkpoint / MARKER).exists():
             shutil.rmtree(checkpoint)
 
 
 def read_resume(resume: str | bool | None) -> str | bool | None:
-    """What `resume_from_checkpoint` means: in a YAML file or on a command line, "true" and "false" are words."""
+    """Parse `resume_from_checkpoint`: in a YAML file or on a command line, "true" and "false" are strings."""
     if isinstance(resume, str) and resume.lower() in ("true", "false", ""):
         return resume.lower() == "true"
     return resume
 
 
 def choose_checkpoint(resume: str | bool | None, output_dir: str | Path) -> str | None:
-    """The checkpoint to go on from, `None` for none.
+    """Choose the checkpoint to resume from, or `None`.
 
     Args:
-        resume (`str` or `bool`, *optional*): its folder, or true for the last one in `output_dir`.
+        resume (`str` or `bool`, *optional*): its folder, or `True` for the last one in `output_dir`.
+        output_dir (`str` or `Path`): the folder of the checkpoints.
 
     Raises:
-        `ValueError`: there is none, or it was not written to its end.
+        `ValueError`: the checkpoint is missing or incomplete.
     """
     resume = read_resume(resume)
     if not resume:
@@ -82,7 +83,7 @@ def choose_checkpoint(resume: str | bool | None, output_dir: str | Path) -> str 
 
 @contextmanager
 def replaced(settings: Any, **values: Any) -> Iterator[None]:
-    """Attributes of `settings` have other values inside."""
+    """Temporarily set attributes of `settings`."""
     before = {name: getattr(settings, name) for name in values}
     vars(settings).update(values)
     try:
@@ -92,8 +93,8 @@ def replaced(settings: Any, **values: Any) -> Iterator[None]:
 
 
 def _flush(folder: Path) -> None:
-    """Have the system write what it still holds back; some file systems tell only now that the disk is full."""
-    if os.name == "nt":  # which flushes only what it lets one write to
+    """Flush the folder to disk; some file systems report a full disk only now."""
+    if os.name == "nt":  # Windows flushes only files opened for writing
         return
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
@@ -104,16 +105,16 @@ def _flush(folder: Path) -> None:
 
 
 class WholeCheckpoints(Trainer):
-    """A trainer that marks a checkpoint while it is written, and neither resumes from a marked one nor counts it.
+    """A trainer that marks a checkpoint while it is written, and ignores marked ones.
 
-    It loads checkpoints whose tensors are named otherwise than the model's, too.
+    It also loads checkpoints whose tensor names differ from the model's.
     """
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train; see [`~transformers.Trainer.train`]. Checkpoints that were not written to their end are deleted.
+        """Train; see [`~transformers.Trainer.train`]. Incomplete checkpoints are deleted.
 
         Raises:
-            `ValueError`: nothing to resume from, or a checkpoint that was not written to its end.
+            `ValueError`: the checkpoint to resume from is missing or incomplete.
         """
         checkpoint = choose_checkpoint(resume_from_checkpoint, self.args.output_dir or ".")
         self.accelerator.wait_for_everyone()  # all have chosen
@@ -129,7 +130,7 @@ class WholeCheckpoints(Trainer):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MARKER).write_text("This checkpoint is being written; if nobody writes it any more, delete it.\n")
         self.accelerator.wait_for_everyone()
-        # Nothing is pushed, and no older checkpoint is deleted, before this one is whole.
+        # Nothing is pushed, and no older checkpoint is deleted, before this one is complete.
         with replaced(self.args, push_to_hub=False, save_total_limit=None):
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
@@ -147,9 +148,10 @@ class WholeCheckpoints(Trainer):
             )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load weights to resume with. Trainer's own way knows no checkpoint with other tensor names than the model.
+        """Load weights to resume with. Trainer's own code can't load checkpoints with other tensor names than the
+        model.
 
-        Adapters, FSDP and DeepSpeed name their tensors as the model does, and stay with Trainer.
+        Adapters, FSDP and DeepSpeed use the model's tensor names, so Trainer loads those.
         """
         model = self.model if model is None else model
         if isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
@@ -158,7 +160,7 @@ class WholeCheckpoints(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        """Load the best checkpoint as one to resume with is loaded."""
+        """Load the best checkpoint in the same way."""
         if isinstance(self.model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             self._load_from_checkpoint(str(self.state.best_model_checkpoint))
         else:

@@ -1,8 +1,8 @@
-"""Corruption rules of R2FT: what the model sees, and the repetition that it shall learn to reject.
+"""Corruption rules of R2FT: what the model sees, and the repetition that it should learn to reject.
 
-A rule masks a part of a clean text x_0 and fills that part with a phrase of its context, over and over, as a model does
-that has fallen into its long decoding window. From one forward on the masked text come both log-probabilities: of the
-clean tokens (chosen) and of the repetition (rejected). Rules are redrawn in every step.
+A rule masks a part of a clean text x_0 and fills it with a repeated phrase of its context, like a model that suffers
+from its long decoding window. One forward pass on the masked text gives both log-probabilities: of the clean tokens
+(chosen) and of the repetition (rejected). The choices are drawn again in every step.
 Source: arXiv 2509.15188, algorithm 1 (`repeat`); the other rules as in its released code. Of that, not taken over: an
 error for spans beyond the canvas (they are clamped), for phrases longer than what stands before the cut (drawn no
 longer than that), and an EOS that could be placed at probability 0.
@@ -54,14 +54,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What a rule has made of its examples.
+    """The result of a rule.
 
     Attributes:
         masked_BL (`BoolTensor` [B, L]): positions that the model sees as masks.
         rejected_BL (`LongTensor` [B, L]): x_b: the repetition where `rejects_BL`, anything elsewhere.
         rejects_BL (`BoolTensor` [B, L]): masked positions whose repeated token counts in `log p` of the rejected.
-        chooses_BL (`BoolTensor` [B, L]): positions whose clean token counts in `log p` of the chosen; visible ones
-            among them add 0, and count in the denominator.
+        chooses_BL (`BoolTensor` [B, L]): positions whose clean token counts in `log p` of the chosen; unmasked ones
+            among them add 0, but count in the denominator.
         chosen_count_B, rejected_count_B (`LongTensor` [B]): the denominators of the two log-probabilities.
     """
 
@@ -79,7 +79,7 @@ class Corruption:
 
     @property
     def needed_BL(self) -> Tensor:
-        """`BoolTensor` [B, L]: the positions that one log-probability or the other asks the model about."""
+        """`BoolTensor` [B, L]: the positions that either log-probability needs from the model."""
         return self.chosen_BL | self.rejects_BL
 
 
@@ -103,7 +103,7 @@ class CorruptionRule(Part):
         raise NotImplementedError
 
     def complaint(self, start: int, end: int, length: int) -> str | None:
-        """What is wrong with a row of these bounds, if the rule can't take it; asked once, before training."""
+        """Why the rule can't take a row with these bounds, or `None`; checked once, before training."""
         return None
 
 
@@ -364,7 +364,7 @@ class HoleRule(CorruptionRule):
 @CORRUPTIONS.register("in_mask_repeat")
 @dataclass(frozen=True)
 class InMaskRepeat(HoleRule):
-    """A hole in the text is masked, and filled with a phrase next to it."""
+    """A gap in the text is masked, and filled with a phrase next to it."""
 
     inside_share = 1.0
 
@@ -372,7 +372,7 @@ class InMaskRepeat(HoleRule):
 @CORRUPTIONS.register("out_mask_repeat")
 @dataclass(frozen=True)
 class OutMaskRepeat(HoleRule):
-    """Everything but a part is masked, and filled with that part's phrases."""
+    """Everything but a span is masked, and filled with that span's phrases."""
 
     inside_share = 0.0
 
@@ -380,6 +380,6 @@ class OutMaskRepeat(HoleRule):
 @CORRUPTIONS.register("in_or_out_mask_repeat")
 @dataclass(frozen=True)
 class InOrOutMaskRepeat(HoleRule):
-    """One or the other, as often."""
+    """`in_mask_repeat` or `out_mask_repeat`, with equal probability."""
 
     inside_share = 0.5

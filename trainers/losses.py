@@ -106,7 +106,7 @@ class _TokenLogProbs(torch.autograd.Function):
 
 
 def _in_chunks(logits_MV: Tensor, mask_token_id: int | None, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Copies of some rows at a time, with -inf for the mask token if there is one."""
+    """Yield copies of some rows at a time, with -inf for the mask token if there is one."""
     count = max(1, _TokenLogProbs.CHUNK // logits_MV.shape[1])
     for start in range(0, len(logits_MV), count):
         rows = slice(start, start + count)
@@ -120,8 +120,8 @@ def r2ft_margins(logp_w_B: Tensor, logp_l_B: Tensor, beta_w: float, beta_l: floa
     """How far each row prefers its clean tokens: beta_w logp_w - beta_l logp_l - gamma, `FloatTensor` [B].
 
     Args:
-        logp_w_B (`FloatTensor` [B]): log-probability of the clean tokens (w), a token.
-        logp_l_B (`FloatTensor` [B]): log-probability of the repetitive tokens (l), a token.
+        logp_w_B (`FloatTensor` [B]): log-probability of the clean tokens (w), per token.
+        logp_l_B (`FloatTensor` [B]): log-probability of the repetitive tokens (l), per token.
     """
     return beta_w * logp_w_B - beta_l * logp_l_B - gamma
 
@@ -131,7 +131,7 @@ def r2ft_losses(margin_B: Tensor, logp_w_B: Tensor, beta_a: float) -> tuple[Tens
 
         -log sigmoid(margin)  and  -beta_a logp_w
 
-    There is no reference model: the anchor keeps the clean response likely.
+    There is no reference model: the anchor keeps the clean response likely instead.
 
     Returns:
         Two `FloatTensor` [B].
@@ -141,7 +141,7 @@ def r2ft_losses(margin_B: Tensor, logp_w_B: Tensor, beta_a: float) -> tuple[Tens
 
 def are_top(logits_MV: Tensor, targets_M: Tensor) -> Tensor:
     """Whether each target is its position's most probable token: `BoolTensor` [M]."""
-    # A maximum costs less than its place.
+    # A maximum costs less than its index.
     return logits_MV.gather(1, targets_M[:, None]).squeeze(1) == logits_MV.amax(1)
 
 

@@ -1,4 +1,4 @@
-"""What a step of masked diffusion hides from the model: noise levels, masks and weights of the rows of a batch.
+"""Masks, noise levels and weights of a batch in a step of masked diffusion.
 
 Every draw belongs to its row (`trainers.noise`); the mathematics is in `trainers.losses`. Shapes: B rows, L positions.
 """
@@ -17,9 +17,9 @@ class Masking:
 
     Attributes:
         noise_B (`FloatTensor` [B]): noise levels t.
-        masked_BL (`BoolTensor` [B, L]): masks that have a loss, at least one in each row.
+        masked_BL (`BoolTensor` [B, L]): masks with a loss, at least one in each row.
         weight_B (`FloatTensor` [B]): weight of each row's masks in the bound.
-        hidden_BL (`BoolTensor` [B, L]): all that the model sees as masks: those, and EOS of the canvas without a loss.
+        hidden_BL (`BoolTensor` [B, L]): everything that the model sees as masks: those, and EOS padding without a loss.
     """
 
     noise_B: Tensor
@@ -46,6 +46,6 @@ def mask_rows(rows: Rows, covered_BL: Tensor, attention_mask_BL: Tensor, min_noi
 
 
 def eos_padding(covered_BL: Tensor, attention_mask_BL: Tensor) -> Tensor:
-    """Positions behind the last covered one: EOS that fill the canvas and have no loss. `BoolTensor` [B, L]."""
+    """Positions after the last covered one: EOS that fill the canvas and have no loss. `BoolTensor` [B, L]."""
     covered_behind_BL = covered_BL.flip(1).cumsum(1).flip(1) > 0
     return attention_mask_BL.bool() & ~covered_behind_BL

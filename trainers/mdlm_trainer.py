@@ -45,15 +45,15 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     Data, PEFT, quantisation and distribution are those of [`trl.SFTTrainer`]; the response is where an example's
     `labels` are not -100: the response and its EOS for prompt-completion data, everything for plain text. The loss is
     the sum of `-log p / t` over masked tokens, divided by the number of covered tokens in the whole batch (all ranks,
-    all accumulation steps): an upper bound of the negative log-likelihood, in nats a token. Noise is drawn for each row
-    of the global batch, so that neither accumulation nor the number of processes changes the result.
+    all accumulation steps): an upper bound of the negative log-likelihood, in nats per token. Noise is drawn for each
+    row of the global batch, so that neither accumulation nor the number of processes changes the result.
 
     Logged besides SFT's `loss`, `grad_norm`, `num_tokens`; with the prefix `eval_` at evaluation, where the noise is
     the same each time:
-        - `nelbo`: the bound, in nats a covered token (at evaluation only)
-        - `masked_token_accuracy`: share of masked tokens whose most probable token is the right one
+        - `nelbo`: the bound, in nats per covered token (at evaluation only)
+        - `masked_token_accuracy`: share of masked tokens where the most probable token is the correct one
         - `loss/t_0.00-0.25` and so on: mean `-log p` of masked tokens, by the noise level of their row
-        - `tokens_per_second`: tokens trained on, padding of batches excluded, by the time spent in steps
+        - `tokens_per_second`: tokens trained on, without padding, per second spent in steps
 
     Args:
         model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -66,9 +66,9 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             As for [`trl.SFTTrainer`].
 
     Raises:
-        `ValueError`: a tokenizer and model without mask token, or without EOS; data without response column, or a row
-            without response.
-        `FloatingPointError`: a loss or gradient norm that is not finite, found when it is logged.
+        `ValueError`: tokenizer and model have no mask token, or no EOS; the data have no response column; a row has no
+            response.
+        `FloatingPointError`: a logged loss or gradient norm is not finite.
     """
 
     _tag_names = ["trl", "conv-dlm", "masked-diffusion"]
@@ -187,10 +187,10 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
-        """Evaluate in the order of the data, whatever that of training: a row's noise goes by its place."""
+        """Evaluate in the order of the data, whatever the order of training: a row's noise depends on its index."""
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of the coming step, with progressive masking for some steps the same."""
+        """The micro-batches of the next step; with progressive masking they are kept for some steps."""
         chains = self._chains
         if chains is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -229,7 +229,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
     # Loss
 
     def count_items(self, batch: dict[str, Tensor]) -> Tensor:
-        """What the loss of a step is a mean over: the tokens of the batch that have a loss, or its rows."""
+        """The number of items that a step's loss is averaged over: tokens with a loss, or rows."""
         covered_BL = batch["labels"] != -100
         return covered_BL.sum() if self.args.loss_norm == "token" else covered_BL.any(1).sum()
 
@@ -311,7 +311,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         self.state.num_input_tokens_seen += tokens // self.get_tp_size()
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """The usual loop, on noise that starts anew, with metrics over all its rows, whatever their batches."""
+        """The usual loop with the noise reset, and with metrics over all rows regardless of their batches."""
         self._noise_clock = (-1, -1)
         self._evaluated_rows = len(dataloader.dataset) if has_length(dataloader.dataset) else None
         output = super().evaluation_loop(dataloader, *args, **kwargs)
@@ -320,7 +320,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         return output._replace(metrics=(output.metrics or {}) | metrics)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and end the run on a loss that is not finite: it never recovers, and hides in averages."""
+        """Log, and end the run if a loss is not finite: it never recovers, and averages hide it."""
         if "loss" in logs:
             logs |= self._ratios["train"].read(self.accelerator)
             logs["num_tokens"] = self.state.num_input_tokens_seen

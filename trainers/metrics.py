@@ -1,4 +1,4 @@
-"""What the trainers count while they train: ratios over many batches and ranks, and time."""
+"""Training metrics: ratios over many batches and ranks, and throughput."""
 
 import time
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ Ratio = tuple[Tensor | float, Tensor | float]  # numerator and denominator
 
 
 class Ratios:
-    """Ratios by name, summed where they are made and reduced over ranks only when they are read.
+    """Ratios by name, summed locally and reduced over ranks only when they are read.
 
-    Every rank has to add the same names in the same order.
+    Every rank must add the same names in the same order.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Ratios:
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """The ratios of all ranks, without those that had nothing to count; the sums start anew."""
+        """The ratios of all ranks, without empty ones; resets the sums."""
         if not self._sums:
             return {}
         names, sums = list(self._sums), torch.stack(list(self._sums.values()))
@@ -37,7 +37,7 @@ class Ratios:
 
 
 class StepClock(TrainerCallback):
-    """Throughput of the optimiser steps, data loading included, evaluation and saving not."""
+    """Throughput of the optimiser steps, including data loading, without evaluation and saving."""
 
     def __init__(self) -> None:
         self._seconds, self._tokens = 0.0, 0
@@ -57,7 +57,7 @@ class StepClock(TrainerCallback):
     on_save = on_evaluate
 
     def throughput(self, tokens: int) -> dict[str, float]:
-        """`tokens_per_second` since it was last asked for, when `tokens` have been seen in all."""
+        """`tokens_per_second` since the last call, given the total number of `tokens` seen."""
         new_tokens, seconds = tokens - self._tokens, self._seconds
         self._seconds, self._tokens = 0.0, tokens
         return {"tokens_per_second": new_tokens / seconds} if seconds else {}

@@ -1,7 +1,7 @@
-"""The random draws of training, each a hash of (seed, step, row of the global batch, slot) and of nothing else.
+"""The random draws of training, each a hash of only (seed, step, row of the global batch, slot).
 
-So a resumed run draws what the uninterrupted one would have, and neither the number of processes nor how a global
-batch is cut into micro-batches changes a draw. The hash is that of `conv_dlm.generation.noise`.
+So a resumed run draws the same numbers as an uninterrupted one, and neither the number of processes nor the split of
+the global batch into micro-batches changes a draw. The hash is that of `conv_dlm.generation.noise`.
 Shapes: B rows, N slots.
 """
 
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from conv_dlm.generation import noise
 
-LEVEL, MASK, PADDING, CORRUPTION = range(4)  # what a draw decides
+LEVEL, MASK, PADDING, CORRUPTION = range(4)  # what a draw is for
 
 
 def row_seeds(seed: int, step: int, rows_B: Tensor) -> Tensor:
     """Seeds of the rows with the indices `rows_B` in the global batch of a step: `LongTensor` [B]."""
-    # Rows stand apart by more than the few draws that are taken from each.
+    # Rows are further apart than the few draws taken from each.
     return random.Random(f"{seed} {step}").getrandbits(61) + (rows_B.long() << 8)
 
 
@@ -30,14 +30,14 @@ def uniform(seeds_B: Tensor, purpose: int, slots: int) -> Tensor:
 
 
 def strata(seed: int, step: int, rows_B: Tensor, total: int) -> Tensor:
-    """Deals `total` strata to the rows of a step at random: `LongTensor` [B].
+    """Assign `total` strata to the rows of a step at random: `LongTensor` [B].
 
     At random, because the rows of a batch may be ordered by length.
     """
     return _dealt_strata(seed, step, total).to(rows_B.device)[rows_B % total]
 
 
-@lru_cache(maxsize=2)  # a step, and the evaluation set, which may be long, come many times in a row
+@lru_cache(maxsize=2)  # called many times in a row for a step, and for the evaluation set, which may be long
 def _dealt_strata(seed: int, step: int, total: int) -> Tensor:
     dealt = list(range(total))
     random.Random(f"{seed} {step} strata").shuffle(dealt)
@@ -46,12 +46,12 @@ def _dealt_strata(seed: int, step: int, total: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of the global batch a forward holds: the key of their noise.
+    """Which rows of the global batch a forward pass has; determines their noise.
 
     Attributes:
-        seed, step: of the run, or fixed ones at evaluation.
-        index_B (`LongTensor` [B]): place in the global batch of the step, or in the evaluation set.
-        total: rows of that global batch, or of that set.
+        seed, step (`int`): those of the run, or fixed ones at evaluation.
+        index_B (`LongTensor` [B]): index in the step's global batch, or in the evaluation set.
+        total (`int`): the number of rows in that batch or set.
         weight_B (`FloatTensor` [B]): 1, or 0 for rows that only fill the last batch of an evaluation.
     """
 

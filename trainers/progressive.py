@@ -1,8 +1,9 @@
 """Masks as decoding makes them: progressive unmasking, PUMA (arXiv 2602.10314).
 
-A batch is kept for K steps. In its first step all of the responses is masked. Each forward gives the loss of what is
-masked, and the confidences by which the surest positions are shown, by their true tokens, in the step after: no forward
-is added. What is shown depends on what was visible alone, so the loss has the same minimiser as with random masks.
+A batch is kept for K steps. In its first step the whole responses are masked. Each forward pass gives the loss of the
+masked positions, and their confidences: the most confident positions are unmasked, with their true tokens, in the next
+step, so there is no extra pass. What is unmasked depends only on what was visible, so the loss has the same minimiser
+as with random masks.
 Shapes: B rows, L positions, M masked positions of all rows, V vocabulary.
 """
 
@@ -18,16 +19,16 @@ from trainers.noise import PADDING, Rows
 
 @dataclass
 class Chains:
-    """The batches of a step, on their way from masked to shown.
+    """The batches of a step, from fully masked to unmasked.
 
     Args:
         stages (`int`): steps for which a batch is kept, K.
 
     Attributes:
         batches (`list`): micro-batches of the step.
-        items: what their loss is a mean over.
+        items: the number of items that their loss is averaged over.
         stage (`int`): the step of these batches, from 0 to K - 1.
-        masked (`dict`): masks of each micro-batch in the coming forward, `BoolTensor` [B, L].
+        masked (`dict`): masks of each micro-batch in the next forward pass, `BoolTensor` [B, L].
     """
 
     stages: int
@@ -38,7 +39,7 @@ class Chains:
 
     @property
     def are_new_due(self) -> bool:
-        """Whether the coming step wants new batches."""
+        """Whether the next step needs new batches."""
         return not self.batches or self.stage == self.stages - 1
 
     def begin(self, batches: list[Any], items: Any) -> None:
@@ -55,19 +56,19 @@ class Chains:
         return Masking(noise_B, masked_BL, 1 / noise_B, hidden_BL)
 
     def advance(self, which: int, covered_BL: Tensor, logits_MV: Tensor, mask_token_id: int) -> None:
-        """Show what the forward of micro-batch `which` was surest of."""
+        """Unmask the most confident positions of micro-batch `which`."""
         left_B = left_masked(covered_BL.sum(1), self.stage + 1, self.stages)
         self.masked[which] = show(self.masked[which], confidences(logits_MV, mask_token_id), left_B)
 
 
 def left_masked(count_B: Tensor, stage: int, stages: int) -> Tensor:
-    """Masks left of `count_B` at a stage: the share 1 - stage / stages, one at least."""
+    """How many of `count_B` masks are left at a stage: the share 1 - stage / stages, at least one."""
     return (count_B * (stages - stage) / stages).ceil().long().clamp(min=1)
 
 
 @torch.no_grad()
 def confidences(logits_MV: Tensor, mask_token_id: int) -> Tensor:
-    """Log-probability of each position's most probable token, which the mask is never: `FloatTensor` [M]."""
+    """Log-probability of each position's most probable token, never the mask token: `FloatTensor` [M]."""
     logits = (
         logits_MV.detach().float().index_fill(1, torch.tensor([mask_token_id], device=logits_MV.device), -torch.inf)
     )
@@ -75,9 +76,9 @@ def confidences(logits_MV: Tensor, mask_token_id: int) -> Tensor:
 
 
 def show(masked_BL: Tensor, confidence_M: Tensor, left_B: Tensor) -> Tensor:
-    """Of each row's masks the `left_B` least confident, the later ones among equals: `BoolTensor` [B, L]."""
+    """Keep the `left_B` least confident masks of each row, among equals the later ones: `BoolTensor` [B, L]."""
     confidence_BL = torch.full(masked_BL.shape, torch.inf, device=masked_BL.device)
     confidence_BL.masked_scatter_(masked_BL, confidence_M)
-    # Flipped, since a stable sort keeps the earlier of equals in front, and these are to be shown first.
+    # Flipped, since a stable sort puts the earlier of equals first, and these are unmasked first.
     rank_BL = confidence_BL.flip(1).argsort(dim=1, stable=True).argsort(dim=1).flip(1)
     return masked_BL & (rank_BL < left_B[:, None])

@@ -23,7 +23,8 @@ class R2FTTrainer(MDLMTrainer):
     """Trainer that teaches a fine-tuned masked diffusion LM to reject repetitions (arXiv 2509.15188).
 
     A corruption rule masks a part of each example and makes the repetition that a model would fall into there. One
-    forward on the masked example gives log p of the clean tokens (chosen, w) and of the repetition (rejected, l), each
+    forward pass on the masked example gives log p of the clean tokens (chosen, w) and of the repetition (rejected, l),
+    each
     divided by its own number of tokens:
 
         loss = -log sigmoid(beta_w logp_w - beta_l logp_l - gamma) - beta_a logp_w,  averaged over rows
@@ -33,7 +34,7 @@ class R2FTTrainer(MDLMTrainer):
     Logged besides SFT's `loss`, `grad_norm`, `num_tokens` and [`MDLMTrainer`]'s `masked_token_accuracy`,
     `tokens_per_second`; with the prefix `eval_` at evaluation, on the same draws each time:
         - `loss/preference`, `loss/anchor`: the two terms
-        - `logps/chosen`, `logps/rejected`: the log-probabilities a token, averaged over rows
+        - `logps/chosen`, `logps/rejected`: the log-probabilities per token, averaged over rows
         - `rewards/accuracies`: share of rows whose margin is positive
         - `rewards/margins`: `beta_w logp_w - beta_l logp_l - gamma`
 
@@ -41,10 +42,10 @@ class R2FTTrainer(MDLMTrainer):
         model, kwargs:
             As for [`MDLMTrainer`].
         args ([`R2FTConfig`]):
-            Has to be given, since `canvas_length` depends on how the model is used.
+            Required, since `canvas_length` depends on how the model is used.
 
     Raises:
-        `ValueError`: an example that the corruption rule can't take, and what [`MDLMTrainer`] raises.
+        `ValueError`: the corruption rule can't take an example; and whatever [`MDLMTrainer`] raises.
     """
 
     _name = "R2FT"
@@ -62,7 +63,7 @@ class R2FTTrainer(MDLMTrainer):
         return partial(check_row, rule=rule, called=args.corruption, eos_token_id=tokenizer.eos_token_id)
 
     def count_items(self, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a step is a mean over its rows."""
+        """The number of rows: a step's loss is averaged over them."""
         return torch.tensor(len(batch["input_ids"]), device=batch["input_ids"].device)
 
     def corrupt(self, examples: Examples, rows: Rows) -> Corruption:
@@ -96,7 +97,7 @@ class R2FTTrainer(MDLMTrainer):
 def response_log_probs(
     logits_MV: Tensor, examples: Examples, corruption: Corruption, mask_token_id: int
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability a token of the clean response (w) and of the repetition (l), each by its own number of tokens.
+    """Log-probability per token of the clean response (w) and of the repetition (l), each over its own tokens.
 
     Args:
         logits_MV (`Tensor` [M, V]): of the positions that `corruption.needed_BL` marks.
@@ -118,7 +119,7 @@ def response_log_probs(
 def preference_loss(
     logp_w_B: Tensor, logp_l_B: Tensor, weight_B: Tensor, args: R2FTConfig
 ) -> tuple[Tensor, dict[str, Ratio]]:
-    """R2FT's loss, summed over rows with their weights, and what the log says of the rows."""
+    """R2FT's loss, summed over weighted rows, and the logged ratios."""
     margin_B = r2ft_margins(logp_w_B, logp_l_B, args.beta_w, args.beta_l, args.gamma)
     preference_B, anchor_B = r2ft_losses(margin_B, logp_w_B, args.beta_a)
     by_row = {
@@ -136,13 +137,13 @@ def preference_loss(
 
 
 def read_examples(inputs: dict[str, Tensor], eos_token_id: int) -> Examples:
-    """What the corruption rules want to know of a batch; of several responses in a row, the last counts."""
+    """Prepare a batch for the corruption rules; of several responses in a row, the last one counts."""
     ids_BL, covered_BL = inputs["input_ids"], inputs["labels"] != -100
     length_B = inputs["attention_mask"].sum(1)
     positions_L = torch.arange(ids_BL.shape[1], device=ids_BL.device)
     content_BL = (ids_BL != eos_token_id) & (positions_L < length_B[:, None])
     end_B = (content_BL * (positions_L + 1)).amax(1)
-    # The response starts behind the last token before its end that is no label.
+    # The response starts after the last unlabelled token before its end.
     given_BL = ~covered_BL & (positions_L < end_B[:, None])
     start_B = (given_BL * (positions_L + 1)).amax(1)
     return Examples(ids_BL, covered_BL & (positions_L >= start_B[:, None]), start_B, end_B, length_B)

@@ -1,4 +1,4 @@
-"""The rows that the trainers take: refused where they have no response, and made to end in EOS."""
+"""Training rows: rejected if they have no response, and made to end in EOS."""
 
 import random
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
     """Raise ValueError for data that are neither text nor chats nor prompts with completions, and for empty rows.
 
     Args:
-        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): of the latter, rows are not looked at.
-        text_column (`str`): of plain text (`dataset_text_field`).
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]): the data; rows of a stream are not checked.
+        text_column (`str`): the column of plain text (`dataset_text_field`).
         name (`str`): what the messages call the data.
     """
     columns = column_names(dataset)
@@ -39,12 +39,12 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
 
 
 def column_names(dataset: Any) -> list[str]:
-    """Those of a dataset; a stream that doesn't know them is asked for its first row."""
+    """The columns of a dataset; of its first row if it is a stream that doesn't know them."""
     return list(next(iter(dataset)) if dataset.column_names is None else dataset.column_names)
 
 
 def response_text(value: Any) -> str:
-    """The string itself, or the text of the last message, which has to be the response."""
+    """The string itself, or the text of the last message, which must be the response."""
     if isinstance(value, str) or not value:
         return value or ""
     content = value[-1].get("content", value[-1].get("value"))

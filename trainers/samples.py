@@ -18,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from conv_dlm import DiffusionGenerationMixin
+from conv_dlm.answering.batching import pad_left, row_generator
 from trainers.mdlm_config import MDLMTrainingConfig
 
 SAMPLES_FILE = "samples.jsonl"
@@ -70,24 +71,33 @@ def split_row(row: Mapping[str, list[int]]) -> tuple[list[int], list[int]]:
 def decode(
     model: Any,
     prompts: list[list[int]],
-    seeds: Iterable[int],
+    indices: Iterable[int],
     pad_token_id: int,
     **options: Any,
 ) -> list[list[int]]:
-    """Responses to prompts, without these, each drawn from a seed of its own: its batch does not change it."""
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_token_id] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    """Generate a response to each prompt.
+
+    Args:
+        prompts (list of lists of `int`): token ids.
+        indices (iterable of `int`): the number of each prompt. It seeds the prompt's random numbers, as in
+            `conv-dlm generate --seed 0`, so that its response does not depend on its batch.
+        pad_token_id (`int`): pads the prompts.
+        options: keywords of `generate`.
+
+    Returns:
+        list of lists of `int`: the responses without their prompts.
+    """
+    ids_BL, mask_BL = pad_left(prompts, pad_token_id)
     # Sharded models decode alike on every rank, so that no rank waits for another's forwards.
     output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        input_ids=ids_BL.to(model.device),
+        attention_mask=mask_BL.to(model.device),
+        generator=[row_generator(0, index) for index in indices],
         synced_gpus=False,
         return_dict_in_generate=False,
         **options,
     )
-    return output[:, width:].tolist()
+    return output[:, ids_BL.shape[1] :].tolist()
 
 
 def write(path: Path, samples: list[Sample]) -> None:
@@ -148,8 +158,8 @@ class SampleCallback(TrainerCallback):
         answers: list[list[int]] = []
         for first in range(0, len(prompts), args.per_device_eval_batch_size):
             batch = prompts[first : first + args.per_device_eval_batch_size]
-            seeds = range(first, first + len(batch))
-            answers += decode(model, batch, seeds, tokenizer.pad_token_id, **self.options)
+            indices = range(first, first + len(batch))
+            answers += decode(model, batch, indices, tokenizer.pad_token_id, **self.options)
         if not state.is_world_process_zero:
             return
         data = next(key for key in kwargs["metrics"] if key.endswith("_loss")).removesuffix("_loss")

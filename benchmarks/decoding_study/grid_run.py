@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from benchmarks.decoding_study.grid import KEY, VARIED, Setting, Work, schedule
-from conv_dlm.answering.answers import encode, row_generator
+from conv_dlm.answering.answers import encode
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.respondent import Respondent, decoding_fields, denoiser
 from conv_dlm.evaluation.sample_folder import SampleFolder

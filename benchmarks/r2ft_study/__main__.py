@@ -25,7 +25,8 @@ import conv_dlm
 from benchmarks.gsm8k import Question, as_questions, load_rows
 from benchmarks.r2ft_study.measures import MEASURES, R2FTMeasures, Record
 from benchmarks.r2ft_study.report import R2FTReport
-from conv_dlm.answering.answers import answer, row_generator
+from conv_dlm.answering.answers import answer
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.loading import identity
 from conv_dlm.evaluation.sample_folder import SampleFolder
 from conv_dlm.utils.environment import describe_run

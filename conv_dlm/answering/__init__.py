@@ -1,1 +1,1 @@
-"""Load a model, prompt it, answer: what the command line, the server, the page and evaluation share."""
+"""Load a model, prompt it and generate answers: shared by the command line, the server, the page and evaluation."""

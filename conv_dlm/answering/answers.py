@@ -1,6 +1,5 @@
-"""Answers to prompts, with what they cost: the one place where evaluation calls the `generate` of a denoiser."""
+"""Answers to prompts with their cost: the one place where evaluation calls the `generate` of a denoiser."""
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a prompt became.
+    """The response to a prompt, and what it cost.
 
     Attributes:
-        ids (`list[int]`): tokens of the response before its end; EOS and what follows are no part of it.
-        ended (`bool`): whether the response has an end, or fills its canvas.
-        unmasked_at (`list[int]`): the step that decided each position of the response's canvas, from 0.
-        forwards (`int`): calls of the model that the row took part in.
-        seconds (`float`): the row's share of the time that its batch took.
+        ids (`list[int]`): tokens of the response, without EOS and what follows.
+        ended (`bool`): whether there is an EOS; otherwise the response fills its canvas.
+        unmasked_at (`list[int]`): the step, from 0, that unmasked each position of the canvas.
+        forwards (`int`): forward passes (NFE) that the row took part in.
+        seconds (`float`): the row's share of its batch's time.
     """
 
     ids: list[int]
@@ -30,12 +29,6 @@ class Answer:
     unmasked_at: list[int]
     forwards: int
     seconds: float
-
-
-def row_generator(*numbers: int) -> Generator:
-    """The randomness of a row, whatever its batch and its process: by its run's seed, its prompt's number, its turn."""
-    digest = hashlib.blake2b("/".join(map(str, numbers)).encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 def answer(
@@ -50,18 +43,19 @@ def answer(
     """Denoise a batch of prompts.
 
     Args:
-        model: with the `generate` of `conv_dlm`.
-        tokenizer: that pads at the left.
-        prompts (sequence of `str`): texts that the model is to see.
-        generators (sequence of `torch.Generator`): one for each prompt, as `row_generator` makes them.
-        add_special_tokens (`bool`, defaults to `False`): whether the tokenizer adds its BOS; a chat template has it.
-        options: keywords of `generate`.
+        model: a model with the `generate` of `conv_dlm`.
+        tokenizer: its tokenizer, padding at the left.
+        prompts (sequence of `str`): texts as the model reads them.
+        generators (sequence of `torch.Generator`): one for each prompt; see `row_generator`.
+        add_special_tokens (`bool`, *optional*, defaults to `False`):
+            Whether the tokenizer adds its BOS. A chat template already has one.
+        options: keyword arguments of `generate`.
 
     Returns:
         `list[Answer]`: in the order of the prompts.
 
     Raises:
-        ValueError: a prompt is empty, or longer than the model's context allows.
+        ValueError: a prompt is empty, or does not fit into the model's context.
     """
     return answer_tokens(model, encode(tokenizer, prompts, add_special_tokens), generators, **options)
 
@@ -69,10 +63,16 @@ def answer(
 def answer_tokens(
     model: Any, inputs: BatchEncoding, generators: Sequence[Generator], **options: Any
 ) -> list[Answer]:
-    """The same of prompts that are tokens already.
+    """Denoise a batch of tokenized prompts.
 
     Args:
-        inputs: `input_ids` and `attention_mask` [B, L], padded at the left.
+        model: a model with the `generate` of `conv_dlm`.
+        inputs (`BatchEncoding`): `input_ids` and `attention_mask`, `LongTensor` [B, L], padded at the left.
+        generators (sequence of `torch.Generator`): one for each row.
+        options: keyword arguments of `generate`.
+
+    Returns:
+        `list[Answer]`: in the order of the rows.
     """
     inputs = inputs.to(model.device)
 
@@ -92,7 +92,7 @@ def answer_tokens(
 
 
 def encode(tokenizer: Any, prompts: Sequence[str], add_special_tokens: bool) -> BatchEncoding:
-    """A batch of tokens and its mask, padded where there are several rows. Raises ValueError for an empty prompt."""
+    """Tokenize prompts, with padding if there are several. Raises ValueError for an empty prompt."""
     encoded = tokenizer(
         list(prompts),
         padding=len(prompts) > 1,
@@ -105,7 +105,7 @@ def encode(tokenizer: Any, prompts: Sequence[str], add_special_tokens: bool) -> 
 
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    """What the call returns, and the seconds until the device has done what it was asked for."""
+    """The result of a call, and the seconds until the device has finished its work."""
     _synchronize(device)
     started = time.perf_counter()
     result = call()
@@ -114,7 +114,7 @@ def timed(call: Callable[[], T], device: torch.device) -> tuple[T, float]:
 
 
 def end_tokens(model: Any, options: dict[str, Any]) -> set[int]:
-    """The ids that end a response: those that `generate` would use with these options."""
+    """The ids that end a response, as `generate` would use them with these options."""
     ids = options.get("eos_token_id", model.generation_config.eos_token_id)
     return set() if ids is None else set(ids) if isinstance(ids, list) else {ids}
 

@@ -1,4 +1,4 @@
-"""The small checkpoint that the package carries, so that `generate` works offline from the first minute."""
+"""The small checkpoint in the package, so that `generate` works offline from the start."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ EMBEDDED_NAME = "conv-dlm-gsm8k"
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PLACES = (
     _PACKAGE / "_embedded" / EMBEDDED_NAME,  # in an installed wheel (pyproject.toml copies it there)
-    _PACKAGE.parent / "hub_cards" / EMBEDDED_NAME,  # in a checkout, its one home
+    _PACKAGE.parent / "hub_cards" / EMBEDDED_NAME,  # in a checkout, the only copy
 )
 
 

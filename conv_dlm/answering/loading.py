@@ -1,4 +1,4 @@
-"""Loading a checkpoint by name: a folder, a name on the Hub, or the embedded one."""
+"""Load a checkpoint by name: a folder, a name on the Hub, or the embedded one."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from conv_dlm.answering.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.generation import DiffusionGenerationMixin
 
 QUANTIZATIONS = ("8bit", "4bit")
-DIGEST_VALUES = 4096  # of each tensor, or up to twice as many, at even distances
+DIGEST_VALUES = 4096  # of each tensor, evenly spaced; up to twice as many
 
 
 def load_model(
@@ -33,20 +33,24 @@ def load_model(
     quantize: str | None = None,
     autoregressive: bool = False,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A model ready to generate, and its tokenizer, which pads at the left.
+    """Load a model ready to generate, and its tokenizer.
 
     Args:
-        name (`str`, *optional*): folder or name on the Hub, of a model or of a PEFT adapter, which brings its base
-            model; the embedded checkpoint if `None`.
-        tokenizer (`str`, *optional*): where the tokenizer is; with the model if `None`.
-        device (`str` or `torch.device`, *optional*): "auto" spreads over all; the first accelerator, else the CPU, if
-            `None`.
-        dtype (`str`, *optional*): the checkpoint's if `None`; on a CPU float32, which is faster there.
-        quantize (`str`, *optional*): "8bit" or "4bit", by bitsandbytes.
-        autoregressive (`bool`, defaults to `False`): whether a model that predicts the next token is wanted.
+        name (`str`, *optional*):
+            Folder or name on the Hub of a model, or of a PEFT adapter, which is loaded with its base model. Defaults to
+            the embedded checkpoint.
+        tokenizer (`str`, *optional*): folder or name of the tokenizer. Defaults to the model's.
+        device (`str` or `torch.device`, *optional*):
+            "auto" spreads the model over all devices. Defaults to the first accelerator, or to the CPU without one.
+        dtype (`str`, *optional*): defaults to the checkpoint's; on a CPU to float32, which is faster there.
+        quantize (`str`, *optional*): "8bit" or "4bit", with bitsandbytes.
+        autoregressive (`bool`, *optional*, defaults to `False`): whether a next-token model is expected.
+
+    Returns:
+        the model, in eval mode, and its tokenizer, which pads at the left.
 
     Raises:
-        ValueError: there is no such model or device, it can't be loaded, or is not of the kind that is wanted.
+        ValueError: there is no such model or device, the model can't be loaded, or it is not of the expected kind.
     """
     path = embedded_checkpoint() if name is None else _locate(name)
     device = find_device(device)
@@ -79,13 +83,13 @@ def load_model(
 
 
 def load_config(name: str | None = None) -> PretrainedConfig:
-    """The config of a model alone; of a name on the Hub, config.json is all that is fetched.
+    """Load only the config of a model; from the Hub, only config.json is downloaded.
 
     Args:
-        name (`str`, *optional*): as for `load_model`; of an adapter, its base model's.
+        name (`str`, *optional*): as for `load_model`. For an adapter, the config of its base model is returned.
 
     Raises:
-        ValueError: there is no such model, or it has no config that Transformers knows.
+        ValueError: there is no such model, or Transformers does not know its config.
     """
     if name is None:
         config = AutoConfig.from_pretrained(embedded_checkpoint())
@@ -101,11 +105,15 @@ def load_config(name: str | None = None) -> PretrainedConfig:
 
 
 def identity(name: str | None, model: Any) -> dict[str, Any]:
-    """Which model this is, for a record of what was done with it; of a folder, only its own name.
+    """Identify a model for result files.
+
+    Args:
+        name (`str` or `None`): as for `load_model`. Of a folder's path only the last part is recorded.
+        model: the loaded model.
 
     Returns:
-        `dict`: `model`, and the `adapter` on it or `None`; `revision` on the Hub; `weights`, a digest of some of
-        each tensor's values, which another training run changes.
+        `dict`: `model`; `adapter`, or `None`; `revision` on the Hub; `weights`, a digest of some values of each tensor,
+        which tells training runs apart.
     """
     names: dict[str, Any] = {"model": EMBEDDED_NAME if name is None else own_name(name), "adapter": None}
     if getattr(model, "peft_config", None):
@@ -115,13 +123,13 @@ def identity(name: str | None, model: Any) -> dict[str, Any]:
 
 
 def own_name(name: str) -> str:
-    """Of a folder, the last part of its path; a name on the Hub as it is."""
+    """The last part of a folder's path; a name on the Hub is unchanged."""
     folder = Path(name).expanduser()
     return folder.resolve().name if folder.is_dir() else name
 
 
 def is_path(name: str) -> bool:
-    """Whether a name can only be a folder's path, or is a folder, and none on the Hub."""
+    """Whether a name is a folder, or can only be the path of one and not a name on the Hub."""
     return Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
@@ -137,7 +145,7 @@ def _digest(model: Any) -> str:
 
 
 def _locate(name: str) -> str:
-    """A folder, or a name on the Hub, where a typing mistake can be told from it."""
+    """Check a folder, or pass on a name on the Hub; tells a mistyped path from a name."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -149,7 +157,7 @@ def _locate(name: str) -> str:
 
 
 def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; that of the base model for an adapter that came without one."""
+    """The model's tokenizer; for an adapter without one, that of its base model."""
     try:
         return AutoTokenizer.from_pretrained(path, padding_side="left")
     except (OSError, ValueError):

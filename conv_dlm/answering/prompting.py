@@ -1,4 +1,4 @@
-"""From what somebody says to the text that the model reads."""
+"""Turn messages into the text that the model reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Prompter:
-    """Puts messages into the tokenizer's chat template, if it has one and is to be used.
+    """Formats messages with the tokenizer's chat template, if it has one.
 
     Args:
-        tokenizer: with or without chat template.
+        tokenizer: with or without a chat template.
         system (`str`, *optional*): a system message.
-        raw (`bool`, defaults to `False`): give the text as it is.
+        raw (`bool`, *optional*, defaults to `False`): whether to ignore the template and pass the text on unchanged.
 
     Raises:
-        ValueError: a system message, and no template.
+        ValueError: there is a system message but no template.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -32,19 +32,19 @@ class Prompter:
 
     @property
     def templated(self) -> bool:
-        """Whether there is a template, which brings the special tokens with it."""
+        """Whether a template is used, which adds the special tokens itself."""
         return not self.raw and self.tokenizer.chat_template is not None
 
     def check_turns(self, count: int) -> None:
-        """Raise ValueError for a conversation of so many turns that can't be put to the model."""
+        """Raise ValueError if a conversation with `count` turns can't be formatted."""
         if count > 1 and not self.templated:
             raise ValueError(f"Several turns need a chat template, but {self._reason}; ask in one turn.")
 
     def __call__(self, messages: Sequence[Message]) -> str:
-        """The text that asks for an answer to the last message.
+        """Format the messages as a prompt for an answer to the last one.
 
         Raises:
-            ValueError: several messages without a template, or ones that the template refuses.
+            ValueError: there are several messages but no template, or the template rejects the messages.
         """
         if not self.templated:
             self.check_turns(len(messages))

@@ -20,7 +20,7 @@ from conv_dlm.cli.parser import Parser
 
 if TYPE_CHECKING:  # imports torch and Transformers
     from conv_dlm.answering.prompting import Message
-    from conv_dlm.cli.session import Answer, Session
+    from conv_dlm.cli.session import Completion, Session
 
 SUMMARY = "talk with a model"
 USAGE = "conv-dlm chat [options]"
@@ -126,7 +126,7 @@ class Chat:
             self.history += [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}]
         note(summary([answer]))
 
-    def _generate(self, text: str) -> "Answer":
+    def _generate(self, text: str) -> "Completion":
         """Answer with as much of the history as the model's context holds."""
         while True:
             try:

@@ -24,7 +24,7 @@ from conv_dlm.cli.prompts import read_prompts
 from conv_dlm.cli.results import Results
 
 if TYPE_CHECKING:  # imports torch and Transformers
-    from conv_dlm.cli.session import Answer, Session
+    from conv_dlm.cli.session import Completion, Session
 
 SUMMARY = "answer a prompt, or many from a file"
 USAGE = "conv-dlm generate [PROMPT] [options]"
@@ -76,10 +76,10 @@ def _run_many(session: "Session", results: Results, batch_size: int) -> int:
     """Answer what is pending, batch by batch; says where a run stands when it is interrupted."""
     from tqdm import tqdm
 
-    from conv_dlm.cli.session import Answer, summary
+    from conv_dlm.cli.session import Completion, summary
 
     todo, total = list(results.pending), len(results.prompts)
-    answers: list[Answer] = []
+    answers: list[Completion] = []
     show_bar = total > 1 and sys.stderr.isatty() and not (results.path is None and sys.stdout.isatty())
     try:
         with tqdm(total=total, initial=total - len(todo), unit="prompt", disable=not show_bar) as bar:
@@ -103,7 +103,7 @@ def _run_many(session: "Session", results: Results, batch_size: int) -> int:
     return 0
 
 
-def _answer(session: "Session", prompts: list[str], batch: list[int]) -> "list[Answer]":
+def _answer(session: "Session", prompts: list[str], batch: list[int]) -> "list[Completion]":
     try:
         return session.answer([session.prompt(prompts[index]) for index in batch], batch)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A loaded model with its tokenizer, as the commands use it."""
+"""A loaded model with its tokenizer, for the commands."""
 
 import argparse
 import json
@@ -12,7 +12,8 @@ import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from conv_dlm.answering.answers import encode, row_generator
+from conv_dlm.answering.answers import encode
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.answering.loading import identity, load_model, own_name
 from conv_dlm.answering.prompting import Message, Prompter
@@ -23,14 +24,14 @@ from conv_dlm.generation.streaming import TextDiffusionStreamer
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a prompt became.
+class Completion:
+    """The response to a prompt as text, and what it cost.
 
     Attributes:
-        text (`str`): the response without special tokens; of a prompt with masks the whole text.
-        forwards (`int`): calls of the model.
-        tokens (`int`): decided tokens before the end of text.
-        seconds (`float`): the row's share of the time that its batch took.
+        text (`str`): the response without special tokens; for a prompt with masks, the whole text.
+        forwards (`int`): forward passes (NFE).
+        tokens (`int`): generated tokens before the end of text.
+        seconds (`float`): the row's share of its batch's time.
     """
 
     text: str
@@ -40,12 +41,12 @@ class Answer:
 
 
 class Session:
-    """Loads what `args` name and answers prompts with it.
+    """Loads the model that `args` name and answers prompts with it.
 
     Args:
         args (`argparse.Namespace`): the options of `add_model_options`.
-        options (`dict`): keywords of `generate`.
-        constraint (`Constraint`, *optional*): the language that answers have to be in.
+        options (`dict`): keyword arguments of `generate`.
+        constraint (`Constraint`, *optional*): the language that answers must be in.
 
     Raises:
         ValueError: the model does not denoise, or the options don't go together.
@@ -67,7 +68,7 @@ class Session:
         self.options, self._config = options, self.model.resolve_settings(**options)
 
     def settings(self, names: Iterable[str]) -> dict[str, Any]:
-        """What the text depends on, in JSON's types: the model, and the values of `names` in effect."""
+        """Everything that the text depends on, as JSON: the model, and the values in effect of the fields `names`."""
         settings: dict[str, Any] = {"model": self.name, "dtype": str(self.model.dtype).removeprefix("torch.")}
         settings |= {"tokenizer": self.tokenizer_name, "quantize": self.quantize, "seed": self.seed}
         settings |= {"system": self.prompter.system, "raw": self.prompter.raw}
@@ -77,7 +78,7 @@ class Session:
         return dict(json.loads(json.dumps(settings)))
 
     def prompt(self, text: str, history: Sequence[Message] = ()) -> str:
-        """The text that the model reads for a user's `text` after earlier messages."""
+        """The prompt for a user's `text` after earlier messages."""
         if not self.prompter.templated:
             return text
         return self.prompter([*history, {"role": "user", "content": text}])
@@ -88,14 +89,14 @@ class Session:
 
     def answer(
         self, prompts: Sequence[str], indices: Sequence[int], streamer: TextDiffusionStreamer | None = None
-    ) -> list[Answer]:
+    ) -> list[Completion]:
         """Denoise a batch.
 
         Args:
             prompts (sequence of `str`): as `prompt` returns them.
-            indices (sequence of `int`): number of each prompt in the run; with `--seed` it makes the row's seed, so
-                that a text depends neither on the batch size nor on where a run was taken up again.
-            streamer (`TextDiffusionStreamer`, *optional*): shows a single prompt's answer.
+            indices (sequence of `int`): number of each prompt in the run. With `--seed` it determines the row's seed,
+                so a text depends neither on the batch size nor on where a run was resumed.
+            streamer (`TextDiffusionStreamer`, *optional*): shows the answer to a single prompt.
         """
         inputs = self._encode(prompts)
         generators = [row_generator(self.seed, index) for index in indices]
@@ -115,7 +116,7 @@ class Session:
         seconds = (time.perf_counter() - started) / len(prompts)
         tokens = (output.tokens_per_forward * output.forwards).round().long().tolist()
         texts = self._texts(inputs.to("cpu"), sequences)
-        return [Answer(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
+        return [Completion(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
 
     def _encode(self, prompts: Sequence[str]) -> BatchEncoding:
         return encode(self.tokenizer, prompts, not self.prompter.templated).to(self.model.device)
@@ -127,7 +128,7 @@ class Session:
         return [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
-def summary(answers: Sequence[Answer]) -> str:
+def summary(answers: Sequence[Completion]) -> str:
     """Tokens per second, forwards and tokens per forward, in one line."""
     tokens, forwards = sum(answer.tokens for answer in answers), sum(answer.forwards for answer in answers)
     seconds = sum(answer.seconds for answer in answers)
@@ -138,7 +139,7 @@ def summary(answers: Sequence[Answer]) -> str:
 
 
 def model_settings(args: argparse.Namespace, model: Any) -> dict[str, Any]:
-    """What the options of `add_model_options` make an answer depend on, in JSON's types; the seed is another matter."""
+    """The settings in `add_model_options` that an answer depends on, except the seed, as JSON."""
     return identity(args.model, model) | {
         "tokenizer": args.tokenizer and own_name(args.tokenizer),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -150,7 +151,7 @@ def model_settings(args: argparse.Namespace, model: Any) -> dict[str, Any]:
 
 
 def load(args: argparse.Namespace, autoregressive: bool = False) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Model and tokenizer that the options of `add_model_options` name."""
+    """Load the model and tokenizer that the options of `add_model_options` name."""
     quiet_loading(args.model)
     return load_model(
         args.model,
@@ -163,7 +164,7 @@ def load(args: argparse.Namespace, autoregressive: bool = False) -> tuple[Any, P
 
 
 def quiet_loading(model: str | None) -> None:
-    """Of a model by this name: no warnings, and progress bars only for those that take long."""
+    """Silence warnings while this model loads; progress bars stay for models that take long."""
     logging.set_verbosity_error()
     if model is None or not sys.stderr.isatty():
         logging.disable_progress_bar()

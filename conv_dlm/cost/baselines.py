@@ -1,7 +1,7 @@
-"""Decoding loops as papers describe them, written plainly, the way they are written first: what ours is compared with.
+"""Plain decoding loops from the papers' descriptions, as a first version would be written: the baselines of ours.
 
-Softmax, top-k and noise go over the full canvas, prompt included, whether a position can be decided or not; quotas are
-counted out row by row, and the host asks the device whenever it wants to know something. No loop stops at an end token.
+Softmax, top-k and noise go over the full canvas, prompt included, whether or not a position can be unmasked; quotas are
+computed row by row, and the host reads from the device whenever it needs a value. No loop stops at an end token.
 Suffixes: B rows, L canvas positions, N positions of a block, K candidates, V vocabulary.
 """
 
@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache
 
-Forward = Callable[[Tensor], Tensor]  # ids [B, L] -> logits [B, L, V]
+LogitsFunction = Callable[[Tensor], Tensor]  # ids [B, L] -> logits [B, L, V]
 BLOCK, THRESHOLD = 32, 0.9  # of block threshold decoding, as its paper has them
 LAST_TIME = 1e-5
 NEVER = -99999.0
 
 
 def llada_loop(
-    forward: Forward,
+    forward: LogitsFunction,
     prompt: Tensor,
     mask_token_id: int,
     new_tokens: int,
@@ -61,7 +61,7 @@ def llada_loop(
 
 
 def conv_loop(
-    forward: Forward,
+    forward: LogitsFunction,
     prompt: Tensor,
     mask_token_id: int,
     new_tokens: int,
@@ -96,7 +96,7 @@ def conv_loop(
 
 
 def threshold_loop(
-    forward: Forward,
+    forward: LogitsFunction,
     prompt: Tensor,
     mask_token_id: int,
     new_tokens: int,

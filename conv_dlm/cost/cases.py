@@ -1,4 +1,4 @@
-"""What is timed: decode types and baselines x lengths x steps x batch sizes x caches."""
+"""The timed cases: decode types and baselines x lengths x steps x batch sizes x caches."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from conv_dlm.cost.baselines import BLOCK, THRESHOLD, dual_cache_loop, llada_loo
 from conv_dlm.generation import DECODE_TYPES
 from conv_dlm.generation.configuration import users_of
 
-# fields of the generation config of which a run takes several values
+# fields of the generation config for which a run takes several values
 VARIED = ("decode_type", "steps", "max_new_tokens", "cache_implementation")
 
 
@@ -21,7 +21,7 @@ class Baseline(NamedTuple):
 
     Attributes:
         run: (model, prompts [B, P], mask id, new tokens, **options) -> sequences [B, P + new tokens].
-        fields: options of `generate` that it reads too.
+        fields: the options of `generate` that it supports.
         summary: one line for help texts.
     """
 
@@ -65,15 +65,15 @@ BASELINES: dict[str, Baseline] = {
 
 @dataclass(frozen=True)
 class Case:
-    """What one line of the table is about.
+    """The settings of one line of the table.
 
     Attributes:
         name (`str`): a decode type, or a key of `BASELINES`.
-        is_baseline (`bool`): which of the two.
+        is_baseline (`bool`): which of the two it is.
         max_new_tokens, batch_size (`int`): L and B.
-        steps (`int`, *optional*): S; `None` where nothing reads it.
+        steps (`int`, *optional*): S; `None` for adaptive types.
         cache (`str`, *optional*): `cache_implementation`.
-        options (`dict`): further keywords of `generate`, or of the baseline.
+        options (`dict`): further keyword arguments of `generate`, or of the baseline.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def setting(self) -> str:
-        """What tells it from others in a table, but for length and batch."""
+        """The label in a table, without length and batch size."""
         words = ["plain" if self.is_baseline else "", self.name, "" if self.steps is None else str(self.steps)]
         return " ".join([*filter(None, words), *([self.cache] if self.cache else [])])
 
@@ -94,14 +94,14 @@ class Case:
         return f"{self.setting}, {self.max_new_tokens} tokens, batch {self.batch_size}"
 
     def keywords(self) -> dict[str, Any]:
-        """Of `generate`."""
+        """Keyword arguments of `generate`."""
         own = {"decode_type": self.name, "max_new_tokens": self.max_new_tokens, **self.options}
         own |= {} if self.steps is None else {"steps": self.steps}
         return own | ({} if self.cache is None else {"cache_implementation": self.cache})
 
 
 def check_options(decode_types: Sequence[str], caches: Sequence[str], baselines: Sequence[str], options: Any) -> None:
-    """Raise ValueError for an option that nothing of this run reads."""
+    """Raise ValueError for an option without an effect in this run."""
     for name, value in options.items():
         flag = f"`--{name.replace('_', '-')}`={value!r} has no effect"
         users = {kind for kind, parts in DECODE_TYPES.items() if name in parts.fields}
@@ -122,11 +122,13 @@ def make_cases(
     caches: Sequence[str],
     options: Mapping[str, Any],
 ) -> list[Case]:
-    """All cases: those of the same length and batch follow each other, so that they are read side by side.
+    """Make all cases, those of the same length and batch size next to each other.
 
     Args:
-        caches: names of `cache_implementation`, or "none".
-        options: keywords of `generate`; each case gets those that it reads.
+        decode_types, baselines (sequences of `str`): names of the methods.
+        lengths, steps, batch_sizes (sequences of `int`): values to combine.
+        caches (sequence of `str`): names of `cache_implementation`, or "none".
+        options (`dict`): keyword arguments of `generate`; each case gets those that it supports.
     """
     cases: dict[tuple[Any, ...], Case] = {}
     for length, batch in itertools.product(lengths, batch_sizes):
@@ -157,7 +159,7 @@ def _side_by_side(
 
 
 def _options_of(decode_type: str, cache: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not only for other decode types, or for other caches."""
+    """The options, without those for other decode types or caches only."""
     special = set().union(*(kind.fields for kind in DECODE_TYPES.values())) - DECODE_TYPES[decode_type].fields
     others = {name for name in options if cache not in users_of(name).get("cache_implementation", [cache])}
     return {name: value for name, value in options.items() if name not in special | others}

@@ -1,4 +1,4 @@
-"""Memory of a step of `generate` and of a training step, counted: the step runs on tensors without numbers.
+"""The memory of a step of `generate` and of a training step, counted by running the step on tensors without values.
 
 What the count adds up is alive in the step itself: hidden states, attention, logits, gradients, whatever the model is.
 Its blocks are alike, so three of them stand for all: outside training a block leaves nothing behind, and in training
@@ -35,14 +35,14 @@ DEFAULT_RANK = 64  # as the recipes and arXiv 2509.15188 have it
 
 @dataclass(frozen=True)
 class GenerationStep:
-    """A step of `generate` that may commit every new token, which is the most that a step can take.
+    """A step of `generate` that may unmask every new token: the step that takes the most memory.
 
     Attributes:
-        rows: of the batch, return sequences counted.
-        prompt_tokens, new_tokens: positions of the canvas.
-        guided: whether guidance doubles the rows.
-        cached: whether keys and values are kept.
-        device_type: "cpu", "cuda", ...
+        rows (`int`): the batch size, including return sequences.
+        prompt_tokens, new_tokens (`int`): positions of prompt and response.
+        guided (`bool`): whether guidance doubles the rows.
+        cached (`bool`): whether keys and values are cached.
+        device_type (`str`): "cpu", "cuda", ...
     """
 
     rows: int = 1
@@ -62,10 +62,10 @@ class TrainingStep:
     """A step that trains adapters (LoRA).
 
     Attributes:
-        rows, length: of the batch.
-        projected: positions projected to the vocabulary, of all rows.
-        checkpointing: activation checkpointing.
-        device_type: "cpu", "cuda", ...
+        rows, length (`int`): the shape of the batch.
+        projected (`int`): positions of all rows that are projected to the vocabulary.
+        checkpointing (`bool`): whether activation checkpointing is on.
+        device_type (`str`): "cpu", "cuda", ...
     """
 
     rows: int = 1
@@ -77,11 +77,11 @@ class TrainingStep:
 
 @dataclass(frozen=True, eq=False)
 class GenerationMemory:
-    """Bytes of `generate` beside the weights, for a model stored in one way.
+    """The memory of `generate` in bytes, for a model with a given storage.
 
     Args:
-        model: on the meta device, in whatever dtype.
-        storage: one of `conv_dlm.cost.sizes.STORAGES`.
+        model: the model on the meta device, in any dtype.
+        storage (`str`): one of `conv_dlm.cost.sizes.STORAGES`.
     """
 
     model: Any
@@ -95,7 +95,7 @@ class GenerationMemory:
 
     @lru_cache  # noqa: B019  # lives as long as its report
     def activations(self, step: GenerationStep) -> int:
-        """What is alive at the peak of a step."""
+        """The activations at the peak of a step."""
         model, mode = self._fake
         mask = getattr(model.config, "mask_token_id", None) or 0
         with mode, torch.no_grad(), LiveMemory(model) as memory:
@@ -114,7 +114,7 @@ class GenerationMemory:
             return memory.peak - before
 
     def cache(self, step: GenerationStep) -> int:
-        """Keys and values of the whole canvas, where they are kept."""
+        """Keys and values of the whole sequence, if they are cached."""
         if not step.cached:
             return 0
         shape = Shape.of(self.model.config)
@@ -131,13 +131,14 @@ class GenerationMemory:
 
 @dataclass(frozen=True, eq=False)
 class TrainingMemory:
-    """Bytes of a training step with adapters: needs PEFT.
+    """The memory of a training step with adapters in bytes. Needs PEFT.
 
     Args:
-        model: on the meta device, in whatever dtype.
-        storage: how the base model is stored: "float32", "bfloat16", "nf4".
-        rank: of the adapters, which go to the modules in `targets`.
-        targets (*optional*): names of modules, or a pattern; every linear layer of the blocks if `None`.
+        model: the base model on the meta device, in any dtype.
+        storage (`str`): its storage: "float32", "bfloat16" or "nf4".
+        rank (`int`, *optional*, defaults to `64`): rank of the adapters.
+        targets (tuple of `str` or `str`, *optional*): names of the adapted modules, or a pattern. Defaults to every
+            linear layer of the blocks.
     """
 
     model: Any
@@ -159,7 +160,7 @@ class TrainingMemory:
 
     @lru_cache  # noqa: B019  # lives as long as its report
     def activations(self, step: TrainingStep) -> int:
-        """What is alive at the peak beside weights and adapters."""
+        """The activations at the peak, without weights and adapters."""
         peak, kept = self._count(step)
         return peak + max(0, len(blocks_of(self.model)) - COUNTED_BLOCKS) * kept
 
@@ -168,7 +169,7 @@ class TrainingMemory:
 
     @lru_cache  # noqa: B019
     def _adapted(self, checkpointing: bool, device_type: str) -> Any:
-        """A model with adapters, as the recipes have them, in training, with fake weights."""
+        """The model in training mode, with the recipes' adapters and fake weights."""
         from peft import LoraConfig, get_peft_model
 
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)  # PEFT's
@@ -230,7 +231,7 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 class _Loss(torch.autograd.Function):
-    """What the trainers' loss makes: a gradient as large as the float32 logits, and a few rows of them at a time."""
+    """The tensors of the trainers' loss: a gradient the size of the float32 logits, and some rows at a time."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:

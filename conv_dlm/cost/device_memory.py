@@ -1,4 +1,4 @@
-"""What a device has left, and what is made of that: fits, tight, does not."""
+"""The free memory of a device, and the verdict: fits, tight, does not."""
 
 import os
 from collections.abc import Callable
@@ -7,25 +7,33 @@ from typing import Any
 
 import torch
 
-# Shares of the free memory, by count. What was measured for a step's part has been within some 10 % of its count; the
-# weights, mostly the larger part, are exact. On a GPU fragments and kernels' own buffers come on top.
+# Shares of the free memory, by count. Measurements of a step were within about 10 % of the count; the weights, usually
+# the larger part, are exact. On a GPU, fragmentation and the kernels' own buffers come on top.
 FITS, TIGHT = 0.85, 0.97
 VERDICTS = ("fits", "tight", "does not")
 GIB = 2**30
-_MOST = 2**20  # that `largest` looks at
+_MOST = 2**20  # the largest size that `largest` tries
 
 
 def verdict(needed: float, free: float) -> str:
-    """One of `VERDICTS` for bytes that are needed where so many are free."""
+    """One of `VERDICTS`, for the needed and the free bytes."""
     share = needed / free if free > 0 else float("inf")
     return VERDICTS[0 if share <= FITS else 1 if share <= TIGHT else 2]
 
 
 def largest(needed: Callable[[int], float], free: float, most: int = _MOST) -> int:
-    """The largest size, at most `most`, that fits; 0 if not even 1 does. What is needed must grow with the size.
+    """Find the largest size that fits.
 
-    Memory is nearly a straight line over the size, so the next size to look at is where the line through the last two
-    meets the limit. Few sizes are looked at, for each may be a count of some tenths of a second.
+    Memory grows almost linearly with the size, so the next size to try is where the line through the last two meets the
+    limit. This tries few sizes, since each may take a count of some tenths of a second.
+
+    Args:
+        needed (callable): from a size to its bytes; must grow with the size.
+        free (`float`): free bytes.
+        most (`int`, *optional*, defaults to `2**20`): the largest size to try.
+
+    Returns:
+        `int`: the size, or 0 if not even 1 fits.
     """
     limit, size = FITS * free, 1
     fitting, beyond = 0, most + 1
@@ -45,9 +53,9 @@ def _where_the_line_meets(one: tuple[int, float], other: tuple[int, float], limi
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that tensors could still take, PyTorch's own reserve included; of a CPU, the available RAM.
+    """Bytes that tensors can still take, including PyTorch's own reserve; on a CPU, the available RAM.
 
-    `None` for a kind of device that doesn't tell.
+    `None` for a kind of device that does not report it.
     """
     if device.type == "cpu":
         return _available_ram()

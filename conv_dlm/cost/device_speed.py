@@ -1,4 +1,4 @@
-"""What the device at hand does at best: a plain matrix product, and plain passes over memory, timed."""
+"""The peak rates of the device: a plain matrix product, and plain passes over memory, timed."""
 
 import time
 from collections.abc import Callable
@@ -9,26 +9,29 @@ from torch import Tensor
 from conv_dlm.cost.floor import Peaks
 from conv_dlm.cost.sizes import Shape
 
-SIDES = {"cpu": (512, 1024, 2048)}  # of square products, the last of which is at the peak where it is quick enough
+SIDES = {"cpu": (512, 1024, 2048)}  # of square products; the last one reaches the peak if it is fast enough to run
 SIDES_ELSEWHERE = (2048, 8192)
-SECONDS = 0.3  # for each measurement, of which the fastest repetition counts
+SECONDS = 0.3  # for each measurement; the fastest repetition counts
 LEAST_BYTES, MOST_BYTES = 1 << 20, 1 << 30
 
 
 def measure_peaks(
     shape: Shape, positions: int, weight_bytes: float, device: torch.device, dtype: torch.dtype
 ) -> Peaks:
-    """Time the device, for some seconds. The fastest repetition counts: neighbours only make things slower.
+    """Time the device for a few seconds. The fastest repetition counts, since other load only makes things slower.
 
-    Operations: square products, and that of the model's MLP for as many positions as a forward has, in the model's
-    dtype; the best rate of all. Bandwidth: a sum (reads), a copy (reads and writes) and a triad a + 2 b (reads
-    twice, writes), over as many bytes as the model's weights have, at most 1 GiB, so that what fits into a CPU's cache
-    may be read from there; the best of the three.
+    Operations: the best rate of square products and of the product in the model's MLP with as many positions as a
+    forward pass, in the model's dtype. Bandwidth: the best of a sum (reads), a copy (reads and writes) and a triad a + 2 b
+    (reads twice, writes), over as many bytes as the model's weights have, at most 1 GiB, so that weights which fit into
+    a CPU's cache may be read from there.
 
     Args:
-        positions (`int`): rows of a forward x positions computed in each.
-        weight_bytes (`float`): of the model's weights.
-        dtype (`torch.dtype`): in which the model computes. Products in 8 bits, as bitsandbytes' are, may be faster.
+        shape (`Shape`): the model's sizes.
+        positions (`int`): rows of a forward pass x positions computed in each.
+        weight_bytes (`float`): bytes of the model's weights.
+        device (`torch.device`): the device to time.
+        dtype (`torch.dtype`): the dtype of the model's computations. Products in 8 bits, as in bitsandbytes, may be
+            faster.
     """
     rate = _product_rate(positions, shape.width, shape.inner, device, dtype)
     for side in SIDES.get(device.type, SIDES_ELSEWHERE):
@@ -39,14 +42,14 @@ def measure_peaks(
 
 
 def _product_rate(rows: int, inner: int, columns: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of [rows, inner] x [inner, columns], of random numbers."""
+    """Operations per second of a product [rows, inner] x [inner, columns] of random numbers."""
     left, right = (torch.randn(sides, device=device).to(dtype) for sides in ((rows, inner), (inner, columns)))
     out = torch.empty(rows, columns, device=device, dtype=dtype)
     return 2 * rows * inner * columns / _fastest(lambda: torch.mm(left, right, out=out), device)
 
 
 def _bandwidth(size: int, device: torch.device) -> float:
-    """Bytes a second of the best of three passes, which touch arrays of `size` bytes in all."""
+    """Bytes per second of the best of three passes over arrays of `size` bytes in total."""
     passes: list[tuple[int, Callable[..., Tensor]]] = [
         (1, lambda a: a.sum()),
         (2, lambda a, out: out.copy_(a)),

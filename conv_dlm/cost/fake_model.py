@@ -1,4 +1,4 @@
-"""A model without numbers, to count the memory of its steps: a few of its blocks, with weights stored as asked for.
+"""A model without values, to count the memory of its steps: a few of its blocks, with the requested storage.
 
 The weights are fake tensors, which have a shape and a dtype and take no memory. bitsandbytes has no kernels for them,
 so its layers have stand-ins that allocate what it does: see `FourBit` and `EightBit`.
@@ -17,7 +17,7 @@ from conv_dlm.cost.sizes import FLOAT_BYTES
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:
-    """The blocks of a transformer: its longest list of modules. Raises ValueError where there is none."""
+    """The blocks of a transformer: its longest list of modules. Raises ValueError if there is none."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise ValueError(f"{type(model).__name__} has no list of blocks, so its steps cannot be counted.")
@@ -33,7 +33,7 @@ def with_blocks(model: Any, count: int) -> Any:
 
 
 def store(model: Any, storage: str) -> Any:
-    """Store the weights of a model on the meta device, in place, as one of `STORAGES` says. Returns the model.
+    """Convert the weights of a model on the meta device, in place, to one of `STORAGES`. Returns the model.
 
     As Transformers does, the output head stays as it is, and what bitsandbytes leaves alone is in bfloat16.
     """
@@ -49,7 +49,7 @@ def store(model: Any, storage: str) -> Any:
 
 
 def fake_parameters(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Replace the parameters and buffers of a module on the meta device by fake ones that pass for a CPU's.
+    """Replace the parameters and buffers of a module on the meta device with fake CPU tensors.
 
     Tied parameters stay tied.
     """

@@ -1,4 +1,4 @@
-"""The floor: how fast a device could do a forward at best, by the operations and the bytes that it can't do without.
+"""The floor: the least time of a forward pass on a device, from its necessary operations and bytes.
 
 Everything is counted from the numbers of the model's config. A forward computes A positions of R rows, which attend to
 C keys, and projects W positions of each row to the vocabulary. Floating-point operations are those of the matrix
@@ -24,14 +24,14 @@ from conv_dlm.cost.sizes import FOUR_BIT, Shape
 WEIGHT_BYTES = {"8bit": 1.0, "4bit": FOUR_BIT}  # a number in a block's matrices
 
 
-class Forward(NamedTuple):
-    """What a forward computes.
+class ForwardSize(NamedTuple):
+    """The size of a forward pass.
 
     Attributes:
         rows (`int`): R, the batch.
-        positions (`int`): A, computed in each row.
-        keys (`int`): C, that each position attends to, the computed ones and those of a cache.
-        projected (`float`): W, positions of a row whose logits are wanted, on average.
+        positions (`int`): A, the computed positions of each row.
+        keys (`int`): C, the keys that each position attends to, computed or cached.
+        projected (`float`): W, the positions of a row whose logits are needed, on average.
     """
 
     rows: int
@@ -51,7 +51,7 @@ def head_weights(shape: Shape) -> int:
     return shape.width * shape.vocabulary
 
 
-def operations(shape: Shape, forward: Forward) -> float:
+def operations(shape: Shape, forward: ForwardSize) -> float:
     """Floating-point operations of a forward: 2 for each weight and position; for attention, 4 A C times the width of
     the queries."""
     rows, positions, keys, projected = forward
@@ -60,8 +60,8 @@ def operations(shape: Shape, forward: Forward) -> float:
     return blocks + 2 * rows * projected * head_weights(shape)
 
 
-def bytes_moved(shape: Shape, forward: Forward, value_bytes: int, quantize: str | None = None) -> float:
-    """Bytes that a forward reads and writes at least.
+def bytes_moved(shape: Shape, forward: ForwardSize, value_bytes: int, quantize: str | None = None) -> float:
+    """The least bytes that a forward pass reads and writes.
 
     Args:
         value_bytes (`int`): of a number in the model's dtype.
@@ -79,11 +79,11 @@ def bytes_moved(shape: Shape, forward: Forward, value_bytes: int, quantize: str 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What a device does at best.
+    """The peak rates of a device.
 
     Attributes:
-        operations (`float`): floating-point operations a second.
-        bandwidth (`float`): bytes a second, from memory and to it.
+        operations (`float`): floating-point operations per second.
+        bandwidth (`float`): bytes per second, from and to memory.
     """
 
     operations: float
@@ -92,12 +92,12 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Floor:
-    """Of some forwards together.
+    """The floor of several forward passes together.
 
     Attributes:
-        seconds (`float`): no implementation takes less.
-        operations, bytes_moved (`float`): that are needed.
-        by_operations (`float`): share of the seconds in forwards that are bound by operations, not by bytes.
+        seconds (`float`): the least time of any implementation.
+        operations, bytes_moved (`float`): the necessary operations and bytes.
+        by_operations (`float`): share of the seconds in passes that are bound by operations rather than bytes.
     """
 
     seconds: float
@@ -107,9 +107,9 @@ class Floor:
 
 
 def floor_of(
-    forwards: Iterable[Forward], shape: Shape, peaks: Peaks, value_bytes: int, quantize: str | None = None
+    forwards: Iterable[ForwardSize], shape: Shape, peaks: Peaks, value_bytes: int, quantize: str | None = None
 ) -> Floor:
-    """The floor of forwards one after the other: each takes its operations or its bytes, whichever takes longer."""
+    """The floor of consecutive forward passes: each takes the time of its operations or of its bytes, if longer."""
     seconds = bound_by_operations = all_operations = all_bytes = 0.0
     for forward in forwards:
         its_operations = operations(shape, forward)

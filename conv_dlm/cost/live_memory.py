@@ -1,4 +1,4 @@
-"""How much memory a computation takes at its peak, without doing it: shapes run, numbers don't."""
+"""The peak memory of a computation, without computing it: only shapes are run."""
 
 import weakref
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_map_only
 
 
 class LiveMemory(TorchDispatchMode):
-    """Adds up the storages that are alive, as operations make them and Python and autograd let go of them.
+    """Adds up the live storages as operations create them and Python and autograd release them.
 
     Attributes:
-        now, peak (`int`): bytes; `peak` may be set back.
+        now, peak (`int`): bytes; `peak` may be reset.
     """
 
     def __init__(self, module: nn.Module) -> None:

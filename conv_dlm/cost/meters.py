@@ -1,4 +1,4 @@
-"""The instruments: time inside a model's forwards and around them, what those forwards computed, and memory."""
+"""Meters: the time inside and outside a model's forward passes, the size of these passes, and memory."""
 
 import ctypes
 import gc
@@ -11,20 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conv_dlm.cost.floor import Forward
+from conv_dlm.cost.floor import ForwardSize
 
 
 class Stopwatch:
-    """Times the forwards of a model, through hooks, and whole runs around them.
+    """Times the forward passes of a model, through hooks, and whole runs around them.
 
-    An accelerator is waited for before each look at the clock, which is the wall's. On a CPU the clock is by default
-    the process's CPU time, which neighbours on the machine don't count in, but several threads several times.
+    On an accelerator it synchronizes and reads the wall clock. On a CPU it reads the process's CPU time by default,
+    which ignores other load on the machine but counts each thread.
 
     Args:
-        model: the hooks stay on it until `remove`.
-        device: where it computes.
-        wall (`bool`, defaults to `False`): the wall's clock on a CPU too.
-        hook (`bool`, defaults to `True`): without, somebody has to call `enter` and `leave`.
+        model (`nn.Module`): the model; the hooks stay on it until `remove`.
+        device (`torch.device`): its device.
+        wall (`bool`, *optional*, defaults to `False`): whether to use the wall clock on a CPU too.
+        hook (`bool`, *optional*, defaults to `True`): whether to add hooks; otherwise call `enter` and `leave`
+            yourself.
     """
 
     def __init__(self, model: nn.Module, device: torch.device, wall: bool = False, hook: bool = True) -> None:
@@ -34,8 +35,7 @@ class Stopwatch:
             self._hooks = [model.register_forward_pre_hook(self.enter), model.register_forward_hook(self.leave)]
 
     def run(self, work: Callable[[], object]) -> dict[str, float]:
-        """Do the work. Returns `total_s`, `model_s` in forwards, `loop_s` outside, and how many `forwards` there were.
-        """
+        """Run `work`. Returns `total_s`, `model_s` in forward passes, `loop_s` outside, and how many `forwards`."""
         self.inside, self.calls = 0.0, 0
         start = self.now()
         work()
@@ -54,24 +54,24 @@ class Stopwatch:
             hook.remove()
 
     def enter(self, *_: Any) -> None:
-        """A forward begins."""
+        """A forward pass starts."""
         self._start = self.now()
 
     def leave(self, *_: Any) -> None:
-        """It ends."""
+        """A forward pass ends."""
         self.inside += self.now() - self._start
         self.calls += 1
 
 
 class ForwardLog:
-    """Notes of each forward of a model what it computes, by the shapes that it is given.
+    """Records the size of each forward pass of a model, from the shapes of its arguments.
 
     Attributes:
-        forwards (list of [`~conv_dlm.cost.floor.Forward`]): since the start, or since it was emptied.
+        forwards (list of [`~conv_dlm.cost.floor.ForwardSize`]): the passes since the start, or since it was cleared.
     """
 
     def __init__(self, model: nn.Module, hook: bool = True) -> None:
-        self.forwards: list[Forward] = []
+        self.forwards: list[ForwardSize] = []
         self._hooks = [model.register_forward_pre_hook(self.note, with_kwargs=True)] if hook else []
 
     def remove(self) -> None:
@@ -80,7 +80,7 @@ class ForwardLog:
             hook.remove()
 
     def note(self, _: nn.Module | None, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """A forward begins, with these arguments."""
+        """A forward pass starts with these arguments."""
         rows, positions = (named["input_ids"] if "input_ids" in named else given[0]).shape
         keep = named.get("logits_to_keep", 0)
         if isinstance(keep, Tensor):
@@ -89,15 +89,18 @@ class ForwardLog:
             projected = keep or positions
         cache = named.get("cache", named.get("past_key_values"))
         keys = positions if cache is None else cache.get_mask_sizes(positions, 0)[0]
-        self.forwards.append(Forward(rows, positions, keys, projected))
+        self.forwards.append(ForwardSize(rows, positions, keys, projected))
 
 
 @contextmanager
 def observed(model: Any, device: torch.device, compiled: bool = False) -> Iterator[tuple[Stopwatch, ForwardLog]]:
-    """The wall's clock and the log on a model.
+    """Put a wall-clock stopwatch and a forward log on a model.
 
-    compiled: whether `generate` compiles the forward. Hooks would be compiled with it, so they are around the compiled
-        call instead; other forwards are not seen then.
+    Args:
+        model: the model.
+        device (`torch.device`): its device.
+        compiled (`bool`, *optional*, defaults to `False`): whether `generate` compiles the forward pass. Hooks would be
+            compiled too, so the compiled call is wrapped instead, and other passes are not seen.
     """
     log, watch = ForwardLog(model, not compiled), Stopwatch(model, device, wall=True, hook=not compiled)
     if compiled:
@@ -126,7 +129,7 @@ def observed(model: Any, device: torch.device, compiled: bool = False) -> Iterat
 
 
 class PeakMemory:
-    """Highest memory since this was made, over what was taken then: of the GPU, or the resident set (Linux)."""
+    """Peak memory since its creation, minus the memory used then: of the GPU, or the resident set (Linux)."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -137,7 +140,7 @@ class PeakMemory:
             gc.collect()
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
             if trim is not None:
-                trim(0)  # what was freed before would not be taken anew
+                trim(0)  # otherwise memory freed earlier would be reused unseen
             Path("/proc/self/clear_refs").write_text("5")
             self.before = self._resident("VmRSS")
 

@@ -1,4 +1,4 @@
-"""When `generate` runs out of memory: an error that says what was asked for, and what would fit."""
+"""When `generate` runs out of memory, the error says what was requested and what would fit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.device_memory import FITS, GIB, free_memory, largest
 
-# what the allocators of a CPU and of MPS say, as a plain RuntimeError
+# messages of the allocators of CPU and MPS, raised as a plain RuntimeError
 MESSAGES = ("can't allocate memory", "MPS backend out of memory")
 IN_4_BITS = "load the model in 4 bits (`BitsAndBytesConfig(load_in_4bit=True)`, or `--quantize 4bit`)"
 
@@ -22,20 +22,20 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 @contextmanager
 def explain_out_of_memory(model: Any, rows: int, prompt_tokens: int, options: Mapping[str, Any]) -> Iterator[None]:
-    """Generate inside; running out of memory names the setting that would fit, by a count of a step's tensors.
+    """Generate inside this context; an out-of-memory error then names a setting that would fit, by counting tensors.
 
-    That is the largest batch; where not even one row fits, the largest `max_new_tokens`, or else the model in 4 bits.
+    That is the largest batch; if not even one row fits, the largest `max_new_tokens`, or else the model in 4 bits.
 
     Args:
-        model: a `PreTrainedModel`.
-        rows, prompt_tokens (`int`): of the batch.
-        options: keywords of `generate`; what they leave open is read from the model's generation config.
+        model (`PreTrainedModel`): the model.
+        rows, prompt_tokens (`int`): the shape of the batch.
+        options (`dict`): keyword arguments of `generate`; the generation config has the rest.
 
     Raises:
-        torch.OutOfMemoryError: from the allocator's error; any other error passes as it is.
+        torch.OutOfMemoryError: in place of the allocator's error. Other errors pass unchanged.
     """
     device = torch.device(model.device)
-    free = free_memory(device)  # before, for what ran out of memory may still be alive afterwards
+    free = free_memory(device)  # read first, since the failed run's tensors may still be alive afterwards
     try:
         yield
     except RuntimeError as error:
@@ -79,7 +79,7 @@ def _beside_the_weights(memory: GenerationMemory, step: GenerationStep) -> float
 
 
 def _remedy(memory: GenerationMemory, free: int, asked: GenerationStep) -> str:
-    # What ran out of memory doesn't fit, whatever the count says: half of it then.
+    # The request did not fit, whatever the count says, so suggest half of it.
     batch = largest(lambda rows: _beside_the_weights(memory, replace(asked, rows=rows)), free)
     batch = batch if batch < asked.rows else asked.rows // 2
     if batch:

@@ -1,4 +1,4 @@
-"""Models by the name of their shape: their configs, without a network, for what needs no weights."""
+"""Configs of models by the name of their shape, available offline, for work that needs no weights."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def _mdlm_small() -> PretrainedConfig:
 
 
 def _embedded() -> PretrainedConfig:
-    """The model in the package, dense as it is in memory."""
+    """The embedded model, unquantised as it is in memory."""
     return load_config()
 
 

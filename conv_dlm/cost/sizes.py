@@ -1,4 +1,4 @@
-"""The sizes that memory depends on: of a model's tensors, from its config, and of its weights as they are stored."""
+"""The sizes that determine memory: a model's tensors, from its config, and its weights as stored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +35,12 @@ class Shape:
     """Sizes of a transformer's tensors.
 
     Attributes:
-        width, layers, inner, vocabulary: d, n, F and V: of the hidden states, blocks, inner width of the MLP, logits.
-        head_size: of a query, key or value of one head.
-        query, key_value: widths of queries and of keys (or values) over all heads.
-        gated: whether the MLP has a gate, as Llama's; a plain one, as a DiT's, has not.
-        context (*optional*): positions that the model was trained for.
+        width, layers, inner, vocabulary (`int`): d, n, F and V: width of the hidden states, number of blocks, inner
+            width of the MLP, width of the logits.
+        head_size (`int`): width of a query, key or value of one head.
+        query, key_value (`int`): widths of queries and of keys (or values) over all heads.
+        gated (`bool`): whether the MLP has a gate, as in Llama, or is plain, as in a DiT.
+        context (`int`, *optional*): positions that the model was trained for.
     """
 
     width: int
@@ -59,10 +60,10 @@ class Shape:
 
     @classmethod
     def of(cls, config: Any) -> "Shape":
-        """Read from a config; one without an inner width has a DiT's plain MLP, four times as wide.
+        """Read the sizes from a config; without an inner width, the MLP is a DiT's: plain, four times as wide.
 
         Raises:
-            ValueError: the config doesn't name a size, as that of a model which is no such transformer.
+            ValueError: the config lacks a size, for instance because the model is not such a transformer.
         """
         size = {name: _first(config, names) for name, names in _NAMES.items()}
         missing = [name for name in ("width", "layers", "heads", "vocabulary") if not size[name]]
@@ -91,11 +92,11 @@ def _first(config: Any, names: tuple[str, ...]) -> int | None:
 
 @dataclass(frozen=True)
 class Parameters:
-    """How many numbers a model's weights are.
+    """The number of a model's weights.
 
     Attributes:
-        total: all of them, tied ones once.
-        quantised, rows: those that bitsandbytes quantises, and the rows of the matrices that they are in.
+        total (`int`): all weights; tied ones count once.
+        quantised, rows (`int`): the weights that bitsandbytes quantises, and the rows of their matrices.
     """
 
     total: int
@@ -104,7 +105,7 @@ class Parameters:
 
     @classmethod
     def of(cls, model: Any) -> "Parameters":
-        """Count those of a model (`nn.Module`), which may be on the meta device.
+        """Count the weights of a model (`nn.Module`), which may be on the meta device.
 
         bitsandbytes replaces layers that are exactly `nn.Linear`, and Transformers keeps it from the output head.
         """
@@ -126,5 +127,5 @@ class Parameters:
 
 
 def number_bytes(storage: str) -> int:
-    """Bytes of a number in the activations of a model whose weights are stored so."""
+    """Bytes per number in the activations of a model with this storage."""
     return FLOAT_BYTES.get(storage, 2)

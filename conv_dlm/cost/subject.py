@@ -1,4 +1,4 @@
-"""The model that is timed, by name or by shape with random weights, and the prompts that it is given."""
+"""The timed model, by name or as a shape with random weights, and its prompts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from conv_dlm.answering.loading import find_device, load_model
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.cost.shapes import shape_config
 
-QUESTIONS = (  # where nobody brings prompts
+QUESTIONS = (  # the default prompts
     "A box holds 12 pencils. How many pencils do 3 boxes hold?",
     "Anna reads 10 pages a day. How many pages does she read in 2 weeks?",
     "A farmer has 15 cows and sells 6 of them. How many cows are left?",
@@ -23,14 +23,14 @@ RANDOM_PROMPT = 64  # tokens of a prompt for random weights
 
 @dataclass(frozen=True)
 class Subject:
-    """What has to be loaded, and can be sent to another process to be loaded there.
+    """Describes what to load; it can be sent to another process and loaded there.
 
     Attributes:
-        model (`str`, *optional*): name or folder; the embedded checkpoint if `None` and there is no `shape`.
-        shape (`str`, *optional*): a name of `conv_dlm.cost.shapes.SHAPES`: random weights.
+        model (`str`, *optional*): name or folder. Defaults to the embedded checkpoint if there is no `shape`.
+        shape (`str`, *optional*): a name in `conv_dlm.cost.shapes.SHAPES`, for random weights.
         tokenizer, device, dtype, quantize: as for [`~conv_dlm.answering.loading.load_model`].
-        prompts (tuple of `str`, *optional*): for a model by name; `QUESTIONS` if `None`.
-        system, raw: how they reach the model, as for [`~conv_dlm.answering.prompting.Prompter`].
+        prompts (tuple of `str`, *optional*): for a model by name. Defaults to `QUESTIONS`.
+        system, raw: as for [`~conv_dlm.answering.prompting.Prompter`].
     """
 
     model: str | None = None
@@ -44,7 +44,7 @@ class Subject:
     raw: bool = False
 
     def load(self) -> "Loaded":
-        """The model on its device."""
+        """Load the model on its device."""
         if self.shape is not None:
             return Loaded(random_model(self.shape, self.device, self.dtype, self.quantize), None)
         model, tokenizer = load_model(
@@ -63,10 +63,10 @@ class Loaded:
 
     Attributes:
         model: in eval mode.
-        tokenizer: `None` with random weights, whose prompts are random tokens.
+        tokenizer: `None` with random weights; their prompts are random tokens.
         texts (`list[str]`): prompts as the model reads them.
         add_special_tokens (`bool`): whether the tokenizer adds its BOS.
-        all_of_them (`bool`): whether a run answers all texts, batch by batch; else one batch.
+        all_of_them (`bool`): whether a run answers all texts, batch by batch, or only one batch.
     """
 
     model: Any
@@ -76,7 +76,7 @@ class Loaded:
     all_of_them: bool = False
 
     def batches(self, size: int) -> list[BatchEncoding]:
-        """`input_ids` and `attention_mask` [size, P] of a run; the texts start over again where they don't fill one."""
+        """The batches of a run, `input_ids` and `attention_mask` [size, P]; texts are repeated to fill a batch."""
         if self.texts is None:
             return [BatchEncoding(_random_prompts(self.model, size))]
         count = -(-len(self.texts) // size) if self.all_of_them else 1
@@ -87,7 +87,7 @@ class Loaded:
         ]
 
     def make_room(self, new_tokens: int) -> str | None:
-        """With random weights, let the context be long enough for these batches; says so if it wasn't."""
+        """With random weights, extend the context for these batches if needed; returns a message if it did."""
         config, wanted = self.model.config, RANDOM_PROMPT + new_tokens
         if self.texts is not None or config.max_position_embeddings >= wanted:
             return None

@@ -1,4 +1,4 @@
-"""The table of a benchmark, for a terminal: two lines of headings, a line for each case."""
+"""The table of a benchmark for a terminal: two heading lines, and a line for each case."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ SETTING = "setting"
 
 
 class Column(NamedTuple):
-    """A heading of two lines, and how a row's figure is shown."""
+    """A two-line heading, and how to format a row's figure."""
 
     above: str
     heading: str
@@ -16,7 +16,7 @@ class Column(NamedTuple):
 
 
 def _figure(form: str, factor: float = 1.0) -> Callable[[Any], str]:
-    """Of [median, least, most] the median, of a number itself; a dash where nothing was measured."""
+    """Format a number, or the median of [median, minimum, maximum]; a dash if nothing was measured."""
 
     def show(value: Any) -> str:
         if value is None:
@@ -26,7 +26,7 @@ def _figure(form: str, factor: float = 1.0) -> Callable[[Any], str]:
     return show
 
 
-# The fields of a row that are shown, from left to right.
+# The displayed fields of a row, from left to right.
 COLUMNS: dict[str, Column] = {
     SETTING: Column("", "setting", str),
     "max_new_tokens": Column("", "L", str),
@@ -41,14 +41,18 @@ COLUMNS: dict[str, Column] = {
     "whole_above_floor": Column("", "whole", _figure(".2f")),
     "peak_mb": Column("peak", "MB", _figure(",.0f")),
 }
-# what goes first where there is no room: it can be had from the others
+# dropped first in a narrow terminal, since they follow from the others
 CAN_GO = ("loop_share", "forward_above_floor", "forwards", "tokens_per_forward", "peak_mb", "loop_ms_per_step")
 
 
 def to_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
-    """The table, of as many columns as a terminal of this width has room for. Medians; min and max are in the rows.
+    """Format the table with as many columns as fit. It shows medians; the rows also have minimum and maximum.
 
-    A blank line stands between lengths, and between batch sizes.
+    A blank line separates lengths and batch sizes.
+
+    Args:
+        rows (sequence of `dict`): as `describe` in `conv_dlm.cost.timing` returns them.
+        width (`int`): columns of the terminal.
     """
     columns = {name: _aligned(name, rows) for name in COLUMNS}
     for name in CAN_GO:
@@ -64,7 +68,7 @@ def to_text(rows: Sequence[Mapping[str, Any]], width: int) -> str:
 
 
 def _aligned(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Heading and cells of a column, all of one width."""
+    """The heading and cells of a column, padded to one width."""
     column = COLUMNS[name]
     cells = [column.above, column.heading, *(column.show(row[name]) for row in rows)]
     width = max(map(len, cells))

@@ -1,4 +1,4 @@
-"""Timing cases: a warm-up, then runs of which the medians count."""
+"""Time cases: a warm-up, then runs, of which the median counts."""
 
 import contextlib
 import multiprocessing
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import BatchEncoding
 
-from conv_dlm.answering.answers import end_tokens, row_generator, until_end
+from conv_dlm.answering.answers import end_tokens, until_end
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.cost.cases import BASELINES, Case
 from conv_dlm.cost.floor import Peaks, floor_of
 from conv_dlm.cost.meters import ForwardLog, PeakMemory, Stopwatch, observed
@@ -19,17 +20,17 @@ from conv_dlm.cost.sizes import Shape
 from conv_dlm.cost.subject import Loaded, Subject
 
 WARM_UP_FORWARDS = 3
-FORWARDS_FOR_PEAK = 4  # the first ones, where memory is measured in a process of its own: nothing is decided yet
+FORWARDS_FOR_PEAK = 4  # the first ones, when memory is measured in a separate process: every position is still masked
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a batch became.
+    """The result of a batch.
 
     Attributes:
         ids (`LongTensor` [B, L]): the responses.
-        steps (`int`): of the loop, until the last token was decided.
-        forwards (`int`): of all rows together.
+        steps (`int`): steps of the loop until the last token was unmasked.
+        forwards (`int`): forward passes (NFE) of all rows together.
     """
 
     ids: Tensor
@@ -41,8 +42,9 @@ class Bench:
     """Times cases on one model.
 
     Args:
-        subject: what `loaded` was loaded from.
-        peaks: of the device.
+        subject (`Subject`): what `loaded` was loaded from.
+        loaded (`Loaded`): the model and its prompts.
+        peaks (`Peaks`): the peak rates of the device.
     """
 
     def __init__(self, subject: Subject, loaded: Loaded, peaks: Peaks) -> None:
@@ -50,15 +52,19 @@ class Bench:
         self.shape = Shape.of(loaded.model.config)
 
     def measure(self, case: Case, repeats: int, seeds: Sequence[int], memory: bool = True) -> dict[str, Any]:
-        """A row of the table.
+        """Measure a case for a row of the table.
 
         Args:
-            repeats (`int`): runs with each seed.
-            seeds: one is enough for what draws nothing at random.
-            memory (`bool`, defaults to `True`): whether the peak is measured too.
+            case (`Case`): the case.
+            repeats (`int`): runs per seed.
+            seeds (sequence of `int`): deterministic cases use only the first.
+            memory (`bool`, *optional*, defaults to `True`): whether to measure peak memory too.
+
+        Returns:
+            `dict`: the row; see `describe`.
 
         Raises:
-            ValueError: the case can't be.
+            ValueError: the case is impossible.
         """
         model, batches = self.loaded.model, self.loaded.batches(case.batch_size)
         seeds = seeds if draws(model, case) else seeds[:1]
@@ -73,7 +79,7 @@ class Bench:
         return describe(case, batches, runs, peak_mb, weight_bytes(model))
 
     def _warm_up(self, case: Case, batches: Sequence[BatchEncoding], seed: int, compiled: bool) -> None:
-        """What doesn't count: of compiled code a whole run, which meets all shapes, else some forwards."""
+        """Warm up: with compiled code a whole run, which meets all shapes, otherwise some forward passes."""
         if compiled:
             for batch in batches:
                 answer(self.loaded.model, case, batch, seed)
@@ -83,7 +89,7 @@ class Bench:
     def _run(
         self, case: Case, batches: Sequence[BatchEncoding], seed: int, watch: Stopwatch, log: ForwardLog
     ) -> dict[str, float]:
-        """One run over all batches: seconds, tokens, forwards, steps, and the floor of what was computed."""
+        """One run over all batches: seconds, tokens, forward passes, steps, and their floor."""
         done: list[Done] = []
         log.forwards.clear()
         times = watch.run(lambda: done.extend(answer(self.loaded.model, case, batch, seed) for batch in batches))
@@ -108,14 +114,14 @@ class Bench:
 
 
 def answer(model: Any, case: Case, batch: BatchEncoding, seed: int) -> Done:
-    """Decide a batch, with a generator for each row."""
+    """Generate a batch, with a generator for each row."""
     prompts, length = batch["input_ids"], batch["input_ids"].shape[1]
     if case.is_baseline:
         return _answer_plainly(model, case, batch)
     generators = [row_generator(seed, row) for row in range(len(prompts))]
     output = model.generate(**batch, **case.keywords(), generator=generators, return_dict_in_generate=True)
     unmasked_at = output.unmasked_at[output.unmasked_at >= 0]
-    # each step of a type at its own pace decides something, and the final fill has a number far behind
+    # every step of an adaptive type unmasks something, and the final fill has a much higher number
     steps = len(unmasked_at.unique()) if case.steps is None else int(unmasked_at.max()) + 1
     return Done(output.sequences[:, length:], steps, int(output.forwards.sum()))
 
@@ -138,14 +144,14 @@ def _answer_plainly(model: Any, case: Case, batch: BatchEncoding) -> Done:
 
 
 def draws(model: Any, case: Case) -> bool:
-    """Whether a case draws at random. Raises ValueError if its options don't go together."""
+    """Whether a case samples. Raises ValueError if its options contradict each other."""
     if case.is_baseline:
         return False
     return bool(model.resolve_settings(**case.keywords()).is_random)
 
 
 def mask_of(model: Any, case: Case) -> int:
-    """The id of the mask. Raises ValueError if nothing names it."""
+    """The id of the mask token. Raises ValueError if it is unknown."""
     mask = case.options.get("mask_token_id", model.generation_config.mask_token_id)
     if mask is None:
         raise ValueError("`mask_token_id` is not known: the model's config names no mask token.")
@@ -153,13 +159,13 @@ def mask_of(model: Any, case: Case) -> int:
 
 
 def count_tokens(ids: list[int], ends: set[int], mask_token_id: int) -> int:
-    """Decided tokens of a response before its first end token."""
+    """The number of unmasked tokens in a response before its first end token."""
     text, _ = until_end(ids, ends)
     return len(text) - text.count(mask_token_id)
 
 
 def weight_bytes(model: Any) -> float:
-    """Of parameters and buffers, as they are in memory."""
+    """Bytes of parameters and buffers in memory."""
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
@@ -171,10 +177,14 @@ def describe(
     peak_mb: float | None,
     weights: float,
 ) -> dict[str, Any]:
-    """The row of a case; each figure as [median, least, most] over the runs, which are there too.
+    """The table row of a case. Each figure is [median, minimum, maximum] over the runs, which are included too.
 
     Args:
-        peak_mb: over the weights, which take `weights` bytes.
+        case (`Case`): the case.
+        batches (sequence of `BatchEncoding`): its inputs.
+        runs (sequence of `dict`): its runs.
+        peak_mb (`float`, *optional*): peak memory in MB, without the weights.
+        weights (`float`): bytes of the weights.
     """
 
     def over_runs(parts: str, wholes: str | None = None, factor: float = 1.0) -> list[float]:
@@ -210,11 +220,11 @@ def describe(
 
 
 class _EnoughError(Exception):
-    """All forwards of a plain loop that were wanted have been made."""
+    """A plain loop has made the wanted number of forward passes."""
 
 
 def answer_begun(model: Any, case: Case, batch: BatchEncoding, forwards: int) -> None:
-    """Begin with a batch, and stop after so many forwards."""
+    """Start a batch, and stop after `forwards` forward passes."""
     if case.is_baseline:
         _begin_plainly(model, case, batch, forwards)
         return
@@ -224,7 +234,7 @@ def answer_begun(model: Any, case: Case, batch: BatchEncoding, forwards: int) ->
 
 
 def _begin_plainly(model: Any, case: Case, batch: BatchEncoding, forwards: int) -> None:
-    """The same of a loop that has no callback."""
+    """The same for a loop without a callback."""
     begun = 0
 
     def stop(*_: Any) -> None:
@@ -242,7 +252,7 @@ def _begin_plainly(model: Any, case: Case, batch: BatchEncoding, forwards: int) 
 
 
 def peak_in_a_process(subject: Subject, case: Case) -> float:
-    """Peak memory in MB, over that of the weights, of the first forwards, in a process of its own."""
+    """Peak memory of the first forward passes in MB, without the weights, measured in a separate process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_memory, (subject, case, torch.get_num_threads()))
 
@@ -253,7 +263,7 @@ def _peak_memory(subject: Subject, case: Case, threads: int) -> float:
     loaded.make_room(case.max_new_tokens)
     model, (batch, *_) = loaded.model, loaded.batches(case.batch_size)
     with torch.no_grad():
-        model(input_ids=batch["input_ids"][:1, :2])  # what libraries take at their first call
+        model(input_ids=batch["input_ids"][:1, :2])  # memory that libraries take at their first call
     peak = PeakMemory(model.device)
     answer_begun(model, case, batch, FORWARDS_FOR_PEAK)
     return peak.in_mb()

@@ -1,4 +1,4 @@
-"""The colours of steps: from pale for the first to dark for the last, so that their order is seen in grey too."""
+"""The colours of steps: from pale to dark, so that their order is visible in greyscale too."""
 
 # Lightness falls evenly in OKLab, from 0.955 to 0.355, while the hue turns from yellow by green to blue.
 RAMP = ("#fbf2bd", "#bcdca0", "#73c39c", "#31a4a1", "#257e9a", "#385880", "#393858")
@@ -6,7 +6,7 @@ DARK, LIGHT = "#000000", "#ffffff"  # of letters
 
 
 def step_colour(step: int, steps: int) -> str:
-    """Of step `step`, from 1, of `steps`; as #rrggbb."""
+    """The colour of step `step` out of `steps`, counting from 1, as #rrggbb."""
     place = (len(RAMP) - 1) * (min(step, steps) - 1) / max(steps - 1, 1)
     below = min(int(place), len(RAMP) - 2)
     low, high = _channels(RAMP[below]), _channels(RAMP[below + 1])
@@ -15,7 +15,7 @@ def step_colour(step: int, steps: int) -> str:
 
 
 def letter_colour(background: str) -> str:
-    """Black or white, whichever is read better: at least 4.5 to 1, on any background."""
+    """Black or white, whichever has more contrast: at least 4.5 to 1 on any background."""
     light = luminance(background)
     return DARK if (light + 0.05) ** 2 > 1.05 * 0.05 else LIGHT
 

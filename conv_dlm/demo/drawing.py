@@ -1,4 +1,4 @@
-"""Frames of a run as HTML. All text is escaped; the looks are in style.css."""
+"""Frames of a run as HTML. All text is escaped; styles are in style.css."""
 
 from collections.abc import Iterator
 from html import escape
@@ -13,19 +13,19 @@ DOT, END_SIGN, BREAK_SIGN = "·", "∎", "↵"
 
 
 class Cell(NamedTuple):
-    """What is drawn as one: a position, or those whose bytes are a character only together."""
+    """One drawn unit: a position, or several whose bytes form a character only together."""
 
     ids: list[int]
     since: int
 
 
 def canvas(frame: Frame, number: int, steps: int, pieces: Pieces) -> str:
-    """A frame as text.
+    """Draw a frame as text.
 
     Args:
-        frame (`Frame`): what to draw.
-        number (`int`): its number; what it decided itself stands out.
-        steps (`int`): the step that has the last colour.
+        frame (`Frame`): the frame.
+        number (`int`): its number; tokens that it unmasked stand out.
+        steps (`int`): the step with the last colour.
         pieces (`Pieces`): the text of tokens.
     """
     return "".join(_draw(cell, number, steps, pieces) for cell in _cells(frame, pieces))
@@ -48,7 +48,7 @@ def _draw(cell: Cell, number: int, steps: int, pieces: Pieces) -> str:
     text = special or pieces.text(cell.ids)
     if cell.since == MASKED:
         return f'<span class="open" tabindex="0" title="{_one_line(text)}">{DOT}</span>'
-    word = text.lstrip(" ") or text  # without the space before it, which may be left at the end of a line
+    word = text.lstrip(" ") or text  # without its leading space, which may stay at the end of a line
     shown = END_SIGN if special else escape(word).replace("\n", f"<i>{BREAK_SIGN}</i>\n")
     space = " " * (len(text) - len(word))
     if cell.since == GIVEN:

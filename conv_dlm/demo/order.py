@@ -1,4 +1,4 @@
-"""What a visitor asks for, checked before anything is done for it."""
+"""A visitor's order, checked before any work starts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,26 +7,27 @@ from conv_dlm.generation import DECODE_TYPES
 from conv_dlm.word_problems import Problem
 
 NO_SECOND = "none"  # the choice that leaves out the second decode type
-# Of a run's size, for its frames are kept as long as the visitor stays: at most 2.6 MB for two.
+# Of each number, since frames are kept while the visitor stays: at most 2.6 MB for two runs.
 LARGEST = 512
 
 
 @dataclass(frozen=True)
 class Order:
-    """A prompt, and how it is to be answered, by one decode type or by two.
+    """A prompt, and one or two decode types to answer it with.
 
     Args:
         prompt (`str`): the question.
         model (`str`): a name that the page offers.
-        decode_types (`tuple[str, ...]`): of `conv_dlm.DECODE_TYPES`; each answers with the same seed.
-        steps (`int`): for types that have them.
-        size (`int`): of the kernel or the block, for types that have one.
+        decode_types (`tuple[str, ...]`): names in `conv_dlm.DECODE_TYPES`; each answers with the same seed.
+        steps (`int`): number of steps, for types that have them.
+        size (`int`): kernel size or block length, for types that have one.
         length (`int`): positions of the canvas, `max_new_tokens`.
-        seed (`int`): for types that draw at random.
-        problem ([`~conv_dlm.word_problems.Problem`], *optional*): whose question the prompt is: answers are checked.
+        seed (`int`): seed, for types that sample.
+        problem ([`~conv_dlm.word_problems.Problem`], *optional*): the problem that the prompt comes from; the answers
+            are checked against it.
 
     Raises:
-        ValueError: an argument is impossible; the message is for the visitor.
+        ValueError: an argument is invalid; the message is for the visitor.
     """
 
     prompt: str
@@ -54,7 +55,7 @@ class Order:
             raise ValueError(f"Seed: {_shown(self.seed)} must be a whole number from 0 on.")
 
     def options(self, decode_type: str) -> dict[str, Any]:
-        """The keywords of `generate`: of steps and size, what the type has."""
+        """Keyword arguments of `generate`, with steps and size if the type has them."""
         values = {"steps": self.steps, "kernel_size": self.size, "block_length": self.size}
         fields = DECODE_TYPES.find(decode_type).fields
         return {

@@ -1,4 +1,4 @@
-"""The page, in Gradio: what a visitor may set, and what happens then."""
+"""The page, in Gradio: its inputs and events."""
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -6,7 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from conv_dlm.demo.job import Run, Worker
+from conv_dlm.demo.job import JobQueue, Run
 from conv_dlm.demo.order import NO_SECOND, Order
 from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
 from conv_dlm.demo.visits import Look, Visits
@@ -25,8 +25,8 @@ PROMPTS = {
     "shirts and a hat": "A shirt costs $20 and a hat costs half as much. How much do 2 shirts and a hat cost?",
 }
 LEVELS = (1, 3)  # of new problems
-KEPT = 3600  # seconds that a visitor's last run can be replayed
-# Nothing from elsewhere, no record of prompts in the browser, no pages about the page; the last runs of 100 visitors.
+KEPT = 3600  # seconds for which a visitor's last run can be replayed
+# Nothing from other hosts, no history of prompts in the browser, no API pages; runs of the last 100 visitors are kept.
 LAUNCH: dict[str, Any] = {
     "share": False,
     "css_paths": Path(__file__).with_name("style.css"),
@@ -45,27 +45,27 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
     """Serve the page until Ctrl-C.
 
     Args:
-        models (sequence of `str`): names to choose from; the first is chosen at the start.
-        host, port (*optional*): where to listen; by default as Gradio's environment variables say.
+        models (sequence of `str`): names to choose from; the first is preselected.
+        host (`str`), port (`int`) (*optional*): where to listen. Default to Gradio's environment variables.
 
     Raises:
-        ValueError: nothing can listen there.
+        ValueError: the address can't be used.
     """
-    worker = Worker(models)
+    jobs = JobQueue(models)
     try:
-        build(worker).launch(server_name=host, server_port=port, theme=theme(), **LAUNCH)
+        build(jobs).launch(server_name=host, server_port=port, theme=theme(), **LAUNCH)
     except OSError as error:
         raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
     finally:
-        worker.close()
+        jobs.close()
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain one, in a font that it serves itself."""
+    """Gradio's plain theme, in a font that Gradio serves itself."""
     # In the weights whose files have all letters: the one of 600 has no Latin ones in Gradio 6.31.
     font: list[gr.themes.Font | str] = [gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"]
     plain = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=font)
-    # darker than its own, to be legible on white, and for white on them
+    # darker than the theme's own, so that they are legible on white and white is legible on them
     return plain.set(
         body_text_color_subdued="*neutral_500",
         button_primary_background_fill="*primary_700",
@@ -84,15 +84,15 @@ class Outcome(NamedTuple):
     kept: gr.State
 
 
-def build(worker: Worker) -> gr.Blocks:
-    """The page of a worker's models."""
-    visits = Visits(worker)
+def build(jobs: JobQueue) -> gr.Blocks:
+    """Build the page for the models of a queue."""
+    visits = Visits(jobs)
     with gr.Blocks(title="conv-dlm", analytics_enabled=False) as page:
         gr.HTML(INTRODUCTION, elem_id="introduction", apply_default_css=False)
         examples = list(PROMPTS.values())
         prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
         gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
-        settings = _settings(worker.names)
+        settings = _settings(jobs.names)
         number = gr.State(None)  # of the generated problem that the prompt was taken from
         with gr.Row(elem_id="buttons"):
             begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
@@ -127,7 +127,7 @@ def build(worker: Worker) -> gr.Blocks:
             denoise,
             [number, prompt, *settings],
             list(outcome),
-            concurrency_limit=None,  # they wait in the worker's queue
+            concurrency_limit=None,  # they wait in the queue of jobs
             show_progress="hidden",
             api_visibility="private",
         )
@@ -138,7 +138,7 @@ def build(worker: Worker) -> gr.Blocks:
 
 
 def _settings(models: Sequence[str]) -> list[Component]:
-    """Model, both decode types, steps, size, length and seed."""
+    """The inputs: model, both decode types, steps, size, length and seed."""
     with gr.Row(elem_id="settings"):
         model = gr.Dropdown(list(models), value=models[0], label="Model", visible=len(models) > 1)
         first = gr.Dropdown(list(DECODE_TYPES), value="conv", label="Decode type", min_width=150)
@@ -152,7 +152,7 @@ def _settings(models: Sequence[str]) -> list[Component]:
 
 
 def new_problem() -> tuple[int, str]:
-    """Any of the generator's test problems, by its number, and its question."""
+    """A random test problem of the generator: its number and its question."""
     number = secrets.randbelow(10**6)
     return number, _problem(number).question
 
@@ -171,7 +171,7 @@ def _order(number: int | None, prompt: str, model: str, first: str, second: str,
 
 
 def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:
-    """What a look changes on the page."""
+    """The changes to the page for a look at a job."""
     changes: dict[Any, Any] = {
         outcome.note: message(look.note, look.problem),
         outcome.begin: gr.update(interactive=not look.live),
@@ -189,12 +189,12 @@ def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:
 
 
 def replay(runs: list[Run], step: int) -> str:
-    """A visitor's last runs after a step."""
+    """Draw a visitor's last runs after a given step."""
     return view(runs, step)
 
 
 def what_matters(first: str, second: str) -> tuple[Any, Any]:
-    """Steps and size, as far as one of the decode types has them."""
+    """Enable steps and size if one of the decode types has them."""
     fields = frozenset().union(*(DECODE_TYPES.find(name).fields for name in (first, second) if name != NO_SECOND))
     names = [label for label, field in (("Kernel", "kernel_size"), ("Block", "block_length")) if field in fields]
     size = gr.update(label=" and ".join(names) or "Kernel", interactive=bool(names))

@@ -1,10 +1,10 @@
-"""Tokens as somebody reads them one by one."""
+"""The readable text of single tokens."""
 
 from functools import cache
 
 from transformers import PreTrainedTokenizerBase
 
-REPLACEMENT = "\ufffd"  # what a tokenizer says for bytes that are no whole character
+REPLACEMENT = "\ufffd"  # a tokenizer's text for bytes that are not a complete character
 
 
 class Pieces:
@@ -16,7 +16,7 @@ class Pieces:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        # behind a letter, since some tokenizers drop the space that a text begins with
+        # after a letter, since some tokenizers drop a leading space
         self._letter: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
         added = tokenizer.added_tokens_decoder.items()
         self._special = {index for index, token in added if token.special} | set(tokenizer.all_special_ids)
@@ -26,7 +26,7 @@ class Pieces:
         return self._text_of_one(index)
 
     def text(self, ids: list[int]) -> str:
-        """The text of tokens that follow each other, spaces included."""
+        """The text of consecutive tokens, including spaces."""
         before = self._tokenizer.decode(self._letter)
         return str(self._tokenizer.decode(self._letter + ids)[len(before) :])
 

@@ -1,4 +1,4 @@
-"""The plot of position against step, as SVG: which positions of the canvas each step decided."""
+"""The plot of position against step, as SVG: which positions of the canvas each step unmasked."""
 
 from conv_dlm.demo.colours import step_colour
 from conv_dlm.demo.recording import GIVEN, Frame
@@ -9,12 +9,12 @@ MOST_TICKS = 5
 
 
 def plot(frame: Frame, steps: int, now: int) -> str:
-    """A dot for each decided position: filled for text, hollow behind its end.
+    """Draw a dot for each unmasked position: filled for text, hollow after its end.
 
     Args:
-        frame (`Frame`): a run's last.
-        steps (`int`): the greatest step on the axis.
-        now (`int`): the step that a line marks; dots of later ones are faint.
+        frame (`Frame`): the last frame of a run.
+        steps (`int`): the last step on the axis.
+        now (`int`): the step marked by a line; dots of later steps are faint.
     """
     length = len(frame.ids)
     x, y = Scale(1, steps, LEFT, WIDTH - RIGHT), Scale(1, length, HEIGHT - BOTTOM, TOP)
@@ -33,7 +33,7 @@ def plot(frame: Frame, steps: int, now: int) -> str:
 
 
 class Scale:
-    """From whole numbers to places of the drawing."""
+    """Maps whole numbers to coordinates."""
 
     def __init__(self, first: int, last: int, start: float, end: float) -> None:
         self.first, self.last, self.start, self.end = first, last, start, end
@@ -43,7 +43,7 @@ class Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[int]:
-        """The first number, and at most `MOST_TICKS` round ones that aren't too near to it."""
+        """The first number, and at most `MOST_TICKS` round numbers that are not too close to it."""
         spaces = (base * 10**power for power in range(9) for base in (1, 2, 5))
         space = next(space for space in spaces if self.last / space <= MOST_TICKS)
         return [self.first, *(n for n in range(space, self.last + 1, space) if n - self.first > space / 2)]

@@ -1,4 +1,4 @@
-"""What a run looked like after each of its steps, kept for drawing and replay.
+"""The canvas after each step of a run, kept for drawing and replay.
 
 Suffix: N positions from the first mask to the end of the canvas.
 """
@@ -10,15 +10,15 @@ from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 MASKED, GIVEN = -1, 0  # of `Frame.since`, beside the numbers of frames
-NO_GUESS = -1  # of `Frame.ids`: the model was not asked about an masked position yet
+NO_GUESS = -1  # of `Frame.ids`: the model has not predicted this masked position yet
 
 
 class Frame(NamedTuple):
     """The canvas after a step.
 
-    ids: IntTensor [N]; unmasked tokens; where masked the best guess, or `NO_GUESS`.
-    since: IntTensor [N]; the frame that unmasked a token, `GIVEN` for the prompt's, `MASKED`.
-    end: where the text ends: what is behind its end token is no part of it, and keeps its last state.
+    ids: IntTensor [N]; tokens where unmasked; elsewhere the best guess, or `NO_GUESS`.
+    since: IntTensor [N]; the frame that unmasked the token; `GIVEN` for the prompt's tokens; `MASKED`.
+    end: where the text ends; positions after its end token are not part of it and keep their last state.
     """
 
     ids: Tensor

@@ -1,4 +1,4 @@
-"""A job as HTML: for each of its runs the canvas, the plot of position against step, and what it cost."""
+"""A job as HTML: the canvas, the plot of position against step, and the cost of each run."""
 
 from collections.abc import Sequence
 from html import escape
@@ -10,7 +10,7 @@ from conv_dlm.demo.plot import plot
 
 INTRODUCTION = (
     "<h1>conv-dlm</h1><p>A masked diffusion language model doesn't write from left to right. All positions of its "
-    "canvas are masked at first, and each step decides some of them, anywhere.</p>"
+    "canvas are masked at first, and each step unmasks some of them, anywhere.</p>"
 )
 EMPTY = '<p class="hint">The canvas appears here.</p>'
 
@@ -22,12 +22,12 @@ def message(text: str, problem: bool = False) -> str:
 
 
 def view(runs: Sequence[Run], step: int | None = None, live: bool = False) -> str:
-    """All runs, side by side; without any, where they will be.
+    """Draw all runs side by side, or a placeholder if there are none.
 
     Args:
-        runs (sequence of `Run`): what to draw.
-        step (`int`, *optional*): after which step, the last one of runs that had less; by default where they are.
-        live (`bool`, defaults to `False`): whether the worker is at it still.
+        runs (sequence of `Run`): the runs.
+        step (`int`, *optional*): the step to show; shorter runs show their last. Defaults to the latest step.
+        live (`bool`, *optional*, defaults to `False`): whether the job is still running.
     """
     if not runs:
         return EMPTY
@@ -38,7 +38,7 @@ def view(runs: Sequence[Run], step: int | None = None, live: bool = False) -> st
 
 
 def last_step(runs: Sequence[Run]) -> int:
-    """The step that the colours and the axis of all runs end with: the same step looks the same in each."""
+    """The last step of the colour scale and axis, shared by all runs so that a step looks the same in each."""
     return max(1, *(max(run.planned or 0, run.steps) for run in runs))
 
 
@@ -62,7 +62,7 @@ def _place(run: Run, step: int, live: bool) -> str:
 
 
 def _summary(run: Run) -> str:
-    """What the run cost; of one that was left there are only steps."""
+    """The cost of a run; empty for a stopped run, which has only steps."""
     if run.answer is None:
         return ""
     tokens, forwards, seconds = len(run.answer.ids), run.answer.forwards, run.answer.seconds
@@ -77,7 +77,7 @@ def _summary(run: Run) -> str:
 
 
 def _verdict(run: Run) -> str:
-    """Of a generated problem: right or wrong, and each equation with whether it holds."""
+    """For a generated problem: right or wrong, and whether each equation holds."""
     if run.problem is None or run.verdict is None:
         return ""
     kind = "right" if run.verdict.right else "wrong"
@@ -92,7 +92,7 @@ def _verdict(run: Run) -> str:
 def _legend(steps: int) -> str:
     gradient = f"background:linear-gradient(to right,{','.join(RAMP)})"
     return (
-        f'<p class="legend"><span>decided in step 1<i style="{gradient}"></i>{steps}</span>'
-        "<span>· undecided: point at it for the guess</span><span>∎ end of the text, ○ behind it</span>"
+        f'<p class="legend"><span>unmasked in step 1<i style="{gradient}"></i>{steps}</span>'
+        "<span>· masked: hover to see the guess</span><span>∎ end of the text, ○ after it</span>"
         "<span>↵ line break</span></p>"
     )

@@ -1,24 +1,24 @@
-"""What each visitor sees: of jobs that wait, are at work, are stopped or done."""
+"""What each visitor sees of their job: waiting, running, stopped or done."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from conv_dlm.demo.job import Job, Run, Worker
+from conv_dlm.demo.job import Job, JobQueue, Run
 from conv_dlm.demo.order import Order
 
 PAUSE = 0.15  # seconds between two looks at a job
 
 
 class Look(NamedTuple):
-    """A job at a moment.
+    """The state of a job at one moment.
 
-    runs: its runs so far, those with something to see once it is over; `None` for an order that was refused at the
-        door, so that what the visitor saw before may stay.
-    note: what to tell the visitor, if anything.
-    problem: whether that is why there is no result.
-    live: whether there is more to come.
+    runs: its runs so far; after the end, only those with something to show. `None` for a rejected order, so that the
+        page keeps what it showed before.
+    note: a message for the visitor, or empty.
+    problem: whether the note is an error.
+    live: whether the job is still running.
     """
 
     runs: list[Run] | None
@@ -28,34 +28,31 @@ class Look(NamedTuple):
 
 
 class Visits:
-    """The jobs of all visitors who are there, one each.
+    """The jobs of all current visitors, one each.
 
     Args:
-        worker (`Worker`): does the jobs.
+        queue (`JobQueue`): does the jobs.
     """
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, queue: JobQueue) -> None:
+        self._queue = queue
         self._jobs: dict[str, tuple[Job, Future[None]]] = {}
 
     def stop(self, visitor: str) -> None:
-        """End a visitor's job, if there is one, wherever it is."""
+        """Stop a visitor's job, if there is one."""
         if visitor in self._jobs:
             job, future = self._jobs[visitor]
             job.stop()
-            future.cancel()  # has an effect on one that waits
+            future.cancel()  # only affects a waiting job
 
     async def watch(self, visitor: str, order: Order) -> AsyncGenerator[Look, None]:
-        """Do what was ordered, with a look at it every now and then, and a last one.
-
-        Closing the iterator ends the job.
-        """
+        """Run an order; yields its state regularly, and once more at the end. Closing the iterator stops the job."""
         if visitor in self._jobs:
             yield Look(None, "A run of yours is not done yet. Stop it first.", problem=True)
             return
         job = Job(order)
         try:
-            future = self._worker.begin(job)
+            future = self._queue.begin(job)
         except ValueError as error:
             yield Look(None, str(error), problem=True)
             return
@@ -79,7 +76,7 @@ def _progress(job: Job) -> str:
 def _last(job: Job, future: Future[None]) -> Look:
     if future.cancelled():
         return Look([], "Stopped before it began.")
-    future.result()  # raises what is nobody's mistake but ours
+    future.result()  # raises bugs
     if job.problem is not None:
         return Look([run for run in job.runs if run.steps], job.problem, problem=True)
     unfinished = [run for run in job.runs if run.answer is None]

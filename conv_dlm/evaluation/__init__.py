@@ -1,4 +1,4 @@
-"""Measuring generated text. The metrics of texts need nothing but the text or its tokens."""
+"""Metrics of generated text. Most of them need only the text or its tokens."""
 
 from conv_dlm.evaluation.gsm8k import (
     ANSWER_RULES,

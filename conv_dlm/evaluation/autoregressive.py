@@ -1,7 +1,7 @@
-"""Answers of an autoregressive model: the other side of a comparison, as in the win rates of arXiv 2509.15188.
+"""Answers of an autoregressive model, for comparisons such as the win rates of arXiv 2509.15188.
 
-Nucleus sampling (arXiv 1904.09751) by Transformers; each row draws from noise of its own, as diffusion does here, so
-that an answer depends neither on its batch nor on the process that gives it. Shapes: B rows, V vocabulary.
+Nucleus sampling (arXiv 1904.09751) by Transformers. As in diffusion here, each row has its own noise, so an answer
+depends neither on its batch nor on its process. Shapes: B rows, V vocabulary.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ TOP_P = 0.95  # the paper's
 
 
 class RowNoise(LogitsProcessor):
-    """Adds Gumbel noise of the row's own, so that the highest score is a draw from the softmax.
+    """Adds each row's own Gumbel noise, so that the highest score is a draw from the softmax.
 
     Args:
         seeds_B (`LongTensor` [B]): one seed for each row.
@@ -50,18 +50,19 @@ def answer_autoregressively(
 
     Args:
         model: a causal language model of Transformers.
-        tokenizer: that pads at the left.
-        prompts (sequence of `str`): texts that the model is to see.
+        tokenizer: its tokenizer, padding at the left.
+        prompts (sequence of `str`): texts as the model reads them.
         generators (sequence of `torch.Generator`): one for each prompt.
-        max_new_tokens (`int`): length of the longest answer.
-        top_p (`float`, defaults to 0.95): probability mass of the nucleus; 0 takes the most probable token.
-        add_special_tokens (`bool`, defaults to `False`): whether the tokenizer adds its BOS; a chat template has it.
+        max_new_tokens (`int`): the most tokens of an answer.
+        top_p (`float`, *optional*, defaults to `0.95`): probability mass of the nucleus; 0 is greedy.
+        add_special_tokens (`bool`, *optional*, defaults to `False`):
+            Whether the tokenizer adds its BOS. A chat template already has one.
 
     Returns:
-        `list[Answer]`: in the order of the prompts; a forward for each token, its end included.
+        `list[Answer]`: in the order of the prompts, with one forward pass per token, the end included.
 
     Raises:
-        ValueError: a prompt is empty, or longer than the model's context allows.
+        ValueError: a prompt is empty, or does not fit into the model's context.
     """
     inputs = encode(tokenizer, prompts, add_special_tokens).to(model.device)
     start = inputs["input_ids"].shape[1]
@@ -86,7 +87,7 @@ def answer_autoregressively(
 
 @contextlib.contextmanager
 def _without_settings(model: Any, tokenizer: Any) -> Iterator[None]:
-    """Have the model know its special tokens only: no penalty, temperature or forced token of its checkpoint."""
+    """Reduce the generation config to special tokens: no penalty, temperature or forced token of the checkpoint."""
     own = model.generation_config
     model.generation_config = GenerationConfig(
         eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id, pad_token_id=tokenizer.pad_token_id

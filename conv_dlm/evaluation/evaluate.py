@@ -1,11 +1,12 @@
-"""Answering a task's questions and scoring the answers: resumable, and shared by the processes of a launcher."""
+"""Answer a task's questions and score the answers; resumable, and shared by the processes of a launcher."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from conv_dlm.answering.answers import Answer, row_generator, text_of
+from conv_dlm.answering.answers import Answer, text_of
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.prompting import Message
 from conv_dlm.cost.out_of_memory import is_out_of_memory
 from conv_dlm.evaluation.figures import Figure, figure
@@ -21,14 +22,14 @@ COSTS = ("tokens", "forwards", "seconds", "tokens_per_forward", "tokens_per_seco
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked, and how answers are scored.
+    """Questions, and how their answers are scored.
 
     Attributes:
-        name (`str`): of the task.
-        rows (`list`): as they were read.
-        conversations (`list` of `list[str]`): of each row, what the user says, turn by turn.
-        score: of a row and its texts, shares in [0, 1] by name; for a task that has an answer key.
-        files: of all rows and their texts, further files by name.
+        name (`str`): name of the task.
+        rows (`list`): the rows as they were read.
+        conversations (`list` of `list[str]`): the user's turns of each row.
+        score (callable): from a row and its texts to shares in [0, 1] by name; for tasks with an answer key.
+        files (callable): from all rows and their texts to the contents of further files by name.
     """
 
     name: str
@@ -39,15 +40,15 @@ class Task:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Tells these rows from others."""
+        """Identifies the rows."""
         return fingerprint(self.rows, self.conversations)
 
 
 def pending(task: Task, folder: SampleFolder, processes: Processes, batch_size: int) -> list[list[int]]:
-    """What this process is still to answer, in batches of the rows' numbers.
+    """The rows that this process still has to answer, as batches of row numbers.
 
-    The longest prompts come first, so that what does not fit into memory or context fails at once; rows of a batch are
-    padded to the longest, so lengths are kept together.
+    The longest prompts come first, so a prompt that does not fit into memory or the context fails at once. Rows of
+    similar length share a batch, since a batch is padded to its longest row.
     """
     done = {index for (index,) in folder.keys("index")}
     mine = [index for index in processes.share(range(len(task.rows))) if index not in done]
@@ -64,15 +65,18 @@ def answer_task(
     seed: int,
     run: dict[str, Any],
 ) -> None:
-    """Answer these batches, and keep the answers batch by batch.
+    """Answer the batches, and save the answers after each of them.
 
     Args:
-        batches: as `pending` returns them; what shows progress may be around them.
-        seed (`int`): of the run; each row and turn draws from its own, by its number.
-        run (`dict`): the circumstances, as `describe_run` gives them; kept beside the answers.
+        task (`Task`): the questions.
+        respondent (`Respondent`): answers them.
+        folder (`SampleFolder`): where the answers go.
+        batches (iterable of `list[int]`): as `pending` returns them; may be wrapped in a progress bar.
+        seed (`int`): seed of the run; each row and turn has random numbers of its own.
+        run (`dict`): a description of the run, from `describe_run`; saved with the answers.
 
     Raises:
-        ValueError: a prompt can't be answered, which names the rows of its batch; or memory is too small for them.
+        ValueError: a prompt can't be answered (the message names the rows of its batch), or memory is too small.
     """
     for batch in batches:
         try:
@@ -91,7 +95,7 @@ def answer_task(
 
 
 def _answer_batch(task: Task, respondent: Respondent, batch: list[int], seed: int) -> list[Sample]:
-    """Answers to all turns of these rows; the rows that have a further turn are asked it together."""
+    """Answer all turns of these rows; each turn is one batch of the rows that have it."""
     turns: dict[int, list[dict[str, Any]]] = {index: [] for index in batch}
     messages: dict[int, list[Message]] = {index: [] for index in batch}
     for turn in range(max(len(task.conversations[index]) for index in batch)):
@@ -108,16 +112,16 @@ def _answer_batch(task: Task, respondent: Respondent, batch: list[int], seed: in
 
 
 def wait_for_all(task: Task, folder: SampleFolder, seconds: float = 1.0) -> None:
-    """Return when all rows have an answer: the other processes may be still at theirs."""
+    """Wait until all rows have an answer, including those of other processes."""
     while len(folder.keys("index")) < len(task.rows):
         time.sleep(seconds)
 
 
 def write_results(task: Task, folder: SampleFolder) -> dict[str, Figure]:
-    """Score, and write `samples.jsonl` in the order of the rows, the task's own files, and `results.json`.
+    """Score the answers; write `samples.jsonl` in the order of the rows, the task's own files, and `results.json`.
 
     Returns:
-        `dict`: the figures by name, [value, standard error].
+        `dict`: the figures by name, each [value, standard error].
     """
     samples = folder.samples()
     turns_of = {sample["index"]: sample["turns"] for sample in samples if "index" in sample}
@@ -144,7 +148,7 @@ def write_results(task: Task, folder: SampleFolder) -> dict[str, Figure]:
 
 
 def _figures(turns: Sequence[list[dict[str, Any]]], scores: Sequence[dict[str, float]]) -> dict[str, Figure]:
-    """Means over rows of the scores, and what every task has; rows are independent, their turns are not."""
+    """Means of the scores and of the figures that every task has. Rows are independent samples; turns are not."""
     count = [len(its) for its in turns]
 
     def sums(value: Callable[[dict[str, Any]], float]) -> list[float]:

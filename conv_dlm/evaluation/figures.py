@@ -1,4 +1,4 @@
-"""Figures of result files: a value with its standard error, in JSON's types."""
+"""Figures in result files: a value with its standard error, as JSON."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -11,9 +11,16 @@ Figure = list[float | None] | None  # [value, standard error]
 def figure(
     parts: Sequence[float], wholes: Sequence[float] | None = None, clusters: Sequence[Hashable] | None = None
 ) -> Figure:
-    """Mean or ratio with its standard error; null for an error that one sample can't give, and for 0 / 0.
+    """A mean or ratio with its standard error.
 
-    clusters: which samples belong together, as those of one prompt do; see `ratio_with_error`.
+    Args:
+        parts (sequence of `float`): a value for each sample.
+        wholes (sequence of `float`, *optional*): what they are divided by. Defaults to 1 each, which gives the mean.
+        clusters (sequence, *optional*): which samples belong together, such as those of one prompt; see
+            `ratio_with_error`.
+
+    Returns:
+        `list`: [value, error]; the error is `None` for a single sample. `None` for 0 / 0.
     """
     wholes = [1] * len(parts) if wholes is None else wholes
     if not sum(wholes):
@@ -22,12 +29,12 @@ def figure(
 
 
 def as_figure(value_and_error: tuple[float, float]) -> Figure:
-    """NaN, as of an error that one sample can't give, becomes null."""
+    """A value and its error as a figure. NaN, such as the error of a single sample, becomes `None`."""
     return [None if math.isnan(number) else number for number in value_and_error]
 
 
 def shown(value: Figure, factor: float = 1, form: str = ".2f") -> str:
-    """The figure for a table: `12.3 ± 0.4`; a dash where there is none."""
+    """Format a figure for a table: `12.3 ± 0.4`, or a dash without a value."""
     numbers = [factor * number for number in value or () if number is not None]
     forms = (form, form.lstrip("+"))  # an error has no sign
     return " ± ".join(map(format, numbers, forms)) or "–"

@@ -3,9 +3,9 @@
     python -m conv_dlm.evaluation.harness --model conv_dlm \\
         --model_args pretrained=GSAI-ML/LLaDA-8B-Instruct,decode_type=conv --tasks gsm8k
 
-How text is denoised is said by `model_args` alone. Of a task's `generation_kwargs`, which are written for
-autoregressive models, the stop strings and the length count; the rest is named in a warning. This module is the
-`lm_eval` command with one more model, because lm-eval 0.4.13 has a fixed list of them.
+Only `model_args` set how text is denoised. A task's `generation_kwargs` are written for autoregressive models: their
+stop strings and length are used, and a warning names the rest. This module is the `lm_eval` command with one more
+model, because lm-eval 0.4.13 has a fixed list of models.
 """
 
 import difflib
@@ -24,7 +24,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, simpl
 from tqdm import tqdm
 
 import conv_dlm
-from conv_dlm.answering.answers import answer_tokens, row_generator, text_of, until_end
+from conv_dlm.answering.answers import answer_tokens, text_of, until_end
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
@@ -33,15 +34,15 @@ from conv_dlm.generation.configuration import all_settings
 from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
 
 FURTHER_OPTIONS = ("top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
-DEFAULT_LENGTH = 256  # of a response, where nobody says: lm-eval's own
+DEFAULT_LENGTH = 256  # of a response, if nothing sets it; lm-eval's own
 LENGTH_NAMES = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"})
 UNSAID_DEVICE = ("device", "cuda:0")
 CACHE_KEY = "conv_dlm settings"
 
 
 @dataclass(frozen=True)
-class Job:
-    """A text to be generated; `turn` counts the answers that a task wants to the same request."""
+class GenerationRequest:
+    """A text to generate; `turn` numbers the answers when a task wants several to the same request."""
 
     index: int
     ids: list[int]
@@ -58,26 +59,33 @@ def option_names() -> list[str]:
 class ConvDLM(BaseLM):
     """A masked diffusion LM for lm-evaluation-harness; its arguments are the `model_args`.
 
-    Results depend neither on the batch size, nor on the order of the requests, nor on the number of processes, but for
-    the rounding of floating-point numbers.
+    Apart from floating-point rounding, results depend neither on the batch size, nor on the order of the requests, nor
+    on the number of processes.
 
     Args:
-        pretrained (`str` or model, *optional*): name or folder, of an adapter too; the embedded model if `None`. In
-            Python also a loaded model, as `conv_dlm.enable_diffusion` returns it.
-        tokenizer (`str` or tokenizer, *optional*): where it isn't with the model.
+        pretrained (`str` or model, *optional*):
+            Name or folder of a model or an adapter. Defaults to the embedded model. In Python it may be a loaded model,
+            such as `conv_dlm.enable_diffusion` returns.
+        tokenizer (`str` or tokenizer, *optional*): defaults to the model's.
         peft (`str`, *optional*): name or folder of a PEFT adapter for the model.
         quantize (`str`, *optional*): "8bit" or "4bit".
-        dtype (`str`, *optional*): the checkpoint's if `None`; float32 on a CPU.
-        device (`str`, *optional*): "auto" spreads over all. Under `accelerate launch` each process has its own.
-        batch_size (`int`, defaults to `1`): texts, or maskings of texts, in a forward.
-        max_length (`int`, *optional*): tokens of prompt and response; the model's context if `None`. Longer prompts
-            lose their beginning, and it is said how many did.
-        mc_draws (`int`, defaults to `128`): maskings in the estimate of a likelihood, an even number.
-        seed (`int`, defaults to `0`): of all draws. Where lm-eval makes the model, its `--seed` (torch's, 1234).
-        options: fields of the generation config, see `option_names`. `max_new_tokens` goes before the task's length.
+        dtype (`str`, *optional*): defaults to the checkpoint's; on a CPU to float32.
+        device (`str`, *optional*): "auto" spreads the model over all devices. With `accelerate launch`, each process
+            has its own.
+        batch_size (`int`, *optional*, defaults to `1`): texts, or maskings of texts, per forward pass.
+        max_length (`int`, *optional*):
+            Tokens of prompt and response together. Defaults to the model's context. Longer prompts lose their start,
+            and the results say how many did.
+        mc_draws (`int`, *optional*, defaults to `128`): maskings per likelihood estimate, an even number.
+        seed (`int`, *optional*, defaults to `0`): seed of all draws. When lm-eval creates the model, its `--seed`
+            (torch's, 1234).
+        options: fields of the generation config, see `option_names`. `max_new_tokens` overrides the task's length.
 
     Attributes:
-        estimates (`dict`): the `Estimate` of each likelihood, with its standard error, by the request's arguments.
+        estimates (`dict`): the `Estimate` of each likelihood by the request's arguments.
+
+    Raises:
+        ValueError: an unknown argument, contradictory options, or no mask token.
     """
 
     def __init__(
@@ -133,7 +141,7 @@ class ConvDLM(BaseLM):
 
     @classmethod
     def create_from_arg_obj(cls, arg_dict: dict[str, Any], additional_config: Any = None) -> "ConvDLM":
-        """Called by lm-eval, which has set torch's seed by `--seed`, and says `cuda:0` where the user says nothing."""
+        """Called by lm-eval. It has set torch's seed from `--seed`, and passes `cuda:0` if the user names no device."""
         given = {name: value for name, value in (additional_config or {}).items() if (name, value) != UNSAID_DEVICE}
         return super().create_from_arg_obj({"seed": torch.initial_seed(), **arg_dict}, given)
 
@@ -150,7 +158,7 @@ class ConvDLM(BaseLM):
         return {"model_num_parameters": self.model.num_parameters(), NAME: ours}
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Called for `--use_cache`. lm-eval finds answers by the request alone, so those of other settings are refused.
+        """Called for `--use_cache`. lm-eval finds answers by the request alone, so other settings are rejected.
 
         Raises:
             ValueError: the cache is not of this model with these settings; names what differs.
@@ -169,7 +177,7 @@ class ConvDLM(BaseLM):
     # --- generation ---
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """A text for each request. What stands behind a stop string is denoised in vain, and cut off."""
+        """Generate a text for each request. Text after a stop string is denoised too, then cut off."""
         texts = [""] * len(requests)
         jobs = sorted(self._jobs(requests), key=lambda job: (job.new_tokens, -len(job.ids)))
         with tqdm(total=len(jobs), desc="Denoising", disable=disable_tqdm or self.rank > 0) as progress:
@@ -181,17 +189,17 @@ class ConvDLM(BaseLM):
                     progress.update(len(batch))
         return texts
 
-    def _jobs(self, requests: Sequence[Any]) -> Iterator[Job]:
+    def _jobs(self, requests: Sequence[Any]) -> Iterator[GenerationRequest]:
         turns: Counter[int] = Counter()
         for index, request in enumerate(requests):
             context, gen_kwargs = request.args
             new_tokens, until = self._length_and_stops(gen_kwargs)
             ids = self.shorten(self.tok_encode(context) or [self.prefix_token_id], new_tokens)
-            yield Job(index, ids, new_tokens, until, turns[id(request)])
+            yield GenerationRequest(index, ids, new_tokens, until, turns[id(request)])
             turns[id(request)] += 1  # lm-eval asks for several answers by repeating the object
 
     def _length_and_stops(self, gen_kwargs: Mapping[str, Any]) -> tuple[int, list[str]]:
-        """What counts of a task's `generation_kwargs`. The rest is named in a warning, or refused if it is ours."""
+        """The used part of a task's `generation_kwargs`. A warning names the rest; our own settings raise an error."""
         ours = sorted(gen_kwargs.keys() & all_settings().keys())
         if ours:
             raise ValueError(f"`{ours[0]}` has no effect in `--gen_kwargs`; put it into `--model_args`.")
@@ -204,7 +212,7 @@ class ConvDLM(BaseLM):
             warning_once(logger, f"The task's {unused} are not used; `model_args` say {said | self.options}.")
         return known["max_gen_toks"] if fixed is None else fixed, [stop for stop in known["until"] if stop]
 
-    def _texts(self, batch: Sequence[Job]) -> list[str]:
+    def _texts(self, batch: Sequence[GenerationRequest]) -> list[str]:
         how = {"padding_side": "left", "return_tensors": "pt"}
         inputs = self.tokenizer.pad({"input_ids": [job.ids for job in batch]}, **how)
         generators = [row_generator(seed_of(Question(tuple(job.ids), ()), self.seed), job.turn) for job in batch]
@@ -224,7 +232,7 @@ class ConvDLM(BaseLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """What the base class makes of `loglikelihood`: prompt and response as tokens."""
+        """Called by the base class's `loglikelihood` with prompts and responses as tokens."""
         for (prompt, response), _, tokens in requests:
             if not tokens:
                 raise ValueError(f"The response {response!r} has no tokens of its own after {prompt[-40:]!r}.")
@@ -237,7 +245,7 @@ class ConvDLM(BaseLM):
         return results
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood of whole texts, of long ones in windows as wide as the context, as lm-eval cuts them."""
+        """Log-likelihood of whole texts; long ones are cut by lm-eval into windows as wide as the context."""
         results = [0.0] * len(requests)
         windows = (self._windows(request.args[0]) for request in requests)
         questions = [[self._question(prompt, response) for prompt, response in text] for text in windows]
@@ -258,7 +266,7 @@ class ConvDLM(BaseLM):
     def _estimates(
         self, asked: Sequence[Sequence[Question]], greedy: bool, disable_tqdm: bool
     ) -> Iterator[tuple[int, Estimate]]:
-        """The sum over the questions of each request, as soon as all are answered."""
+        """Yield the sum over the questions of each request, as soon as all are estimated."""
         askers: dict[Question, set[int]] = defaultdict(set)
         for index, questions in enumerate(asked):
             for question in questions:
@@ -278,7 +286,7 @@ class ConvDLM(BaseLM):
 
 
 def _check_arguments(options: Mapping[str, Any], batch_size: int | str) -> None:
-    """Raise ValueError for what nobody would read."""
+    """Raise ValueError for an argument that nothing would read."""
     known = ["pretrained", *(ConvDLM.__init__.__kwdefaults__ or ()), *option_names()]
     for name in options.keys() - set(known):
         near = difflib.get_close_matches(name, known, n=1)
@@ -304,7 +312,7 @@ def main() -> None:
 
 
 if NAME not in model_registry:  # releases after 0.4.13 may know it by its entry point
-    # by name: when this file is run, the module of this name is another
+    # by name: when this file is run as a script, the module of this name is a different object
     model_registry.register(NAME, target="conv_dlm.evaluation.harness:ConvDLM")
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What lm-evaluation-harness asks of any model with a tokenizer: tokens, chat template, its place among processes.
+"""What lm-evaluation-harness needs from any model with a tokenizer: tokens, chat template, rank.
 
-lm-eval deals the documents to the ranks, pads their requests to the same number, and gathers the results at the end.
+lm-eval distributes the documents over the ranks, pads their requests to the same number, and gathers the results at the
+end.
 """
 
 import logging
@@ -23,10 +24,10 @@ logger = logging.getLogger(f"lm_eval.{NAME}")  # below lm-eval's logger, which h
 
 
 class BaseLM(TemplateLM):
-    """Tokens, processes, and counts of what was done.
+    """Tokens, processes and cost counters.
 
     Args:
-        device (`str`, *optional*): as the user wants it; `self.device` is what this process gets.
+        device (`str`, *optional*): the user's choice; `self.device` is the device of this process.
 
     Raises:
         ValueError: Accelerate has given this process a device of another kind.
@@ -52,13 +53,13 @@ class BaseLM(TemplateLM):
     # --- processes ---
 
     def count(self, **amounts: float) -> None:
-        """Add to what was done."""
+        """Add to the counters."""
         counts = self._counts[0]
         counts.update({name: counts.get(name, 0) + amount for name, amount in amounts.items()})
 
     @property
     def counted(self) -> Mapping[str, float]:
-        """What this process did; after `gather_object`, on its destination, what all did."""
+        """The counters of this process; after `gather_object`, on its destination, those of all processes."""
         names = sorted({name for counts in self._counts for name in counts})
         return {name: sum(counts.get(name, 0) for counts in self._counts) for name in names}
 
@@ -89,7 +90,7 @@ class BaseLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text without context: BOS, else EOS."""
+        """The token before a text without context: BOS, or EOS without one."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else int(bos)
 
@@ -107,7 +108,7 @@ class BaseLM(TemplateLM):
         return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
     def shorten(self, prompt: list[int], response: int) -> list[int]:
-        """The end of a prompt that leaves room for a response of so many tokens. Raises ValueError if there is none."""
+        """Cut a prompt at its start so that a response fits. Raises ValueError if there is no room for any prompt."""
         room = self.max_length - response
         if room < 1:
             raise ValueError(

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from conv_dlm.answering.batching import pad_left
 from conv_dlm.generation import noise
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
 
 CHUNK = 2**22  # logits that are looked at in float32 at a time
-LEVEL, ORDER = range(2)  # what a draw decides
+LEVEL, ORDER = range(2)  # what a draw is for
 T = TypeVar("T")
 
 
@@ -44,13 +45,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer to a `Question`.
+    """The estimated likelihood for a `Question`.
 
     Attributes:
         log_likelihood (`float`): natural logarithm, summed over the response.
-        standard_error (`float`): of the estimate, see `estimate`; 0 where all maskings were enumerated.
-        is_greedy (`bool`, *optional*): see `LikelihoodEstimator.are_greedy`; `None` if that was not asked, and is not
-            known anyway, as it is of a single token.
+        standard_error (`float`): error of the estimate, see `estimate`; 0 if all maskings were enumerated.
+        is_greedy (`bool`, *optional*): see `LikelihoodEstimator.are_greedy`; `None` if that was not requested, except
+            for a single token, where it is known anyway.
     """
 
     log_likelihood: float
@@ -59,20 +60,21 @@ class Estimate:
 
 
 def seed_of(question: Question, seed: int) -> int:
-    """The seed of a question's maskings: from its own tokens, so that neither batch, order nor process change it."""
+    """The seed of a question's maskings. It comes from the tokens, so batch, order and process do not matter."""
     digest = hashlib.blake2b(repr((seed, question.prompt, question.response)).encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 
 def maskings(tokens: int, draws: int, seed: int) -> tuple[Tensor, Tensor, bool]:
-    """Which tokens are masked, and what each masking counts.
+    """Choose which tokens to mask, and the weight of each masking.
 
-    All of them where they are no more than `draws`: a single token has one. Otherwise `draws` at random, stratified:
-    the numbers of masked tokens cover 1 to n evenly, each drawn from a stratum of its own.
+    If there are no more than `draws` maskings, all are used: a single token has one. Otherwise `draws` are drawn at
+    random and stratified: the numbers of masked tokens cover 1 to n evenly, each drawn from its own stratum.
 
     Args:
         tokens (`int`): length n of the response.
-        draws (`int`): an even number.
+        draws (`int`): how many maskings to draw; an even number.
+        seed (`int`): seed of the draws.
 
     Returns:
         `BoolTensor` [R, N]; `DoubleTensor` [R], factors such that the sum of (factor times summed log-probability of
@@ -96,11 +98,11 @@ def maskings(tokens: int, draws: int, seed: int) -> tuple[Tensor, Tensor, bool]:
 
 
 def estimate(terms: Sequence[float], exact: bool) -> tuple[float, float]:
-    """The bound and its standard error, of the terms of its sum, in the order of `maskings`.
+    """The bound and its standard error, from the terms of its sum in the order of `maskings`.
 
-    The naive error would count the difference between few and many masks, which stratification has taken out, and be
-    two to three times too large. Here neighbouring strata are compared in pairs ("collapsed strata", Cochran, Sampling
-    Techniques): the expected square is the variance, or more by what the two strata differ, never less.
+    The naive error would include the difference between few and many masks, which stratification removes, and be two to
+    three times too large. Here neighbouring strata are compared in pairs ("collapsed strata", Cochran, Sampling
+    Techniques): the expected square is the variance plus whatever the two strata differ by, and never less.
     """
     total = math.fsum(terms)
     if exact:
@@ -118,12 +120,12 @@ def total(parts: Sequence[Estimate]) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A canvas for one forward: a prompt, and a response with masks.
+class MaskedRow:
+    """A row of a forward pass: a prompt, and a response with masks.
 
     Attributes:
         prompt (tuple of `int`): token ids.
-        alternatives (`LongTensor` [A, N]): responses whose tokens are looked up at the masks; elsewhere they agree.
+        alternatives (`LongTensor` [A, N]): responses whose tokens are looked up at the masks; they agree elsewhere.
         masked (`BoolTensor` [N]): which tokens of the response are masked; at least one.
     """
 
@@ -134,10 +136,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a forward says about the masked tokens of a row.
+    """The predictions for the masked tokens of a row.
 
     Attributes:
-        log_p (`FloatTensor` [A, K]): log-probability of the alternatives' tokens.
+        log_p (`FloatTensor` [A, K]): log-probabilities of the alternatives' tokens.
         top_log_p (`FloatTensor` [K]), top_token (`LongTensor` [K]): the most probable token of each position.
     """
 
@@ -148,7 +150,7 @@ class Reading:
 
 @dataclass
 class _Group:
-    """Questions that are answered by the same forwards, and what those have said so far."""
+    """Questions that share forward passes, and the readings so far."""
 
     questions: list[Question]
     masked: Tensor
@@ -156,9 +158,9 @@ class _Group:
     exact: bool
     readings: list[Reading] = field(default_factory=list)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MaskedRow]:
         alternatives = torch.tensor([question.response for question in self.questions])
-        return [Row(self.questions[0].prompt, alternatives, masked) for masked in self.masked]
+        return [MaskedRow(self.questions[0].prompt, alternatives, masked) for masked in self.masked]
 
     def estimates(self) -> Iterator[tuple[Question, Estimate]]:
         sums_RA = torch.stack([reading.log_p.sum(1) for reading in self.readings]).double().cpu()
@@ -169,15 +171,18 @@ class _Group:
 
 
 class LikelihoodEstimator:
-    """Answers questions with a model.
+    """Estimates the likelihood of responses.
 
     Args:
-        model: any model that `generate` of `conv_dlm` works with; an adapter's wrapper is taken off, not the adapter.
-        mask_token_id (`int`): id of the mask, which itself has probability 0 (SUBS, arXiv 2406.07524).
-        draws (`int`, defaults to `128`): maskings of a response, an even number.
-        seed (`int`, defaults to `0`): of the maskings.
-        batch_size (`int`, defaults to `1`): maskings in a forward, of one question or of several.
-        guidance_scale (`float`, defaults to `1.0`): classifier-free guidance as in `generate`; 1 is off.
+        model: any model that works with the `generate` of `conv_dlm`. PEFT's wrapper is removed; its adapters stay.
+        mask_token_id (`int`): id of the mask token, which itself has probability 0 (SUBS, arXiv 2406.07524).
+        draws (`int`, *optional*, defaults to `128`): maskings per response, an even number.
+        seed (`int`, *optional*, defaults to `0`): seed of the maskings.
+        batch_size (`int`, *optional*, defaults to `1`): maskings per forward pass, of one question or several.
+        guidance_scale (`float`, *optional*, defaults to `1.0`): classifier-free guidance as in `generate`; 1 is off.
+
+    Raises:
+        ValueError: `draws` is odd or below 2.
     """
 
     def __init__(
@@ -196,12 +201,13 @@ class LikelihoodEstimator:
         maskings(1, draws, seed)  # raises for an odd number
 
     def estimates(self, questions: Iterable[Question], greedy: bool = False) -> Iterator[tuple[Question, Estimate]]:
-        """Each different question with its answer as soon as there is one, the longest first.
+        """Yield each distinct question with its estimate as soon as it is ready, longest first.
 
-        Responses of one token after the same prompt, as the letters of a multiple choice, share their forward.
+        Single-token responses to the same prompt, such as the letters of a multiple choice, share a forward pass.
 
         Args:
-            greedy (`bool`, defaults to `False`): whether `is_greedy` is wanted too.
+            questions (iterable of `Question`): duplicates are estimated once.
+            greedy (`bool`, *optional*, defaults to `False`): whether to determine `is_greedy` too.
         """
         by_length = sorted(dict.fromkeys(questions), key=lambda question: -question.length)
         together: dict[tuple[Any, ...], list[Question]] = defaultdict(list)
@@ -218,16 +224,16 @@ class LikelihoodEstimator:
                 yield question, answer
 
     def are_greedy(self, questions: Iterable[Question]) -> Iterator[tuple[Question, bool]]:
-        """Whether decoding from the prompt gives the response: one token with each forward, the most certain first.
+        """Whether decoding from the prompt gives the response, with one token per forward pass, the most certain first.
 
-        That is `generate` with `decode_type="llada"`, as many steps as tokens, and temperature 0, on a canvas as long
-        as the response; LLaDA's evaluation asks for the same. The first token that differs settles it.
+        This equals `generate` with `decode_type="llada"`, as many steps as tokens, temperature 0 and a canvas as long
+        as the response; LLaDA's evaluation does the same. The first token that differs settles it.
         """
         for batch in batches(questions, self.batch_size):
             left = {question: torch.ones(len(question.response), dtype=torch.bool) for question in batch}
             results = dict.fromkeys(batch, True)
             while left:
-                rows = [Row(q.prompt, torch.tensor([q.response]), masked) for q, masked in left.items()]
+                rows = [MaskedRow(q.prompt, torch.tensor([q.response]), masked) for q, masked in left.items()]
                 for (question, masked), reading in zip(list(left.items()), self._read(rows), strict=True):
                     surest = int(reading.top_log_p.argmax())
                     place = int(masked.nonzero()[surest])
@@ -237,9 +243,9 @@ class LikelihoodEstimator:
             yield from results.items()
 
     def _read_all(self, together: Iterable[list[Question]]) -> Iterator[_Group]:
-        """Groups of questions, each when all its maskings have been read."""
+        """Yield each group of questions once all its maskings have been read."""
 
-        def rows() -> Iterator[tuple[_Group, Row]]:
+        def rows() -> Iterator[tuple[_Group, MaskedRow]]:
             for questions in together:
                 seed = seed_of(questions[0], self.seed)
                 group = _Group(questions, *maskings(len(questions[0].response), self.draws, seed))
@@ -252,18 +258,16 @@ class LikelihoodEstimator:
                     yield group
 
     @torch.no_grad()
-    def _read(self, rows: Sequence[Row]) -> list[Reading]:
-        """One forward."""
-        length = max(len(row.prompt) + len(row.masked) for row in rows)
-        ids_BL = torch.full((len(rows), length), self.mask_token_id)
-        padding_BL = torch.ones_like(ids_BL, dtype=torch.bool)
+    def _read(self, rows: Sequence[MaskedRow]) -> list[Reading]:
+        """Run one forward pass."""
+        responses = [row.alternatives[0].masked_fill(row.masked, self.mask_token_id).tolist() for row in rows]
+        texts = [[*row.prompt, *response] for row, response in zip(rows, responses, strict=True)]
+        ids_BL, mask_BL = pad_left(texts, self.mask_token_id)
+        padding_BL, length = mask_BL == 0, ids_BL.shape[1]
         slot_BL = torch.full_like(ids_BL, -1)
         window_BW = torch.empty(len(rows), max(int(row.masked.sum()) for row in rows), dtype=torch.long)
         for index, row in enumerate(rows):
             start, places = length - len(row.masked), row.masked.nonzero().squeeze(1)
-            padding_BL[index, start - len(row.prompt) :] = False
-            ids_BL[index, start - len(row.prompt) : start] = torch.tensor(row.prompt)
-            ids_BL[index, start:] = row.alternatives[0].masked_fill(row.masked, self.mask_token_id)
             slot_BL[index, start:] = torch.arange(len(row.masked))
             window_BW[index] = start + places[0]
             window_BW[index, : len(places)] = start + places
@@ -283,7 +287,7 @@ class LikelihoodEstimator:
 
 
 def look_up(logits_KV: Tensor, targets_AK: Tensor) -> Reading:
-    """Log-probabilities, in float32, of the targets and of the most probable tokens."""
+    """Look up log-probabilities, in float32, of the targets and of the most probable tokens."""
     count = max(1, CHUNK // logits_KV.shape[1])
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     chunks = zip(logits_KV.split(count), targets_AK.T.to(logits_KV.device).split(count), strict=True)
@@ -297,7 +301,7 @@ def look_up(logits_KV: Tensor, targets_AK: Tensor) -> Reading:
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """`size` items at a time; the last batch may have fewer."""
+    """Yield `size` items at a time; the last batch may be smaller."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

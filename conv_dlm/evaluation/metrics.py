@@ -1,6 +1,7 @@
-"""Metrics of generated text, whatever it is about: pure functions of texts, of their tokens, or of figures of them.
+"""Metrics of any generated text: pure functions of texts, of their tokens, or of figures about them.
 
-What a text has none of is NaN: an empty one has no log prior and no perplexity. Tokens are those before EOS, so that
+A value that does not exist is NaN: an empty text has no log prior and no perplexity. Tokens are those before EOS, so
+    that
 their number is the text's length. Sources: rep-n arXiv 1908.04319, distinct-n arXiv 1510.03055, the mean log prior
 (figure 12b) and the inlier rate arXiv 2509.15188, MAUVE arXiv 2102.01454.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_empty(text: str) -> bool:
-    """Whether the text holds nothing but white space."""
+    """Whether the text is empty or only whitespace."""
     return not text.strip()
 
 
@@ -44,13 +45,13 @@ def distinct_ngrams_with_error(
 ) -> tuple[float, float]:
     """`distinct_ngrams` and its standard error by the jackknife, which leaves out one cluster after the other.
 
-    The share of a union is no mean over texts, so `ratio_with_error` doesn't apply; the jackknife errs, if at all, to
-    the safe side (Efron and Stein, 1981).
+    The share of a union is not a mean over texts, so `ratio_with_error` doesn't apply; the jackknife errs, if at all,
+    on the safe side (Efron and Stein, 1981).
 
     Args:
         texts (sequence of token sequences): the corpus.
         n (`int`, *optional*, defaults to 2): tokens of an n-gram.
-        clusters (sequence, *optional*): of each text its prompt, as in `ratio_with_error`.
+        clusters (sequence, *optional*): the prompt of each text, as in `ratio_with_error`.
 
     Returns:
         `tuple[float, float]`: share and error, which is NaN for fewer than two clusters that have n-grams.
@@ -78,8 +79,8 @@ def inliers(perplexities: Sequence[float], reference_perplexities: Sequence[floa
     say which standard deviation; here it is the one with n - 1.
 
     Args:
-        perplexities (sequence of `float`): of each text; NaN, for an empty one, is outside.
-        reference_perplexities (sequence of `float`): of each reference text, under the same model.
+        perplexities (sequence of `float`): one for each text; NaN, for an empty text, is outside the band.
+        reference_perplexities (sequence of `float`): one for each reference text, under the same model.
 
     Raises:
         ValueError: fewer than two references, or one without a finite perplexity.
@@ -99,24 +100,32 @@ def inlier_rate(
     reference_perplexities: Sequence[float],
     clusters: Sequence[Hashable] | None = None,
 ) -> tuple[float, float]:
-    """Share of `inliers`, and the standard error that it has from the texts; the band is taken as given.
+    """The share of `inliers`, and its standard error over the texts; the band is taken as given.
 
-    clusters: of each text its prompt, as in `ratio_with_error`.
+    Args:
+        perplexities, reference_perplexities (sequences of `float`): as for `inliers`.
+        clusters (sequence, *optional*): the prompt of each text, as in `ratio_with_error`.
+
+    Returns:
+        `tuple[float, float]`: share and error.
+
+    Raises:
+        ValueError: as for `inliers`.
     """
     return mean_with_error(inliers(perplexities, reference_perplexities), clusters)
 
 
 def mauve(texts: Sequence[str], references: Sequence[str], **options: Any) -> float:
-    """MAUVE of the texts against the references, 0 to 1, by the library `mauve-text` (GPL-3, not installed with this).
+    """MAUVE of the texts against the references, from 0 to 1, by `mauve-text` (GPL-3, not a dependency).
 
-    The library leaves out empty texts: look at the share of empty ones too. It asks for thousands of texts; with few,
-    figures are too high and only comparable at the same number.
+    The library skips empty texts, so look at the share of empty ones too. It needs thousands of texts; with fewer,
+    figures are too high and only comparable between sets of the same size.
 
     Args:
-        texts (sequence of `str`): generated.
-        references (sequence of `str`): written by people.
-        options: further keywords of `mauve.compute_mauve`, as `featurize_model_name` (GPT-2 large by default),
-            `device_id`, `max_text_length`, `num_buckets`, `seed`.
+        texts (sequence of `str`): the generated texts.
+        references (sequence of `str`): texts written by people.
+        options: further keyword arguments of `mauve.compute_mauve`, such as `featurize_model_name` (GPT-2 large by
+            default), `device_id`, `max_text_length`, `num_buckets`, `seed`.
 
     Raises:
         ImportError: the library is missing.

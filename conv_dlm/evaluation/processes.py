@@ -1,7 +1,7 @@
-"""The processes of `accelerate launch` or `torchrun`, which share nothing here but a folder.
+"""The processes of `accelerate launch` or `torchrun`, which share only a folder here.
 
-Each takes its share of the prompts, and the first waits until all samples are there. No process group is opened: it
-would do nothing but fail when the shares take longer than its timeout.
+Each takes its share of the prompts, and the first waits until all samples exist. There is no process group: it would
+only add a timeout that long shares exceed.
 """
 
 import os
@@ -19,10 +19,10 @@ class Processes:
     """Which process this is.
 
     Attributes:
-        rank (`int`): number of this process.
-        count (`int`): number of all.
-        local_rank (`int`): number on this machine.
-        use_cpu (`bool`): whether the launcher was told to leave accelerators alone.
+        rank (`int`): the number of this process.
+        count (`int`): how many processes there are.
+        local_rank (`int`): the number of this process on its machine.
+        use_cpu (`bool`): whether the launcher was told not to use accelerators.
     """
 
     rank: int = 0
@@ -32,7 +32,7 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> "Processes":
-        """As the launcher has said; the only process if none has."""
+        """Read the launcher's environment variables; without them, this is the only process."""
         use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on")  # `use_cpu: true`
         if "WORLD_SIZE" not in os.environ:
             return cls(use_cpu=use_cpu)
@@ -44,11 +44,11 @@ class Processes:
         return self.rank == 0
 
     def share(self, work: Sequence[T]) -> list[T]:
-        """Every `count`-th piece, from the `rank`-th on."""
+        """This process's share: every `count`-th piece, starting with number `rank`."""
         return list(work[self.rank :: self.count])
 
     def device(self) -> str | None:
-        """The accelerator of this process, where each has one of its own; `None`: the usual choice.
+        """The accelerator of this process if each has its own; `None` for the usual choice.
 
         Raises:
             ValueError: there are more processes than accelerators.

@@ -14,7 +14,7 @@ from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, user_setti
 
 
 def decoding_fields() -> list[str]:
-    """What an answer depends on, of the fields of the generation config."""
+    """The fields of the generation config that an answer depends on."""
     return [name for name in user_settings() if name not in ("output_history", "compile")]
 
 
@@ -23,11 +23,10 @@ class Respondent:
     """A model together with how it is prompted.
 
     Attributes:
-        model: as `load_model` returns it.
-        tokenizer: likewise.
-        prompter (`Prompter`): from a conversation to the text that the model reads.
-        ask: answers a batch of such texts, each with its generator.
-        decoding (`dict`): what its answers depend on besides, of JSON's types.
+        model, tokenizer: as `load_model` returns them.
+        prompter (`Prompter`): turns a conversation into the text that the model reads.
+        ask (callable): answers a batch of such texts, each with its generator.
+        decoding (`dict`): the decode settings that its answers depend on, as JSON.
     """
 
     model: Any
@@ -38,13 +37,15 @@ class Respondent:
 
 
 def denoiser(model: Any, tokenizer: Any, prompter: Prompter, **options: Any) -> Respondent:
-    """Answers by denoising.
+    """A respondent that denoises.
 
     Args:
-        options: keywords of `generate`.
+        model, tokenizer: as `load_model` returns them.
+        prompter (`Prompter`): formats the prompts.
+        options: keyword arguments of `generate`.
 
     Raises:
-        ValueError: the options don't go together.
+        ValueError: the options contradict each other.
     """
     config = model.resolve_settings(**options)
     ask = partial(answer, model, tokenizer, add_special_tokens=not prompter.templated, **options)
@@ -58,7 +59,7 @@ def next_token_predictor(
     max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     top_p: float = TOP_P,
 ) -> Respondent:
-    """Answers by nucleus sampling of one token after the other; see `answer_autoregressively`."""
+    """A respondent that samples one token after the other; see `answer_autoregressively`."""
     ask = partial(
         answer_autoregressively,
         model,

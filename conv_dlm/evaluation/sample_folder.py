@@ -1,6 +1,6 @@
-"""A folder of samples that a run can be stopped at, and gone on with, at any time and by any number of processes.
+"""A folder of samples: a run can stop and resume at any time, with any number of processes.
 
-`settings.json` says what all samples depend on. Each process appends whole lines to a file of its own,
+`settings.json` holds everything that the samples depend on. Each process appends whole lines to its own file,
 `samples-RANK.jsonl`; a line that a crash cut off is dropped.
 """
 
@@ -17,12 +17,12 @@ Sample = dict[str, Any]
 
 
 class SampleFolder:
-    """Samples under the settings of one run.
+    """The samples of a run, all with the same settings.
 
     Args:
-        path (`Path`): the folder, made if it isn't there.
-        settings (`dict`): everything that all samples depend on, of JSON's types.
-        rank (`int`, *optional*, defaults to 0): number of this process, whose file is written to.
+        path (`Path`): the folder; created if it does not exist.
+        settings (`dict`): everything that the samples depend on, as JSON.
+        rank (`int`, *optional*, defaults to `0`): the number of this process; it writes only to its own file.
 
     Raises:
         ValueError: the folder holds something else, or samples of another run; names the settings that differ.
@@ -40,11 +40,12 @@ class SampleFolder:
         self._drop_what_a_crash_cut_off()
 
     def add(self, samples: Iterable[Sample], run: dict[str, Any] | None = None) -> None:
-        """Keep these samples, on the disk when this returns.
+        """Save samples. They are on the disk when this returns.
 
         Args:
-            run (`dict`, *optional*): the circumstances, as `describe_run` gives them; kept before the first samples
-                that are made in them.
+            samples (iterable of `dict`): the samples.
+            run (`dict`, *optional*): a description of the run, from `describe_run`; saved once, before the first
+                samples of that run.
         """
         described = [] if run is None or run is self._described else [{"run": run}]
         with self._file.open("a", encoding="utf-8") as file:
@@ -54,10 +55,10 @@ class SampleFolder:
         self._described = run
 
     def samples(self) -> list[Sample]:
-        """All samples of all processes; in the order in which each wrote them. Raises ValueError for a damaged one."""
+        """The samples of all processes, each in the order of writing. Raises ValueError for a damaged line."""
         read: list[Sample] = []
         for file in sorted(self.path.glob("samples-*.jsonl")):
-            lines = file.read_bytes().split(b"\n")[:-1]  # behind the last line break, one that is being written
+            lines = file.read_bytes().split(b"\n")[:-1]  # a line being written follows the last line break
             for number, line in enumerate(lines, 1):
                 try:
                     read.append(json.loads(line))
@@ -68,7 +69,7 @@ class SampleFolder:
         return read
 
     def keys(self, *names: str) -> set[tuple[Hashable, ...]]:
-        """The values of these fields in all samples that have them: what is done already."""
+        """The values of these fields in all samples that have them; they tell what is already done."""
         return {tuple(sample[name] for name in names) for sample in self.samples() if set(names) <= set(sample)}
 
     def _check_settings(self) -> None:
@@ -87,12 +88,12 @@ class SampleFolder:
 
 
 def check_folder(path: Path) -> None:
-    """Raise ValueError if what is there is no run, nor an empty folder."""
+    """Raise ValueError if the path exists but is neither a run nor an empty folder."""
     if not path.exists():
         return
     if not path.is_dir():
         raise ValueError(f"{path} is a file; name a folder.")
-    # Hidden files are other processes' that are just being written.
+    # Hidden files are being written by other processes.
     strangers = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
     if not strangers:
         return

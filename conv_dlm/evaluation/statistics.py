@@ -1,8 +1,8 @@
 """Means, ratios and differences of samples, each with its standard error.
 
-Samples of one prompt under several seeds are no independent ones: an easy prompt is easy under each seed. They form a
-cluster, named by the prompt's index, and errors are of clusters drawn at random. A ratio's error is that of its
-linearisation (Cochran, Sampling Techniques, chapter 6): the ratio of the totals moves with cluster c by
+Samples of one prompt under several seeds are not independent: an easy prompt is easy under every seed. They form a
+cluster, identified by the prompt's index, and errors assume clusters drawn at random. The error of a ratio is that of
+its linearisation (Cochran, Sampling Techniques, chapter 6): cluster c moves the ratio of the totals by
 (parts_c - ratio * wholes_c) / total.
 """
 
@@ -11,7 +11,14 @@ from collections.abc import Collection, Hashable, Sequence
 
 
 def mean_with_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> tuple[float, float]:
-    """Mean of the values and its standard error: `ratio_with_error` to the number of values.
+    """The mean of the values and its standard error; see `ratio_with_error`.
+
+    Args:
+        values (sequence of `float`): a value for each sample.
+        clusters (sequence, *optional*): the prompt of each sample. By default all prompts differ.
+
+    Returns:
+        `tuple[float, float]`: mean and error, which is NaN for fewer than two clusters.
 
     Raises:
         ValueError: there are no values, or not as many as clusters.
@@ -24,20 +31,20 @@ def ratio_with_error(
 ) -> tuple[float, float]:
     """sum(parts) / sum(wholes) over samples, and its standard error by linearisation.
 
-    For shares of things of which a sample holds several, or none: annotations of an answer, tokens of a second. The
-    samples, not the things in them, are taken as independent.
+    For shares of things that a sample has any number of, such as annotations per answer or tokens per second. The
+    samples, not the things in them, are assumed to be independent.
 
     Args:
-        parts, wholes (sequences of numbers): of each sample.
+        parts, wholes (sequences of `float`): numerator and denominator of each sample.
         clusters (sequence, *optional*):
-            Of each sample its prompt: samples of the same one are summed up before the error is taken. All samples
-            are of different prompts by default.
+            The prompt of each sample. Samples of the same prompt are summed before the error is computed. By default
+            all prompts differ.
 
     Returns:
         `tuple[float, float]`: ratio and error, which is NaN for fewer than two clusters.
 
     Raises:
-        ValueError: there are no samples, the wholes sum up to 0, or the lengths differ.
+        ValueError: there are no samples, the wholes add up to 0, or the lengths differ.
     """
     ratio, influences = _linearise(parts, wholes, clusters)
     return ratio, _error_of_sum(influences.values())
@@ -48,18 +55,18 @@ def difference_with_error(
 ) -> tuple[float, float]:
     """mean(a) - mean(b) of two settings on the same prompts, and its standard error from the prompts' differences.
 
-    What makes a prompt easy or hard for both drops out of the error. Of a prompt, each setting may have any number of
-    samples: a setting that draws nothing needs one, beside several seeds of another.
+    What makes a prompt easy or hard for both settings cancels in the error. The number of samples per prompt may
+    differ: a deterministic setting needs one, while the other has several seeds.
 
     Args:
-        a, b (sequences of numbers): the values of each setting's samples.
-        clusters_a, clusters_b (sequences): of each sample its prompt.
+        a, b (sequences of `float`): the values of each setting's samples.
+        clusters_a, clusters_b (sequences): the prompt of each sample.
 
     Returns:
         `tuple[float, float]`: difference and error, which is NaN for fewer than two prompts.
 
     Raises:
-        ValueError: there are no samples, the lengths differ, or a prompt is in one of the settings only.
+        ValueError: there are no samples, the lengths differ, or a prompt occurs in only one of the settings.
     """
     mean_a, influences_a = _linearise(a, [1] * len(a), clusters_a)
     mean_b, influences_b = _linearise(b, [1] * len(b), clusters_b)
@@ -76,7 +83,7 @@ def difference_with_error(
 def _linearise(
     parts: Sequence[float], wholes: Sequence[float], clusters: Sequence[Hashable] | None
 ) -> tuple[float, dict[Hashable, float]]:
-    """The ratio of the totals, and by how much each cluster moves it; these influences sum up to 0."""
+    """The ratio of the totals, and by how much each cluster moves it; these influences add up to 0."""
     samples, total = len(parts), sum(wholes)
     keys = range(samples) if clusters is None else clusters
     if not samples == len(wholes) == len(keys):

@@ -12,18 +12,21 @@ from conv_dlm.serving.replies import Reply
 from conv_dlm.serving.requests import parse
 from conv_dlm.serving.served import ServedModel
 
-CLIENT_GONE = 499  # nobody reads it
-HEARD_OUT = 256  # times the largest body: what is read of a larger one before the connection is closed
+CLIENT_GONE = 499  # nobody reads this status
+HEARD_OUT = 256  # times the size limit: how much of a larger body is read before the connection is closed
 
 
 def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_key: str | None = None) -> Any:
-    """The FastAPI application.
+    """Build the FastAPI application.
 
     Args:
-        served (`ServedModel`): who answers.
-        worker (`Worker`): denoises; it is started and closed with the application.
-        max_request_bytes (`int`): of a request's body.
-        api_key (`str`, *optional*): what clients have to give as their API key.
+        served (`ServedModel`): the model that answers.
+        worker (`Worker`): denoises; started and closed with the application.
+        max_request_bytes (`int`): the largest request body.
+        api_key (`str`, *optional*): the API key that clients must send.
+
+    Returns:
+        the `FastAPI` application.
 
     Raises:
         ImportError: the extra `serve` is not installed.
@@ -45,7 +48,7 @@ def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_k
     started = int(time.time())
 
     def refusal(error: Refused) -> Response:
-        # of a body that is too large more may be under way
+        # more of a too large body may be on its way
         return JSONResponse(error.body, error.status, {"Connection": "close"} if error.status == 413 else None)
 
     @app.exception_handler(Refused)
@@ -99,7 +102,7 @@ def build_app(served: ServedModel, worker: Worker, max_request_bytes: int, api_k
 
 
 def check_key(http: Any, api_key: str | None) -> None:
-    """Raise Refused unless the request has the key, if there is one."""
+    """Raise Refused if a key is set and the request does not have it."""
     given = http.headers.get("authorization", "").removeprefix("Bearer ")
     # a header is read as Latin-1, whatever its bytes are
     if api_key is not None and not secrets.compare_digest(given.encode("latin-1"), api_key.encode()):
@@ -107,11 +110,11 @@ def check_key(http: Any, api_key: str | None) -> None:
 
 
 async def read_body(http: Any, most: int) -> bytes:
-    """The body, if it is said to be JSON and not too large. Raises Refused."""
+    """Read the body. Raises Refused if it is too large or not declared as JSON."""
     if http.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Refused("The request's Content-Type must be application/json.", 415)
     body, size = [], 0
-    async for chunk in http.stream():  # beyond what is kept, so that the client hears the answer; but not for ever
+    async for chunk in http.stream():  # read past the limit so that the client gets the answer, but not forever
         size += len(chunk)
         if size <= most:
             body.append(chunk)
@@ -123,6 +126,6 @@ async def read_body(http: Any, most: int) -> bytes:
 
 
 async def until_gone(http: Any) -> None:
-    """Return when the client has closed the connection."""
+    """Wait until the client has closed the connection."""
     while (await http.receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What a client is told when a request is not answered, in OpenAI's shape."""
+"""Errors that clients receive, in OpenAI's shape."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_e
 
 
 class Refused(Exception):
-    """A request that gets an error for an answer.
+    """A request was rejected, or failed.
 
     Args:
-        message (`str`): for the client: what is wrong with which value, and what to do.
-        status (`int`, *optional*, defaults to `400`): of HTTP.
-        param (`str`, *optional*): the field that is wrong.
-        code (`str`, *optional*): a word for programs.
+        message (`str`): tells the client which value is wrong, why, and what to do.
+        status (`int`, *optional*, defaults to `400`): the HTTP status.
+        param (`str`, *optional*): the wrong field.
+        code (`str`, *optional*): a machine-readable code.
     """
 
     def __init__(self, message: str, status: int = 400, param: str | None = None, code: str | None = None) -> None:

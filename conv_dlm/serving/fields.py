@@ -8,27 +8,27 @@ from conv_dlm.generation.configuration import user_settings
 from conv_dlm.serving.constrained import FIELDS
 from conv_dlm.serving.errors import Refused
 
-# What is the same for all requests, or of no use in them.
+# Settings that are the same for all requests, or useless in them.
 OF_THE_SERVER = {"compile", "mask_token_id", "shift_logits", "output_history"}
 # Three names of the length of the canvas.
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens")
 COMMON = {"model", "stream", "stream_options", "seed", "stop", "n", *LENGTHS, *FIELDS}
 OWN = {"chat": {"messages"}, "completion": {"prompt", "suffix"}}
-# They change no text.
+# These change no text.
 WITHOUT_EFFECT = {
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 }  # fmt: skip
 
 
 def decode_settings() -> dict[str, type]:
-    """Decode settings that a request may bring, with their types."""
+    """The decode settings that a request may have, with their types."""
     return {name: its.kind for name, its in user_settings().items() if name not in {*OF_THE_SERVER, *LENGTHS}}
 
 
 _PENALTY = "what is already there is made less likely by `repetition_penalty`"
 _TOOLS = "the server calls no tools"
-_SCORES = "positions are decided in any order, so that there is no probability of a token given those before it"
-# Field -> the values that ask for nothing, and why others are refused.
+_SCORES = "positions are unmasked in any order, so there is no probability of a token given those before it"
+# Field -> the values without an effect, and why others are rejected.
 UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "top_p": ((1,), "candidates are limited by `top_k`"),
     "presence_penalty": ((0,), _PENALTY),
@@ -49,11 +49,11 @@ UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "reasoning_effort": (("none",), "the model answers at once; its effort is the number of `steps`"),
     "verbosity": ((), "the length of the answer is `max_tokens`"),
 }
-LARGEST = 2**31 - 1  # of whole numbers; what is counted here is far smaller
+LARGEST = 2**31 - 1  # of whole numbers; all counts here are far smaller
 
 
 def check_names(body: dict[str, Any], endpoint: str) -> None:
-    """Refuse fields that are unknown at the `endpoint`, "chat" or "completion", or that can't be honoured."""
+    """Raise Refused for fields that are unknown at the `endpoint`, "chat" or "completion", or not supported."""
     known = COMMON | OWN[endpoint] | WITHOUT_EFFECT | UNSUPPORTED.keys() | decode_settings().keys()
     for name, value in body.items():
         if name in OF_THE_SERVER:
@@ -71,7 +71,7 @@ def check_names(body: dict[str, Any], endpoint: str) -> None:
 
 
 def typed(name: str, value: Any, kind: type) -> Any:
-    """`value`, if it is of the `kind` (`float` takes whole numbers too). Raises Refused."""
+    """Check that a value has the type `kind`; `float` accepts whole numbers too. Raises Refused."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) <= LARGEST else math.inf
     fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

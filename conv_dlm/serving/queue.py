@@ -1,4 +1,4 @@
-"""The queue of rows that wait, and the thread that denoises them batch by batch."""
+"""The queue of waiting rows, and the thread that denoises them in batches."""
 
 import logging
 import threading
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from conv_dlm.answering.answers import row_generator
+from conv_dlm.answering.batching import pad_left, row_generator
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.serving.errors import Refused
@@ -20,18 +19,18 @@ SHUTTING_DOWN = "The server is shutting down."
 
 
 @dataclass
-class Row:
+class QueuedRow:
     """A row that waits to be denoised.
 
     Attributes:
         ids (`list[int]`): the prompt.
-        options (`dict`): keywords of `generate`.
-        settings (`str`): the settings in force with them; rows with the same can share a batch.
-        seed (`tuple` of `int`): of the row's draws.
-        text (`RowText`): takes its tokens.
-        wanted (callable): whether anybody still waits for it.
-        finish (callable): called with the number of forwards when the text is complete.
-        fail (callable): called with a `Refused` if it never will be.
+        options (`dict`): keyword arguments of `generate`.
+        settings (`str`): the effective settings; rows with equal settings can share a batch.
+        seed (`tuple` of `int`): seed of the row's random numbers.
+        text (`RowText`): receives the tokens.
+        wanted (callable): whether a client still waits for the row.
+        finish (callable): called with the number of forward passes when the text is complete.
+        fail (callable): called with a `Refused` if the row fails.
     """
 
     ids: list[int]
@@ -45,32 +44,32 @@ class Row:
 
 
 class Worker:
-    """Denoises rows on a thread of its own: the oldest first, and with it those of the same settings.
+    """Denoises rows on its own thread: the oldest row, together with rows of the same settings.
 
     Args:
-        model: with the `generate` of `conv_dlm`, and a pad token in its generation config.
-        max_batch_size (`int`): rows at a time.
-        max_queue (`int`): rows that may wait.
+        model: a model with the `generate` of `conv_dlm`, and a pad token in its generation config.
+        max_batch_size (`int`): the most rows per batch.
+        max_queue (`int`): the most rows that may wait.
     """
 
     def __init__(self, model: Any, max_batch_size: int, max_queue: int) -> None:
         self.model, self.max_batch_size, self.max_queue = model, max_batch_size, max_queue
-        self._rows: list[Row] = []
+        self._rows: list[QueuedRow] = []
         self.closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="denoising", daemon=True)
 
     def start(self) -> None:
-        """Begin to denoise what is submitted."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """How many rows wait."""
+        """The number of waiting rows."""
         return sum(row.wanted() for row in self._rows)
 
-    def submit(self, rows: Sequence[Row]) -> None:
-        """Queue all of the `rows`. Raises Refused if there is no room for them, or after `close`."""
+    def submit(self, rows: Sequence[QueuedRow]) -> None:
+        """Queue all of the `rows`. Raises Refused if the queue has no room for them, or after `close`."""
         with self._changed:
             self._rows = [row for row in self._rows if row.wanted()]
             if self.closed:
@@ -88,13 +87,13 @@ class Worker:
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop after the step that is being done; what is unfinished fails. Returns at once."""
+        """Stop after the current step; unfinished rows fail. Returns immediately."""
         self.closed = True
         with self._changed:
             self._changed.notify()
 
     def join(self, timeout: float) -> None:
-        """After `close`, wait until the thread has ended, or so many seconds: what runs in it can't be cut off."""
+        """After `close`, wait at most `timeout` seconds for the thread to end; a running step can't be interrupted."""
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -110,8 +109,8 @@ class Worker:
                 _fail(batch, Refused("The generation failed; the server's log has the reason.", 500))
         _fail(self._rows, Refused(SHUTTING_DOWN, 503))
 
-    def _next_batch(self) -> list[Row]:
-        """The next rows; none after `close`."""
+    def _next_batch(self) -> list[QueuedRow]:
+        """Wait for the next batch; empty after `close`."""
         with self._changed:
             while not self.closed:
                 self._rows = [row for row in self._rows if row.wanted()]
@@ -124,8 +123,8 @@ class Worker:
                 self._changed.wait()
         return []
 
-    def _denoise(self, batch: list[Row]) -> None:
-        ids, attention_mask = padded([row.ids for row in batch], self.model.generation_config.pad_token_id)
+    def _denoise(self, batch: list[QueuedRow]) -> None:
+        ids, attention_mask = pad_left([row.ids for row in batch], self.model.generation_config.pad_token_id)
         with explain_out_of_memory(self.model, len(batch), ids.shape[1], batch[0].options):
             output = self.model.generate(
                 ids.to(self.model.device),
@@ -143,14 +142,6 @@ class Worker:
                 row.finish(forwards)
 
 
-def padded(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """A batch padded at the left, and its attention mask, LongTensors [B, P]."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[pad_token_id] * (width - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
-
-
-def _fail(rows: Sequence[Row], error: Refused) -> None:
+def _fail(rows: Sequence[QueuedRow], error: Refused) -> None:
     for row in rows:
         row.fail(error)

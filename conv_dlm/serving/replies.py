@@ -1,4 +1,4 @@
-"""What a request becomes: rows for the worker, and from their events answers in OpenAI's shape."""
+"""Turn a request into rows for the worker, and their events into answers in OpenAI's shape."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from conv_dlm.serving.errors import Refused
-from conv_dlm.serving.queue import Row
+from conv_dlm.serving.queue import QueuedRow
 from conv_dlm.serving.requests import Request
 from conv_dlm.serving.served import ServedModel
 from conv_dlm.serving.text import RowText
@@ -27,7 +27,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Finished:
-    """Answer number `index` is complete: why it ended, its tokens before the end, and the forwards that it took."""
+    """Answer number `index` is complete: why it ended, its number of tokens, and its forward passes."""
 
     index: int
     reason: str
@@ -36,17 +36,17 @@ class Finished:
 
 
 class Reply:
-    """The answers to a request, as they come from the worker's thread.
+    """The answers to a request, as they arrive from the worker's thread.
 
-    Made in the event loop that is to hear of them.
+    Create it inside the event loop that receives the events.
 
     Args:
-        served (`ServedModel`): who answers.
-        request (`Request`): what was asked.
+        served (`ServedModel`): the model that answers.
+        request (`Request`): the request.
         endpoint (`str`): "chat" or "completion".
 
     Attributes:
-        rows (`list[Row]`): what the worker has to do.
+        rows (`list[QueuedRow]`): the rows to denoise.
 
     Raises:
         Refused: the model can't do what was asked.
@@ -67,7 +67,7 @@ class Reply:
             emit = partial(self._emit, index)
             text = RowText(served.decode, ends, request.stops, prompt.gap, emit, self.is_wanted)
             finish = partial(self._finish, index, text)
-            row = Row(prompt.ids, prompt.options, prompt.settings, seed, text, self.is_wanted, finish, self._send)
+            row = QueuedRow(prompt.ids, prompt.options, prompt.settings, seed, text, self.is_wanted, finish, self._send)
             self.rows.append(row)
 
     def is_wanted(self) -> bool:
@@ -75,7 +75,7 @@ class Reply:
         return not self.abandoned
 
     async def whole(self) -> dict[str, Any]:
-        """The body of the answer. Raises Refused if the generation fails."""
+        """The complete response body. Raises Refused if the generation fails."""
         texts, reasons, finished = [""] * len(self.rows), [""] * len(self.rows), []
         async for event in self._until_finished():
             if isinstance(event, Piece):
@@ -90,7 +90,7 @@ class Reply:
         return self._body("chat.completion" if self.chat else "text_completion", choices, self._usage(finished))
 
     async def stream(self) -> AsyncIterator[str]:
-        """The answer as server-sent events, text in the order in which it stays."""
+        """The answer as server-sent events, with text in the order in which it becomes final."""
         try:
             if self.chat:
                 for index in range(len(self.rows)):
@@ -122,7 +122,7 @@ class Reply:
     # --- called by the worker's thread ---
 
     def _send(self, event: Piece | Finished | Refused) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody is listening
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     def _emit(self, index: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""From a request's body to what it asks for."""
+"""Parse the body of a request."""
 
 import json
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ ROLES = {"system": "system", "developer": "system", "user": "user", "assistant":
 
 @dataclass(frozen=True)
 class Request:
-    """A request that is well formed; whether the model can do it is another matter.
+    """A well-formed request. Whether the model can do it is checked later.
 
     Attributes:
-        model (`str` or `None`): the name that was asked for.
-        messages (`list` of messages): of a chat, else empty.
-        prompts (`list[str]`): of a completion, else empty.
-        suffix (`str`): what follows the completion; empty if it is open.
+        model (`str` or `None`): the requested model.
+        messages (`list` of messages): the messages of a chat, otherwise empty.
+        prompts (`list[str]`): the prompts of a completion, otherwise empty.
+        suffix (`str`): the text after the completion; empty if there is none.
         max_new_tokens (`int` or `None`): length of the canvas.
-        settings (`dict`): decode settings, keywords of `generate`.
-        stops (`list[str]`): texts that end an answer.
-        n (`int`): answers to each prompt.
-        seed (`int` or `None`): of the answers.
-        stream, include_usage (`bool`): how to answer.
-        constraint (`Constraint` or `None`): the language that answers have to be in.
+        settings (`dict`): decode settings, keyword arguments of `generate`.
+        stops (`list[str]`): stop strings.
+        n (`int`): number of answers to each prompt.
+        seed (`int` or `None`): seed of the answers.
+        stream, include_usage (`bool`): how to send the answer.
+        constraint (`Constraint` or `None`): the language that answers must be in.
     """
 
     model: str | None
@@ -47,10 +47,14 @@ class Request:
 
 
 def parse(raw: bytes, endpoint: str) -> Request:
-    """What a body of the `endpoint`, "chat" or "completion", asks for.
+    """Parse a request body.
+
+    Args:
+        raw (`bytes`): the body.
+        endpoint (`str`): "chat" or "completion".
 
     Raises:
-        Refused: the body is malformed, or asks for what a diffusion model doesn't do.
+        Refused: the body is malformed, or asks for something that a diffusion model can't do.
     """
     given = {name: value for name, value in _object(raw, endpoint).items() if value is not None}
     options = given.get("stream_options", {})

@@ -1,4 +1,4 @@
-"""The model that is served: what a request means for it, and whether it can do that."""
+"""The served model: checks requests and turns them into prompts."""
 
 import secrets
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from conv_dlm.serving.requests import Request
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may ask for at most.
+    """Upper limits of a request.
 
     Args:
-        new_tokens (`int`): length of a canvas.
-        steps (`int`): of the reverse process.
+        new_tokens (`int`): length of the canvas.
+        steps (`int`): steps of the reverse process.
     """
 
     new_tokens: int
@@ -35,11 +35,11 @@ class Prompt:
     """A prompt as the model reads it.
 
     Attributes:
-        ids (`list[int]`): its tokens; masks and what follows them, if there is a suffix.
-        tokens (`int`): how many of them were given.
-        gap (`int` or `None`): masks before the suffix.
-        options (`dict`): keywords of `generate`.
-        settings (`str`): all settings in force, as JSON.
+        ids (`list[int]`): its tokens; with a suffix, also the masks and the suffix.
+        tokens (`int`): the number of tokens without the masks.
+        gap (`int` or `None`): the number of masks before the suffix.
+        options (`dict`): keyword arguments of `generate`.
+        settings (`str`): all effective settings, as JSON.
     """
 
     ids: list[int]
@@ -50,18 +50,18 @@ class Prompt:
 
 
 class ServedModel:
-    """A model and its tokenizer under a name.
+    """A model and its tokenizer, served under a name.
 
     Args:
-        name (`str`): by which clients ask for it.
-        model: with the `generate` of `conv_dlm`; its generation config takes on the `options`.
-        tokenizer: that pads at the left.
-        prompter (`Prompter`): makes prompts of messages; its system message is for those that bring none.
-        options (`dict`): keywords of `generate` for requests that say nothing else.
-        limits (`Limits`): what a request may ask for.
+        name (`str`): the name that clients use.
+        model: a model with the `generate` of `conv_dlm`; its generation config is updated with the `options`.
+        tokenizer: its tokenizer, padding at the left.
+        prompter (`Prompter`): formats messages; its system message is used for requests without one.
+        options (`dict`): keyword arguments of `generate`, the defaults of requests.
+        limits (`Limits`): upper limits of requests.
 
     Raises:
-        ValueError: the options don't go together, or exceed the limits.
+        ValueError: the options contradict each other, or exceed the limits.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ServedModel:
         ):
             if not 1 <= value <= limit:
                 raise ValueError(f"`{field}`={value} of the server must be at least 1, and at most its limit, {limit}.")
-        # They become the model's own: a request is checked for what it says itself, and may leave them without effect.
+        # They become the model's own: a request is checked only for its own settings, and may make them ineffective.
         for together in EXCLUSIVE_FIELDS:
             if options.keys() & set(together):
                 config.update(**dict.fromkeys(together))
@@ -99,7 +99,7 @@ class ServedModel:
 
     @property
     def decode(self) -> Callable[[list[int]], str]:
-        """Text of tokens, special ones left out."""
+        """Decodes tokens to text, without special tokens."""
         return lambda ids: text_of(self.tokenizer, ids)
 
     @property
@@ -107,10 +107,10 @@ class ServedModel:
         return end_tokens(self.model, {})
 
     def prompts(self, request: Request) -> list[Prompt]:
-        """What the model is to read for the `request`, one for each of its prompts.
+        """The prompts of a request as the model reads them.
 
         Raises:
-            Refused: the request asks for another model, for more than is allowed, or for what can't be generated.
+            Refused: the request asks for another model, exceeds the limits, or can't be generated.
         """
         if request.model not in (None, self.name):
             raise Refused(
@@ -128,7 +128,7 @@ class ServedModel:
             raise Refused(str(error), param=field if field in known else None) from error
 
     def seeds(self, request: Request) -> list[tuple[int, ...]]:
-        """One for each answer: by the seed of the request, if it has one, and the number of the answer."""
+        """A seed for each answer, from the request's seed, or a random one, and the number of the answer."""
         seed = secrets.randbits(62) if request.seed is None else request.seed
         return [(seed, index) for index in range(request.n * max(1, len(request.prompts)))]
 
@@ -143,7 +143,7 @@ class ServedModel:
         return length
 
     def _encoded(self, request: Request) -> list[list[int]]:
-        """Tokens of each prompt."""
+        """The tokens of each prompt."""
         if request.prompts:
             texts, special = request.prompts, True
         else:

@@ -1,4 +1,4 @@
-"""uvicorn, told where to listen, how to begin and how to end."""
+"""Run uvicorn: where it listens, how it starts and how it stops."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from conv_dlm.serving.queue import Worker
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at the address; port 0 takes any free one. Raises ValueError if it can't."""
+    """Open a socket that listens at the address; port 0 takes any free port. Raises ValueError if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -21,18 +21,18 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
-    """Where a listener is reached."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def make_server(app: Any, worker: Worker, announce: Callable[[], None]) -> Any:
-    """A uvicorn server of `app`; its `run(sockets=[listener])` serves until Ctrl-C or `should_exit`.
+    """Make a uvicorn server; its `run(sockets=[listener])` serves until Ctrl-C or `should_exit`.
 
     Args:
-        app: as `build_app` makes it.
-        worker (`Worker`): stops as soon as the server is told to, so that nobody waits for a long generation.
-        announce (callable): called when requests are taken.
+        app: the application, from `build_app`.
+        worker (`Worker`): stopped together with the server, so that a long generation does not delay the exit.
+        announce (callable): called when the server accepts requests.
 
     Raises:
         ImportError: the extra `serve` is not installed.
@@ -57,7 +57,7 @@ def make_server(app: Any, worker: Worker, announce: Callable[[], None]) -> Any:
 
 @contextlib.contextmanager
 def in_background(app: Any, worker: Worker) -> Iterator[str]:
-    """Serve `app` in a thread, on any free port of this machine, at the address that this gives."""
+    """Serve `app` in a thread on any free local port; yields its URL."""
     started = threading.Event()
     server = make_server(app, worker, started.set)
     with listen("127.0.0.1", 0) as listener:

@@ -1,4 +1,4 @@
-"""The text of a row as it is decided: up to its end, without half characters, and without stop strings."""
+"""The text of a row as it becomes final: up to its end, without partial characters and stop strings."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,22 +7,22 @@ from transformers.generation.streamers import BaseStreamer
 
 from conv_dlm.answering.answers import until_end
 
-HALF = "\ufffd"  # what bytes are decoded to that are no character yet
+HALF = "\ufffd"  # the decoding of bytes that are not a complete character yet
 
 
 class RowText(BaseStreamer):
-    """A row's streamer (see `RowStreamers`): makes text of its tokens, and says when there is enough of it.
+    """A row's streamer (see `RowStreamers`): decodes its tokens, and says when the text is complete.
 
     Args:
-        decode (callable): text of tokens, special ones left out.
-        end_token_ids (set of `int`): what ends the text; no part of it.
-        stops (sequence of `str`): texts that end it, no part of it either.
-        limit (`int`, *optional*): how many tokens there are to take, if others follow.
-        emit (callable): called with new text that stays.
-        wanted (callable): whether anybody still waits for the text.
+        decode (callable): decodes tokens to text, without special tokens.
+        end_token_ids (set of `int`): tokens that end the text; not part of it.
+        stops (sequence of `str`): strings that end the text; not part of it either.
+        limit (`int`, *optional*): the number of tokens to take, if a suffix follows.
+        emit (callable): called with new text that is final.
+        wanted (callable): whether a client still waits for the text.
 
     Attributes:
-        ids (`list[int]`): the tokens taken: with a stop string, up to the one that completes it.
+        ids (`list[int]`): the tokens so far; with a stop string, up to the one that completes it.
         ended (`bool`): whether an end token, a stop string or the limit ended the text.
     """
 
@@ -43,7 +43,7 @@ class RowText(BaseStreamer):
         self._sent = 0
 
     def put(self, value: Tensor) -> bool:
-        """Take the next tokens; whether that is enough."""
+        """Take the next tokens. Returns whether the row can end."""
         if self._prompt_is_next or self.ended:
             self._prompt_is_next = False
             return False
@@ -58,11 +58,11 @@ class RowText(BaseStreamer):
         return self.ended
 
     def end(self) -> None:
-        """Send what was held back."""
+        """Send the text that was held back."""
         self._send(final=True)
 
     def _cut_at_stop(self) -> None:
-        """Drop the tokens behind the one that completes a stop string, however many came at once."""
+        """Drop the tokens after the one that completes a stop string, however many came at once."""
         if first_stop(self.decode(self.ids), self.stops) is None:
             return
         self.ended = True
@@ -83,11 +83,11 @@ class RowText(BaseStreamer):
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop string in `text` begins, if there is one."""
+    """The start of the first stop string in `text`, or `None`."""
     return min((start for stop in stops if (start := text.find(stop)) >= 0), default=None)
 
 
 def may_become_stop(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of `text` are the beginning of a stop string."""
+    """How many characters at the end of `text` could be the start of a stop string."""
     lengths = (n for stop in stops for n in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:n]))
     return max(lengths, default=0)

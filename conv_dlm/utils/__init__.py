@@ -1,1 +1,1 @@
-"""Files and the circumstances of a run: what every room may use, and which uses none."""
+"""Files, and the environment of a run: any module may use these; they use none of the others."""

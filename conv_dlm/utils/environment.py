@@ -1,4 +1,4 @@
-"""What every result file says about its making: command, date, versions, device."""
+"""What every result file records about its run: command, date, versions, device."""
 
 import platform
 import shlex
@@ -17,9 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]  # of a checkout
 
 
 def describe_run(program: str, device: torch.device | str) -> dict[str, Any]:
-    """The circumstances of this run, for a result file; of absolute paths, only the last part.
+    """Describe this run for a result file. Of absolute paths only the last part is recorded.
 
-    program: how it is called, as in `python -m benchmarks.step_overhead`; its arguments are read from `sys.argv`.
+    Args:
+        program (`str`): how it is called, such as `python -m benchmarks.step_overhead`; arguments come from `sys.argv`.
+        device (`torch.device` or `str`): the device that it uses.
+
+    Returns:
+        `dict`: `command`, `date`, `commit`, `versions`, `device` and `threads`.
     """
     return {
         "command": shlex.join([*program.split(), *map(_shown, sys.argv[1:])]),
@@ -37,13 +42,13 @@ def describe_run(program: str, device: torch.device | str) -> dict[str, Any]:
 
 
 def _shown(argument: str) -> str:
-    """Of an absolute path, or of `name=path` with one, only the last part of the path."""
+    """The argument; of an absolute path, alone or in `name=path`, only the last part."""
     name, equals, path = argument.rpartition("=")
     return name + equals + (Path(path).name if Path(path).is_absolute() else path)
 
 
 def device_name(device: torch.device | str) -> str:
-    """A name for people: of the GPU, or of the processor."""
+    """A readable name of the GPU or the processor."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -56,7 +61,7 @@ def device_name(device: torch.device | str) -> str:
 
 
 def _commit() -> str | None:
-    if not (ROOT / ".git").exists():  # installed; where it lies may be somebody's repository
+    if not (ROOT / ".git").exists():  # installed; the folder may belong to some other repository
         return None
     try:
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""Files: written atomically, JSON for people, and rows read with their line numbers."""
+"""Files: atomic writes, readable JSON, and rows read with their line numbers."""
 
 import contextlib
 import hashlib
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Row = dict[str, Any]
-Check = Callable[[Row], object]  # raises ValueError for a row that won't do
+Check = Callable[[Row], object]  # raises ValueError for an invalid row
 T = TypeVar("T")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace the file by `content` atomically: a crash leaves either the old file or the new one."""
+    """Replace the file with `content` atomically: a crash leaves either the old file or the new one."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with new.open("wb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
@@ -24,35 +24,36 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people too, atomically: one line per key, and for each element of a list of objects."""
+    """Write readable JSON atomically: one line per key, and per element of a list of objects."""
     write_atomically(path, _indented(value, "") + "\n")
 
 
 def fingerprint(rows: Sequence[Any], *others: Any) -> dict[str, Any]:
-    """Tells these rows, with what else is said of them, from others: their number, and a digest of all."""
+    """Identify rows, together with `others`: their number, and a digest of everything."""
     digest = hashlib.sha256(repr([rows, *others]).encode()).hexdigest()[:16]
     return {"count": len(rows), "sha256": digest}
 
 
 def json_lines(rows: Iterable[Row]) -> str:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_rows(
     path: str | Path, skip_malformed: bool = False, check: Check | None = None
 ) -> tuple[list[Row], list[str]]:
-    """Rows of a file: of JSON lines, or of one JSON list (`.json`); empty lines don't count.
+    """Read the rows of a file: JSON lines, or one JSON list (`.json`). Empty lines are skipped.
 
     Args:
-        skip_malformed (`bool`, defaults to `False`): leave malformed rows out in place of raising.
-        check (callable, *optional*): raises ValueError for a row that is malformed, though JSON.
+        path (`str` or `Path`): the file.
+        skip_malformed (`bool`, *optional*, defaults to `False`): whether to skip malformed rows instead of raising.
+        check (callable, *optional*): raises ValueError for a row that is valid JSON but still malformed.
 
     Returns:
-        The rows, and what is wrong with those that were left out.
+        the rows, and a message for each skipped row.
 
     Raises:
-        ValueError: a malformed row, by its line; or there are no rows.
+        ValueError: a row is malformed (the message has its line), or there are no rows.
         OSError: the file can't be read.
     """
     path = Path(path)
@@ -71,10 +72,12 @@ def read_rows(
 def rows_of_lines(
     text: str, source: str, skip_malformed: bool = False, check: Check | None = None
 ) -> tuple[list[Row], list[str]]:
-    """As `read_rows`, of JSON lines that are there already; there may be none.
+    """Like `read_rows`, from a text of JSON lines, which may be empty.
 
     Args:
-        source: where they come from, for messages.
+        text (`str`): the lines.
+        source (`str`): where they come from, for messages.
+        skip_malformed, check: as for `read_rows`.
     """
     lines = ((f"{source}, line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     return _sound(lines, _parse, skip_malformed, check)
@@ -90,7 +93,7 @@ def first_rows(rows: list[Row], questions: int | None) -> list[Row]:
 
 
 def text_in(row: Row, field: str) -> str:
-    """The text in a field. Raises ValueError if there is none."""
+    """The text of a field. Raises ValueError if there is none."""
     if not isinstance(row.get(field), str):
         raise ValueError(f"no text in field {field!r}; it has {sorted(row)}.")
     return str(row[field])
@@ -98,7 +101,7 @@ def text_in(row: Row, field: str) -> str:
 
 @contextlib.contextmanager
 def utf8_of(source: object) -> Iterator[None]:
-    """Raise ValueError, which names `source`, for text that is no UTF-8."""
+    """Turn an error about text that is not UTF-8 into a ValueError that names `source`."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -108,7 +111,7 @@ def utf8_of(source: object) -> Iterator[None]:
 def _sound(
     items: Iterable[tuple[str, T]], parse: Callable[[T], Any], skip_malformed: bool, check: Check | None
 ) -> tuple[list[Row], list[str]]:
-    """The items, each with its place, that are rows and pass the check; and what is wrong with the others."""
+    """The items, each given with its place, that are valid rows; and a message for each of the others."""
     rows: list[Row] = []
     wrong: list[str] = []
     for place, item in items:
@@ -149,7 +152,7 @@ def _elements(text: str, path: Path) -> list[tuple[str, Any]]:
 
 
 def _indented(value: Any, indent: str) -> str:
-    """JSON in which lists of plain values stay on one line."""
+    """JSON that keeps lists of plain values on one line."""
     deeper = indent + " "
     if isinstance(value, dict) and value:
         lines = [f"{json.dumps(key, ensure_ascii=False)}: {_indented(part, deeper)}" for key, part in value.items()]

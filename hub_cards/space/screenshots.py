@@ -34,11 +34,11 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     from conv_dlm.answering.embedded import EMBEDDED_NAME
-    from conv_dlm.demo.job import Worker
+    from conv_dlm.demo.job import JobQueue
     from conv_dlm.demo.page import LAUNCH, build, theme
 
-    worker = Worker([EMBEDDED_NAME])
-    page = build(worker)
+    jobs = JobQueue([EMBEDDED_NAME])
+    page = build(jobs)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, theme=theme(), **LAUNCH)
     IMAGES.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
@@ -46,7 +46,7 @@ def main() -> None:
         for name, (width, height) in SIZES.items():
             take(browser.new_page(viewport={"width": width, "height": height}), url, IMAGES / f"demo-{name}.png")
         browser.close()
-    worker.close()
+    jobs.close()
     page.close(verbose=False)
 
 

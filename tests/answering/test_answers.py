@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conv_dlm.answering import answers as answers_module
-from conv_dlm.answering.answers import Answer, answer, encode, end_tokens, row_generator, text_of, timed, until_end
+from conv_dlm.answering.answers import Answer, answer, encode, end_tokens, text_of, timed, until_end
+from conv_dlm.answering.batching import row_generator
 
 PROMPTS = ["one", "a second and longer prompt", "3"]
 OPTIONS: dict[str, Any] = {"steps": 3, "max_new_tokens": 12}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conv_dlm.cost.baselines import dual_cache_loop, threshold_loop
-from conv_dlm.cost.floor import Forward
+from conv_dlm.cost.floor import ForwardSize
 from conv_dlm.cost.meters import ForwardLog
 
 PROMPT = torch.randint(5, 250, (1, 7), generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def test_threshold_writes_what_ours_does(model: Any, block_length: int, threshol
     )
     assert torch.equal(theirs, ours.sequences)
     assert forwards == ours.forwards.item()
-    assert set(log.forwards[:forwards]) == {Forward(1, 31, 31, 31)}
+    assert set(log.forwards[:forwards]) == {ForwardSize(1, 31, 31, 31)}
     assert forwards == 24 if threshold == 1 else 3 < forwards < 24, "some steps decide one, and some several"
 
 
@@ -49,7 +49,7 @@ def test_dual_cache_writes_what_ours_does(model: Any) -> None:
     settings = {"block_length": 8, "threshold": 0.1}
     log = ForwardLog(model)
     theirs = dual_cache_loop(model, PROMPT, MASK, 32, **settings)
-    whole, block = Forward(1, 39, 39, 39), Forward(1, 8, 39, 8)
+    whole, block = ForwardSize(1, 39, 39, 39), ForwardSize(1, 8, 39, 8)
     assert log.forwards.count(whole) == 4 and set(log.forwards) == {whole, block}
     log.remove()
     cached = {"decode_type": "threshold", "max_new_tokens": 32, "cache_implementation": "dual", **settings}

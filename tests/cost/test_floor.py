@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from conv_dlm.cost import device_speed as device
 from conv_dlm.cost.device_speed import measure_peaks
-from conv_dlm.cost.floor import Forward, Peaks, block_weights, bytes_moved, floor_of, head_weights, operations
+from conv_dlm.cost.floor import ForwardSize, Peaks, block_weights, bytes_moved, floor_of, head_weights, operations
 from conv_dlm.cost.meters import ForwardLog
 from conv_dlm.cost.shapes import shape_config
 from conv_dlm.cost.sizes import FOUR_BIT, Shape
@@ -21,7 +21,7 @@ from conv_dlm.models import MDLM, MDLMConfig
 SHAPE = Shape(width=10, layers=2, inner=30, vocabulary=100, head_size=2, query=10, key_value=4)
 
 
-def counted(model: Any, **given: Any) -> tuple[float, Forward]:
+def counted(model: Any, **given: Any) -> tuple[float, ForwardSize]:
     """Operations of a forward as PyTorch counts them, and what the log says of it."""
     log = ForwardLog(model)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -43,7 +43,7 @@ def test_operations_are_those_that_pytorch_counts(llada: Any) -> None:
     shape, ids = Shape.of(llada.config), torch.ones(3, 20, dtype=torch.long)
     for keep, projected in ((0, 20), (2, 2), (torch.arange(5), 5), (torch.zeros(3, 7, dtype=torch.long), 7)):
         count, forward = counted(llada, input_ids=ids, logits_to_keep=keep)
-        assert forward == Forward(rows=3, positions=20, keys=20, projected=projected)
+        assert forward == ForwardSize(rows=3, positions=20, keys=20, projected=projected)
         assert operations(shape, forward) == count
     some = torch.arange(60).view(3, 20) % 4 == 0
     count, forward = counted(llada, input_ids=ids, logits_to_keep=some)
@@ -54,7 +54,7 @@ def test_operations_with_a_cache_are_those_that_pytorch_counts(llada: Any) -> No
     shape, ids, cache = Shape.of(llada.config), torch.ones(2, 20, dtype=torch.long), DynamicCache()
     llada(input_ids=ids, cache=cache)
     count, forward = counted(llada, input_ids=ids[:, :6], cache=cache)
-    assert forward == Forward(rows=2, positions=6, keys=26, projected=6)
+    assert forward == ForwardSize(rows=2, positions=6, keys=26, projected=6)
     assert operations(shape, forward) == count
 
 
@@ -74,7 +74,7 @@ def test_weights_are_those_of_the_model() -> None:
 
 def test_bytes_are_weights_hidden_states_keys_and_logits() -> None:
     block = 10 * 10 * 2 + 10 * 4 * 2 + 10 * 30 * 3
-    forward = Forward(rows=3, positions=5, keys=8, projected=2)
+    forward = ForwardSize(rows=3, positions=5, keys=8, projected=2)
     activations = 150 + 2 * (2 * 150 + 2 * 3 * (5 + 8) * 4) + 3 * 2 * 100
     assert bytes_moved(SHAPE, forward, 2) == 2 * (2 * block + 1000 + activations)
     assert bytes_moved(SHAPE, forward, 2, "4bit") == FOUR_BIT * 2 * block + 2 * (1000 + activations)
@@ -83,7 +83,7 @@ def test_bytes_are_weights_hidden_states_keys_and_logits() -> None:
 
 
 def test_a_forward_takes_its_operations_or_its_bytes_whichever_takes_longer() -> None:
-    small, large = Forward(1, 1, 1, 1), Forward(8, 500, 500, 500)
+    small, large = ForwardSize(1, 1, 1, 1), ForwardSize(8, 500, 500, 500)
     peaks = Peaks(operations=1e9, bandwidth=1e9)
     computing, moving = operations(SHAPE, large) / 1e9, bytes_moved(SHAPE, small, 4) / 1e9
     assert bytes_moved(SHAPE, large, 4) / 1e9 < computing and operations(SHAPE, small) / 1e9 < moving

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from conv_dlm.cost import meters
-from conv_dlm.cost.floor import Forward
+from conv_dlm.cost.floor import ForwardSize
 from conv_dlm.cost.meters import observed
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def test_forwards_are_timed_and_noted(tiny_llada: Any, clock: None) -> None:
     with observed(tiny_llada, CPU) as (watch, log):
         times = watch.run(lambda: (tiny_llada(ids), tiny_llada(input_ids=ids, logits_to_keep=1)))
     assert times == {"total_s": 5.0, "model_s": 2.0, "loop_s": 3.0, "forwards": 2}
-    assert log.forwards == [Forward(2, 9, 9, 9), Forward(2, 9, 9, 1)]
+    assert log.forwards == [ForwardSize(2, 9, 9, 9), ForwardSize(2, 9, 9, 1)]
     tiny_llada(ids)
     assert len(log.forwards) == 2, "the hooks are off"
 
@@ -45,5 +45,5 @@ def test_compiled_forwards_are_timed_and_noted(tiny_llada: Any, clock: None, mon
         times = watch.run(lambda: call(input_ids=ids))
     assert asked == ["config"]
     assert times == {"total_s": 3.0, "model_s": 1.0, "loop_s": 2.0, "forwards": 1}
-    assert log.forwards == [Forward(1, 9, 9, 9)]
+    assert log.forwards == [ForwardSize(1, 9, 9, 9)]
     assert "get_compiled_call" not in vars(tiny_llada)

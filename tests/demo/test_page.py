@@ -17,14 +17,14 @@ sync_api = pytest.importorskip("playwright.sync_api")
 @pytest.fixture(scope="module")
 def address(tiny_checkpoint: Path) -> Iterator[str]:
     """Of the page, with the tiny model."""
-    from conv_dlm.demo.job import Worker
+    from conv_dlm.demo.job import JobQueue
     from conv_dlm.demo.page import LAUNCH, build, theme
 
-    worker = Worker([str(tiny_checkpoint)])
-    page = build(worker)
+    jobs = JobQueue([str(tiny_checkpoint)])
+    page = build(jobs)
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, theme=theme(), **LAUNCH)
     yield url
-    worker.close()
+    jobs.close()
     page.close(verbose=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from conv_dlm.demo.job import Worker
+from conv_dlm.demo.job import JobQueue
 from conv_dlm.demo.order import Order
 from conv_dlm.demo.view import view
 from conv_dlm.demo.visits import Look, Visits
@@ -31,9 +31,9 @@ def order(tiny_checkpoint: Path) -> MakeOrder:
 
 @pytest.fixture
 def visits(tiny_checkpoint: Path) -> Iterator[Visits]:
-    worker = Worker([str(tiny_checkpoint)])
-    yield Visits(worker)
-    worker.close()
+    jobs = JobQueue([str(tiny_checkpoint)])
+    yield Visits(jobs)
+    jobs.close()
 
 
 @pytest.mark.parametrize(

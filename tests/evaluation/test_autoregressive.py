@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import TopPLogitsWarper
 
-from conv_dlm.answering.answers import Answer, row_generator
+from conv_dlm.answering.answers import Answer
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.evaluation.autoregressive import RowNoise, answer_autoregressively
 from conv_dlm.generation.noise import row_seeds
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Generator
 
-from conv_dlm.answering.answers import Answer, answer, row_generator, text_of
+from conv_dlm.answering.answers import Answer, answer, text_of
+from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.evaluation.evaluate import Task, answer_task, pending, wait_for_all, write_results
 from conv_dlm.evaluation.processes import Processes

@@ -6,7 +6,8 @@ import openai
 import pytest
 import torch
 
-from conv_dlm.answering.answers import row_generator, until_end
+from conv_dlm.answering.answers import until_end
+from conv_dlm.answering.batching import row_generator
 
 from .conftest import client_of
 
