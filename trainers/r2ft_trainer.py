@@ -24,8 +24,7 @@ class R2FTTrainer(MDLMTrainer):
 
     A corruption rule masks a part of each example and makes the repetition that a model would fall into there. One
     forward pass on the masked example gives log p of the clean tokens (chosen, w) and of the repetition (rejected, l),
-    each
-    divided by its own number of tokens:
+    each divided by its own number of tokens:
 
         loss = -log sigmoid(beta_w logp_w - beta_l logp_l - gamma) - beta_a logp_w,  averaged over rows
 

@@ -21,9 +21,9 @@ def measure_peaks(
     """Time the device for a few seconds. The fastest repetition counts, since other load only makes things slower.
 
     Operations: the best rate of square products and of the product in the model's MLP with as many positions as a
-    forward pass, in the model's dtype. Bandwidth: the best of a sum (reads), a copy (reads and writes) and a triad a + 2 b
-    (reads twice, writes), over as many bytes as the model's weights have, at most 1 GiB, so that weights which fit into
-    a CPU's cache may be read from there.
+    forward pass, in the model's dtype. Bandwidth: the best of a sum (reads), a copy (reads and writes) and a triad a +
+    2 b (reads twice, writes), over as many bytes as the model's weights have, at most 1 GiB, so that weights which fit
+    into a CPU's cache may be read from there.
 
     Args:
         shape (`Shape`): the model's sizes.

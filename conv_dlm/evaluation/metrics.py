@@ -1,8 +1,7 @@
 """Metrics of any generated text: pure functions of texts, of their tokens, or of figures about them.
 
 A value that does not exist is NaN: an empty text has no log prior and no perplexity. Tokens are those before EOS, so
-    that
-their number is the text's length. Sources: rep-n arXiv 1908.04319, distinct-n arXiv 1510.03055, the mean log prior
+that their number is the text's length. Sources: rep-n arXiv 1908.04319, distinct-n arXiv 1510.03055, the mean log prior
 (figure 12b) and the inlier rate arXiv 2509.15188, MAUVE arXiv 2102.01454.
 """
 
