@@ -29,6 +29,7 @@ class Canvas:
     end: LongTensor [B]; where the text ends: positions from here on are out of the model's sight.
     reason: LongTensor [B]; why a row was ended there, an index of `REASONS`.
     mask_token_id: the mask's id.
+    varies: whether rows may end before the canvas does, and go on later; then nothing behind the end is known.
     block_index: LongTensor [B, L]; what blocks are counted by where a model says how they lie; None for `mask_index`.
     """
 
@@ -42,6 +43,7 @@ class Canvas:
     reason: Tensor
     mask_token_id: int
     block_index: Tensor | None = None
+    varies: bool = False
     _constants: dict[Hashable, Tensor] = field(default_factory=dict)
 
     @classmethod
@@ -110,7 +112,8 @@ class Canvas:
     @property
     def known(self) -> Tensor:
         """BoolTensor [B, L]: text that is there, given or unmasked."""
-        return ~(self.masked | self.padding)
+        text = ~(self.masked | self.padding)
+        return text & (self.positions < self.end[:, None]) if self.varies else text
 
     def seen(self, end: Tensor) -> Tensor:
         """BoolTensor [B, L]: text and masks before each row's `end` [B]."""
@@ -153,6 +156,14 @@ class Canvas:
         self.end = torch.minimum(self.end, end)
         self.reason = torch.where(earlier, reason, self.reason)
         self.masked = self.masked & (self.positions < self.end[:, None])
+
+    def extend(self, end: Tensor) -> None:
+        """Let rows go on up to the positions `end` [B], where that is farther and they have not been ended: the masks
+        up to there are to be unmasked from now on."""
+        end = torch.where(self.reason == LENGTH, torch.maximum(end.clamp(max=self.ids.shape[1]), self.end), self.end)
+        opened = (self.positions >= self.end[:, None]) & (self.positions < end[:, None])
+        self.masked = self.masked | (opened & (self.mask_index >= 0))
+        self.end = end
 
     def fill_after_end(self, eos_token_ids: Tensor, step: int, only_finished: bool) -> None:
         """End tokens at the right of a row's first end token.

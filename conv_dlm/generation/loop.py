@@ -16,7 +16,7 @@ from torch import Tensor
 
 from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
-from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.extra import Extra
@@ -102,6 +102,10 @@ class Denoising:
 
     def __post_init__(self) -> None:
         ids = self.canvas.ids
+        first_end = self.rule.first_end(self.canvas)
+        if first_end is not None:
+            self.canvas.end_rows(first_end, LENGTH)
+            self.canvas.varies = True
         self.last = self.rule.max_steps(self.canvas)
         if isinstance(self.rule, FixedStepsRule):
             blocks = self.weights.blocks(self.canvas)
@@ -220,7 +224,7 @@ class Denoising:
             return torch.minimum(start + pattern.end_of_block(last - start), canvas.end)
         if self.lookahead is not None:
             return visible_end(canvas, self.lookahead)
-        return None if self.eos_threshold is None else canvas.end
+        return canvas.end if canvas.varies or self.eos_threshold is not None else None
 
     def remember(self, its_plan: Plan, request: ForwardRequest, step: Step) -> None:
         """What each row's last forward was of."""
@@ -428,6 +432,8 @@ class Denoising:
         self.commit(commit, tokens, log_probs, index, remask)
         if remask is not None:
             self.canvas.remask(remask)
+        if decision.end is not None:
+            self.canvas.extend(decision.end)
         self.memory = decision.memory
 
     def end_rows(self, step: int) -> None:
@@ -443,7 +449,7 @@ class Denoising:
         """Unmask what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
         canvas, left = self.canvas, self.canvas.masked
         number = self.steps_done if self.last is None else self.last
-        end = None if self.eos_threshold is None else canvas.end
+        end = canvas.end if canvas.varies or self.eos_threshold is not None else None
         request = ForwardRequest(~left.any(1), left, left, left, end=end)
         its_plan = plan(request)
         for forward in its_plan.forwards:

@@ -174,7 +174,8 @@ def _output(prepared: Prepared) -> DiffusionGenerateOutput:
     run, canvas = prepared.run, prepared.run.canvas
     end = canvas.end_of_text(prepared.eos_token_ids)
     stopped = canvas.reason > EOS
-    behind = ((end.cumsum(1) > 0) & ~end) | (stopped[:, None] & (canvas.positions >= canvas.end[:, None]))
+    cut = (canvas.reason != EOS)[:, None] & (canvas.positions >= canvas.end[:, None])
+    behind = ((end.cumsum(1) > 0) & ~end) | cut
     pad = prepared.pad_token_id
     sequences = canvas.ids if pad is None else canvas.ids.masked_fill(behind, pad)
     unmasked = ((canvas.mask_index >= 0) & ~behind & ~end).sum(1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import MaxTimeCriteria, StoppingCriteriaList
 
-from conv_dlm.generation.canvas import CALLBACK, CRITERION, STREAMER, Canvas
+from conv_dlm.generation.canvas import CALLBACK, CRITERION, EOS, STREAMER, Canvas
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.row_streamers import RowStreamers
 
@@ -54,7 +54,7 @@ class Seen:
         """`ends`: behind the first end token of each row, if any, or where the row was ended."""
         length = canvas.ids.shape[1]
         end = canvas.end_of_text(eos_token_ids)
-        stopped = torch.where(canvas.reason > 1, canvas.end, length)
+        stopped = torch.where(canvas.reason != EOS, canvas.end, length)
         ends = torch.minimum(torch.where(end, canvas.positions + 1, length).amin(1), stopped)
         first = torch.where(canvas.masked, canvas.positions, length).amin(1)
         shown = torch.where(canvas.masked, draft, canvas.ids)

@@ -233,7 +233,8 @@ def prepare(
         canvas, input_ids.shape[1], criteria, streamer, callback_on_step_end, bool(config.output_history),
         not rule.remasks, eos_token_ids,
     )  # fmt: skip
-    if pad_token_id is None and (observer.criteria or observer.rows_may_end or observer.callback):
+    varies = type(rule).first_end is not UnmaskingRule.first_end
+    if pad_token_id is None and (varies or observer.criteria or observer.rows_may_end or observer.callback):
         raise SettingError("pad_token_id", "is not known, and something must follow where a row ends early", "pass it")
     processors = [*rule.processors(), *build_processors(config, list(logits_processor or []), eos_token_ids, device)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)

@@ -170,6 +170,28 @@ class VerifiedRule(UnmaskingRule):
 DECODE_TYPES.register("verified", DecodeType("block", "verified", "many at once, verified", do_sample=False))
 
 
+@UNMASKING_RULES.register("growing")
+@dataclass(frozen=True)
+class GrowingRule(UnmaskingRule):
+    """The most confident token in each step, on a canvas that gets longer wherever that confidence is low."""
+
+    statistics = ("confidence",)
+    unsure: float = setting(0.02, "confidence below which a row gets longer", low=0, high=1)
+    growth: int = setting(3, "positions by which it does", low=1)
+
+    def first_end(self, canvas):
+        return canvas.ids.shape[1] - canvas.size + 4
+
+    def __call__(self, now: StepState) -> Decision:
+        confidence = now.statistics["confidence"]
+        best = best_per_row(confidence, now.eligible, torch.ones_like(now.canvas.size))
+        unsure = confidence.masked_fill(~best, 1.0).amin(1) < self.unsure
+        return Decision(best, end=now.canvas.end + self.growth * unsure)
+
+
+DECODE_TYPES.register("growing", DecodeType("uniform", "growing", "as long as it is unsure", do_sample=False))
+
+
 @UNMASKING_RULES.register("drafted")
 @dataclass(frozen=True)
 class DraftedRule(UnmaskingRule):

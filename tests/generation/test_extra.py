@@ -97,3 +97,33 @@ def test_what_cannot_be_is_refused(own_parts, tiny_llada):
     model.supports_canvas_cache = False
     with pytest.raises(SettingError, match="a mask for each query"):
         run(model, **VERIFIED)
+
+
+def growing_by_hand(model, prompt, new_tokens, unsure, growth):
+    """One row, on a canvas that is as long as it is."""
+    ids, forwards, longest = torch.cat([prompt, torch.full((4,), MASK)]), 0, len(prompt) + new_tokens
+    while (ids == MASK).any():
+        with torch.no_grad():
+            logits = model(input_ids=ids[None]).logits[0].float()
+        logits[:, MASK] = -torch.inf
+        confidence, token = logits.softmax(-1).max(-1)
+        best = confidence.masked_fill(ids != MASK, -1).argmax()
+        ids[best], forwards = token[best], forwards + 1
+        if confidence[best] < unsure:
+            ids = torch.cat([ids, torch.full((min(growth, longest - len(ids)),), MASK)])
+    return ids, forwards
+
+
+@pytest.mark.parametrize("cache", [{}, dict(cache_implementation="window", cache_refresh_interval=1)], ids=str)
+def test_a_rule_chooses_the_length(own_parts, tiny_llada, cache):
+    """Masks behind a row's end are neither seen nor open; each row of a batch gets as long as it would alone."""
+    lengths = set()
+    for unsure in (0.05, 0.1, 0.15):
+        out = run(tiny_llada, decode_type="growing", unsure=unsure, **cache)
+        for row, start in ((0, 2), (1, 0), (2, 0)):
+            ids, forwards = growing_by_hand(tiny_llada, PROMPTS[row, start:], NEW, unsure, 3)
+            end = start + len(ids)
+            assert torch.equal(out.sequences[row, start:end], ids) and (out.sequences[row, end:] == PAD).all()
+            assert int(out.forwards[row]) == forwards and out.finish_reason[row] == "length"
+            lengths.add(len(ids) - len(PROMPTS[row, start:]))
+    assert min(lengths) < NEW // 2 and NEW in lengths and len(lengths) > 2

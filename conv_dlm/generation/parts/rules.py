@@ -84,6 +84,7 @@ class Decision(NamedTuple):
     tokens: LongTensor [B, L]; what is committed, where that is not each position's candidate.
     log_probs: FloatTensor [B, L]; log-probabilities of `tokens`, for the output; not a number where left out.
     memory: what `StepState.memory` is to be in the next step.
+    end: LongTensor [B]; where rows end from now on, if farther than before; see `UnmaskingRule.first_end`.
     """
 
     commit: Tensor
@@ -91,6 +92,7 @@ class Decision(NamedTuple):
     tokens: Tensor | None = None
     log_probs: Tensor | None = None
     memory: Any = None
+    end: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,12 @@ class UnmaskingRule(Part):
 
     def start(self, canvas: Canvas) -> Any:
         """`StepState.memory` of the first step."""
+        return None
+
+    def first_end(self, canvas: Canvas) -> Tensor | None:
+        """LongTensor [B]: where each row ends at first, for rules that choose the length of the text. What follows is
+        out of the model's sight and no mask to be unmasked, until a decision says another `end`; the canvas's own end
+        is the farthest. None for rules whose rows are as long as the canvas."""
         return None
 
     def processors(self) -> list[LogitsProcessor]:
