@@ -19,6 +19,7 @@ from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates
 from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
@@ -104,6 +105,11 @@ class Denoising:
         ids = self.canvas.ids
         first_end = self.rule.first_end(self.canvas)
         if first_end is not None:
+            if self.constraint is not None:
+                raise SettingError(
+                    "constraint", "needs rows of a fixed length, and this decode type chooses its own",
+                    "drop one of them",
+                )  # fmt: skip
             self.canvas.end_rows(first_end, LENGTH)
             self.canvas.varies = True
         self.last = self.rule.max_steps(self.canvas)

@@ -224,3 +224,11 @@ def test_a_forced_position_is_never_predicted(model, tokenizer):
     log_p = out.log_probs[0, -8:]
     assert log_p[0] == 0 and log_p[1] < 0 and (log_p[2:] == 0).all()
     assert out.forwards.tolist() == [1]
+
+
+def test_a_rule_that_chooses_its_length_is_refused(model, tokenizer, monkeypatch):
+    from conv_dlm.generation.parts.confidence import ConfidenceRule
+
+    monkeypatch.setattr(ConfidenceRule, "first_end", lambda self, canvas: canvas.end - 1)
+    with pytest.raises(SettingError, match="needs rows of a fixed length"):
+        run(model, tokenizer, ["ab"], Regex("a*"), decode_type="llada", steps=4, max_new_tokens=8)
