@@ -89,6 +89,7 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedModel.supports_gradient_checkpointing": None,
     "transformers.PreTrainedModel._can_compile_fullgraph": None,
     "transformers.PreTrainedModel._can_record_outputs": None,
+    "transformers.PreTrainedModel._keys_to_ignore_on_load_missing": None,
     "transformers.PreTrainedModel._no_split_modules": None,
     "transformers.PreTrainedModel._skip_keys_device_placement": None,
     "transformers.PreTrainedModel._supports_attention_backend": None,

@@ -46,7 +46,7 @@ def test_installs_again_when_requirements_change(commands: list[list[str]]) -> N
 def test_demo_is_content_with_what_tests_need_but_not_the_reverse(commands: list[list[str]]) -> None:
     dev.set_up("demo")
     dev.set_up("dev")
-    assert commands[-1][-1] == ".[train,quant,eval,demo,serve,dev]"
+    assert commands[-1][-1] == ".[train,quant,eval,demo,serve,docs,dev]"
     dev.set_up("demo")
     assert len(commands) == 3
 

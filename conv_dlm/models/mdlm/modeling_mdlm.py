@@ -191,6 +191,7 @@ class MDLM(CompleteWeights, SelfContained, PreTrainedModel, DiffusionGenerationM
     supports_canvas_cache = True
     supports_gradient_checkpointing = True
     _no_split_modules = ["MDLMBlock"]
+    _keys_to_ignore_on_load_missing = [r"rotary_emb\.inv_freq"]  # follows from the config
     _skip_keys_device_placement = CACHE_NAMES
     _supports_sdpa = True
     _supports_flash_attn = True
