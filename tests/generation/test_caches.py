@@ -196,7 +196,7 @@ def test_a_partial_forward_computes_all_that_has_changed(tiny_llada, monkeypatch
     kept, partial = torch.full((1, 107), -1), []
     forward = Denoiser.__call__
 
-    def watched(self, canvas, rows, window, seen=None, end=None, positions=None, active=None):
+    def watched(self, canvas, rows, window, seen=None, end=None, positions=None, *others):
         if positions is None:
             kept[:] = canvas.ids
         else:
@@ -204,7 +204,7 @@ def test_a_partial_forward_computes_all_that_has_changed(tiny_llada, monkeypatch
             assert set(changed.tolist()) <= set(positions[0].tolist())
             partial.append(len(changed))
             kept[0, positions[0]] = canvas.ids[0, positions[0]]
-        return forward(self, canvas, rows, window, seen, end, positions, active)
+        return forward(self, canvas, rows, window, seen, end, positions, *others)
 
     monkeypatch.setattr(Denoiser, "__call__", watched)
     settings = dict(cache_implementation="window", cache_refresh_interval=10, max_new_tokens=100, eos_token_id=None)
