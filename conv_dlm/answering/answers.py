@@ -38,6 +38,7 @@ def answer(
     generators: Sequence[Generator],
     *,
     add_special_tokens: bool = False,
+    constraint: Any = None,
     **options: Any,
 ) -> list[Answer]:
     """Denoise a batch of prompts.
@@ -49,6 +50,7 @@ def answer(
         generators (sequence of `torch.Generator`): one for each prompt; see `row_generator`.
         add_special_tokens (`bool`, *optional*, defaults to `False`):
             Whether the tokenizer adds its BOS. A chat template already has one.
+        constraint (`Constraint`, *optional*): the language that the answers must be in.
         options: keyword arguments of `generate`.
 
     Returns:
@@ -57,6 +59,8 @@ def answer(
     Raises:
         ValueError: a prompt is empty, or does not fit into the model's context.
     """
+    if constraint is not None:
+        options |= {"constraint": constraint, "tokenizer": tokenizer}
     return answer_tokens(model, encode(tokenizer, prompts, add_special_tokens), generators, **options)
 
 

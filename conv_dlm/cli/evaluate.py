@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from conv_dlm.cli.data import read_levels
 from conv_dlm.cli.notes import note
-from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
+from conv_dlm.cli.options import (
+    add_constraint_options,
+    add_generation_options,
+    add_model_options,
+    constraint_of,
+    generation_options,
+)
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.progress import with_progress
 from conv_dlm.word_problems import FORMS, SPLITS
 
 if TYPE_CHECKING:  # imports torch and Transformers
+    from conv_dlm.constraints.languages import Constraint
     from conv_dlm.evaluation.evaluate import Task
     from conv_dlm.evaluation.figures import Figure
     from conv_dlm.evaluation.processes import Processes
@@ -27,6 +34,7 @@ SUMMARY = "answer a task's questions, and score the answers"
 USAGE = "conv-dlm eval TASK --output FOLDER [options]"
 EXAMPLES = """examples:
   conv-dlm eval word_problems --questions 64 --level 1-3 --steps 64 --max-new-tokens 128 --output runs/embedded
+  conv-dlm eval word_problems --form json --json-schema configs/embedded/answer.schema.json --output runs/json
   conv-dlm eval gsm8k --data test.jsonl --questions 20 --steps 32 --output runs/first
   conv-dlm eval gsm8k --model GSAI-ML/LLaDA-8B-Instruct --max-new-tokens 512 --output runs/conv
   conv-dlm eval prompts --data questions.jsonl --output runs/own
@@ -103,25 +111,29 @@ def _add_common_arguments(parser: Parser) -> None:
     parser.add_argument("--top-p", type=float, metavar="P", help="nucleus of --autoregressive, 0: none (default: 0.95)")
     add_model_options(parser)
     add_generation_options(parser)
+    form = add_constraint_options(parser)
+    form.add_argument("--free", action="store_true", help="only count the answers that have it, don't enforce it")
 
 
 def run(args: argparse.Namespace) -> int:
-    options = generation_options(args)
+    options, constraint = generation_options(args), constraint_of(args)
     _check(args, options)
 
-    from conv_dlm.evaluation.evaluate import wait_for_all, write_results
+    from conv_dlm.evaluation.evaluate import wait_for_all, with_form, write_results
     from conv_dlm.evaluation.processes import Processes
     from conv_dlm.evaluation.sample_folder import SampleFolder
 
     task, wrong = _load_task(args)
+    if constraint is not None:
+        task = with_form(task, constraint)
     processes = Processes.from_environment()
     if processes.is_first:
         for line in wrong:
             note(f"left out: {line}")
     args.device = args.device or processes.device()
-    respondent = _load_respondent(args, options)
+    respondent = _load_respondent(args, options, None if args.free else constraint)
     respondent.prompter.check_turns(max(map(len, task.conversations)))
-    folder = SampleFolder(Path(args.output), _settings(args, task, respondent), processes.rank)
+    folder = SampleFolder(Path(args.output), _settings(args, task, respondent, constraint), processes.rank)
     try:
         _answer(args, task, respondent, folder, processes)
         if not processes.is_first:
@@ -153,6 +165,11 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
         raise ValueError("`--max-new-tokens`=0 leaves no room for an answer; give at least 1.")
     if args.autoregressive and (without := sorted(set(options) - {"max_new_tokens"})):
         raise ValueError(f"`--{without[0].replace('_', '-')}` has no effect with `--autoregressive`; drop it.")
+    asked = any(getattr(args, name) is not None for name in ("json_schema", "regex", "choice"))
+    if args.free and not asked:
+        raise ValueError("`--free` is for `--json-schema`, `--regex` and `--choice`; drop it.")
+    if args.autoregressive and asked and not args.free:
+        raise ValueError("`--autoregressive` answers can't be given a form; add `--free` to count those that have it.")
     if args.top_p is not None and not args.autoregressive:
         raise ValueError("`--top-p` is for `--autoregressive`; drop it.")
     if args.top_p is not None and not 0 <= args.top_p <= 1:
@@ -193,7 +210,9 @@ def _load_task(args: argparse.Namespace) -> "tuple[Task, list[str]]":
     return prompts.load(Path(args.data), field=args.field, **common)
 
 
-def _load_respondent(args: argparse.Namespace, options: dict[str, Any]) -> "Respondent":
+def _load_respondent(
+    args: argparse.Namespace, options: dict[str, Any], constraint: "Constraint | None"
+) -> "Respondent":
     from conv_dlm.answering.prompting import Prompter
     from conv_dlm.cli.session import load
     from conv_dlm.evaluation.respondent import denoiser, next_token_predictor
@@ -201,12 +220,14 @@ def _load_respondent(args: argparse.Namespace, options: dict[str, Any]) -> "Resp
     model, tokenizer = load(args, args.autoregressive)
     prompter = Prompter(tokenizer, args.system, args.raw)
     if not args.autoregressive:
-        return denoiser(model, tokenizer, prompter, **options)
+        return denoiser(model, tokenizer, prompter, constraint, **options)
     nucleus = {} if args.top_p is None else {"top_p": args.top_p}
     return next_token_predictor(model, tokenizer, prompter, **options, **nucleus)
 
 
-def _settings(args: argparse.Namespace, task: "Task", respondent: "Respondent") -> dict[str, Any]:
+def _settings(
+    args: argparse.Namespace, task: "Task", respondent: "Respondent", constraint: "Constraint | None"
+) -> dict[str, Any]:
     """What the answers and their scores depend on; a run with others needs another folder."""
     from conv_dlm.cli.session import model_settings
 
@@ -216,6 +237,7 @@ def _settings(args: argparse.Namespace, task: "Task", respondent: "Respondent") 
         **({"answer_rules": args.answer_rules} if args.task == "gsm8k" else {}),
         **model_settings(args, respondent.model),
         "seed": args.seed,
+        **({"counted": constraint.expression} if constraint is not None and args.free else {}),
         **respondent.decoding,
     }
 

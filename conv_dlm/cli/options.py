@@ -60,13 +60,14 @@ def add_generation_options(parser: Parser, without: Collection[str] = ()) -> Non
     parser.epilog = f"decode types:\n{types}\n\n{parser.epilog or ''}"
 
 
-def add_constraint_options(parser: Parser) -> None:
-    """What an answer has to be, one of these."""
+def add_constraint_options(parser: Parser) -> Any:
+    """What an answer has to be, one of these. Returns their group."""
     group = parser.add_argument_group("form of the answer", "Every answer has it, whatever the model would rather say.")
     only = group.add_mutually_exclusive_group()
     only.add_argument("--json-schema", metavar="FILE", help="JSON that is valid under the schema in FILE")
     only.add_argument("--regex", metavar="EXPRESSION", help="text that matches, from its first to its last character")
     only.add_argument("--choice", metavar="TEXT", action="append", help="this text, or that of a further --choice")
+    return group
 
 
 def constraint_of(args: argparse.Namespace) -> Constraint | None:

@@ -191,7 +191,26 @@ class _Maker:
                     raise UnsupportedSchema(
                         f"`{key}` is said twice, differently, in parts of {path} that hold together."
                     )
+        # these two are about what their own schema doesn't name, whatever other parts do
+        for others, named in (("additionalProperties", "properties"), ("items", "prefixItems")):
+            for schema in schemas:
+                if schema.get(others, True) not in (True, {}) and len(merged.get(named, ())) > len(
+                    schema.get(named, ())
+                ):
+                    raise UnsupportedSchema(
+                        f"`{others}` at {path} holds for `{named}` of another part, too; write `{named}` beside it."
+                    )
         return merged
+
+    @staticmethod
+    def _count(said: Mapping[str, Any], key: str, path: str) -> int | None:
+        """A keyword that counts something."""
+        count = said.get(key)
+        if count is None:
+            return None
+        if isinstance(count, bool) or not isinstance(count, int | float) or count != int(count) or count < 0:
+            raise UnsupportedSchema(f"`{key}` at {path} is {count!r}; it has to be a whole number from 0 on.")
+        return int(count)
 
     def literal(self, said: dict[str, Any], types: list[str], path: str) -> str | None:
         self._refuse(sorted(said.keys() - {"enum", "const", "type"}), path)
@@ -258,7 +277,7 @@ class _Maker:
             self._refuse(["uniqueItems"], path)
         if isinstance(said.get("items"), list):
             raise UnsupportedSchema(f"`items` at {path} is a list; write it as `prefixItems`.")
-        least, most = said.get("minItems", 0), said.get("maxItems")
+        least, most = self._count(said, "minItems", path) or 0, self._count(said, "maxItems", path)
         first = [self.value(s, f"{path}/prefixItems/{n}", followed) for n, s in enumerate(said.get("prefixItems", ()))]
         element = self.value(said.get("items", True), f"{path}/items", followed)
         first = first if most is None else first[:most]
@@ -294,7 +313,8 @@ class _Maker:
             return f'"{FORMATS[said["format"]]}"'
         if "pattern" in said:
             return f'"{_pattern(said["pattern"], path)}"'
-        return f'"{CHARACTER}{_times(said.get("minLength", 0), said.get("maxLength"))}"'
+        length = _times(self._count(said, "minLength", path) or 0, self._count(said, "maxLength", path))
+        return f'"{CHARACTER}{length}"'
 
     def number(self, said: Mapping[str, Any], path: str, whole: bool) -> str | None:
         bounds: dict[str, int] = {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conv_dlm.constraints.byte_automaton import byte_automaton
+from conv_dlm.constraints.byte_automaton import DEAD, byte_automaton
 from conv_dlm.constraints.errors import ConstraintError, UnsupportedSchema
 from conv_dlm.constraints.json_schema import escaped, schema_expression
 
@@ -18,6 +18,15 @@ class Constraint:
     def check(self) -> None:
         """Raise `BadExpression` where the expression can't be compiled. It is compiled once."""
         byte_automaton(self.expression)
+
+    def holds(self, text: str) -> bool:
+        """Whether a whole `text` is in the language."""
+        automaton, state = byte_automaton(self.expression), 0
+        for byte in text.encode():
+            state = int(automaton.delta[state, byte])
+            if state == DEAD:
+                return False
+        return bool(automaton.accepting[state])
 
     @staticmethod
     def for_rows(constraints: "Sequence[Constraint | None]", tokenizer: Any, canvas: Any, eos_token_ids: Any) -> Any:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from conv_dlm.answering.answers import Answer, text_of
 from conv_dlm.answering.batching import row_generator
 from conv_dlm.answering.prompting import Message
+from conv_dlm.constraints.languages import Constraint
 from conv_dlm.cost.out_of_memory import is_out_of_memory
 from conv_dlm.evaluation.figures import Figure, figure
 from conv_dlm.evaluation.metrics import is_empty, repeated_ngrams
@@ -42,6 +44,15 @@ class Task:
     def fingerprint(self) -> dict[str, Any]:
         """Identifies the rows."""
         return fingerprint(self.rows, self.conversations)
+
+
+def with_form(task: Task, constraint: Constraint) -> Task:
+    """`task` with one more score, `valid`: the share of a row's texts that are in the language of `constraint`."""
+
+    def score(row: Row, texts: list[str]) -> dict[str, float]:
+        return task.score(row, texts) | {"valid": fmean(constraint.holds(text.strip()) for text in texts)}
+
+    return replace(task, score=score)
 
 
 def pending(task: Task, folder: SampleFolder, processes: Processes, batch_size: int) -> list[list[int]]:

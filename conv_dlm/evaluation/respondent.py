@@ -9,6 +9,7 @@ from torch import Generator
 
 from conv_dlm.answering.answers import Answer, answer
 from conv_dlm.answering.prompting import Prompter
+from conv_dlm.constraints.languages import Constraint
 from conv_dlm.evaluation.autoregressive import TOP_P, answer_autoregressively
 from conv_dlm.generation.configuration import DEFAULT_MAX_NEW_TOKENS, user_settings
 
@@ -36,20 +37,27 @@ class Respondent:
     decoding: dict[str, Any]
 
 
-def denoiser(model: Any, tokenizer: Any, prompter: Prompter, **options: Any) -> Respondent:
+def denoiser(
+    model: Any, tokenizer: Any, prompter: Prompter, constraint: Constraint | None = None, **options: Any
+) -> Respondent:
     """A respondent that denoises.
 
     Args:
         model, tokenizer: as `load_model` returns them.
         prompter (`Prompter`): formats the prompts.
+        constraint (`Constraint`, *optional*): the language that its answers must be in.
         options: keyword arguments of `generate`.
 
     Raises:
         ValueError: the options contradict each other.
     """
     config = model.resolve_settings(**options)
-    ask = partial(answer, model, tokenizer, add_special_tokens=not prompter.templated, **options)
-    return Respondent(model, tokenizer, prompter, ask, {name: getattr(config, name) for name in decoding_fields()})
+    own = not prompter.templated
+    ask = partial(answer, model, tokenizer, add_special_tokens=own, constraint=constraint, **options)
+    decoding = {name: getattr(config, name) for name in decoding_fields()}
+    if constraint is not None:
+        decoding["constraint"] = constraint.expression
+    return Respondent(model, tokenizer, prompter, ask, decoding)
 
 
 def next_token_predictor(
