@@ -105,6 +105,7 @@ class Job:
             add_special_tokens=not prompter.templated,
             streamer=run.recording,
             callback_on_step_end=stop,
+            constraint=self.order.constraint,
             **options,
         )
         if stopped:

@@ -1,8 +1,10 @@
 """A visitor's order, checked before any work starts."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from conv_dlm.constraints.languages import Constraint, JSONSchema, Regex
 from conv_dlm.generation import DECODE_TYPES
 from conv_dlm.word_problems import Problem
 
@@ -25,6 +27,7 @@ class Order:
         seed (`int`): seed, for types that sample.
         problem ([`~conv_dlm.word_problems.Problem`], *optional*): the problem that the prompt comes from; the answers
             are checked against it.
+        form (`str`): a JSON schema, or a regular expression where it is no JSON object; empty for any text.
 
     Raises:
         ValueError: an argument is invalid; the message is for the visitor.
@@ -38,6 +41,7 @@ class Order:
     length: int
     seed: int
     problem: Problem | None = None
+    form: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -53,6 +57,18 @@ class Order:
                 raise ValueError(f"{name}: {_shown(number)} must be a whole number from 1 to {LARGEST}.")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"Seed: {_shown(self.seed)} must be a whole number from 0 on.")
+        try:
+            _ = self.constraint
+        except ValueError as error:
+            raise ValueError(f"Form: {error}") from error
+
+    @cached_property
+    def constraint(self) -> Constraint | None:
+        """The language that the answers must be in."""
+        form = self.form.strip()
+        if not form:
+            return None
+        return JSONSchema(form) if form.startswith("{") else Regex(form)
 
     def options(self, decode_type: str) -> dict[str, Any]:
         """Keyword arguments of `generate`, with steps and size if the type has them."""

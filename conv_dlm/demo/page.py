@@ -93,6 +93,10 @@ def build(jobs: JobQueue) -> gr.Blocks:
         prompt = gr.Textbox(examples[0], label="Prompt", lines=2, max_lines=8, elem_id="prompt")
         gr.Examples([[text] for text in examples], prompt, label="Examples", example_labels=list(PROMPTS))
         settings = _settings(jobs.names)
+        form = gr.Textbox(
+            label="Form: a JSON schema or a regular expression that the answer has to have; empty for any text",
+            lines=1, max_lines=8, elem_id="form",
+        )  # fmt: skip
         number = gr.State(None)  # of the generated problem that the prompt was taken from
         with gr.Row(elem_id="buttons"):
             begin = gr.Button("Denoise", variant="primary", min_width=140, elem_id="begin")
@@ -125,7 +129,7 @@ def build(jobs: JobQueue) -> gr.Blocks:
         gr.on(
             [begin.click, prompt.submit],
             denoise,
-            [number, prompt, *settings],
+            [number, form, prompt, *settings],
             list(outcome),
             concurrency_limit=None,  # they wait in the queue of jobs
             show_progress="hidden",
@@ -161,13 +165,15 @@ def _problem(number: int) -> Problem:
     return problem(0, number, split="test", levels=LEVELS)
 
 
-def _order(number: int | None, prompt: str, model: str, first: str, second: str, *numbers: Any) -> Order:
+def _order(
+    number: int | None, form: str, prompt: str, model: str, first: str, second: str, *numbers: Any
+) -> Order:
     asked = None if number is None else _problem(number)
     if asked is not None and asked.question != prompt.strip():  # another was typed since
         asked = None
     steps, size, length, seed = numbers
     types = (first,) if second == NO_SECOND else (first, second)
-    return Order(prompt, model, types, steps, size, length, seed, asked)
+    return Order(prompt, model, types, steps, size, length, seed, asked, form)
 
 
 def _changes(outcome: Outcome, look: Look) -> dict[Any, Any]:

@@ -125,6 +125,17 @@ def test_a_new_problem_is_asked_and_checked(visitors: Any, monkeypatch: pytest.M
     ben.page.wait_for_selector(".verdict", state="detached")
 
 
+def test_an_answer_has_the_form_that_was_asked_for(visitors: Any) -> None:
+    clara = visitors()
+    clara.fill(prompt="Hello", steps="4", canvas="24", form=r"[0-9]{3} kg")
+    clara.begin()
+    clara.finish()
+    assert re.fullmatch(r"\d{3}.kg", clara.text().replace("\n", " ").strip()[:6]), clara.text()
+    clara.fill(form='{"type": "string", "not": {}}')
+    clara.begin()
+    clara.page.wait_for_selector("#note :text('Form: `not` at #')")
+
+
 def test_a_run_and_its_replay(visitors: Any, long: int) -> None:
     anna = visitors()
     anna.fill(steps="80", canvas="32")
