@@ -9,6 +9,9 @@ import torch
 from torch import Generator, Tensor
 from transformers import BatchEncoding
 
+from conv_dlm.answering.batching import pad_left
+from conv_dlm.answering.prompting import tokens_of
+
 T = TypeVar("T")
 
 
@@ -96,16 +99,18 @@ def answer_tokens(
 
 
 def encode(tokenizer: Any, prompts: Sequence[str], add_special_tokens: bool) -> BatchEncoding:
-    """Tokenize prompts, with padding if there are several. Raises ValueError for an empty prompt."""
-    encoded = tokenizer(
-        list(prompts),
-        padding=len(prompts) > 1,
-        add_special_tokens=add_special_tokens,
-        return_token_type_ids=False,
-    )
-    if not all(any(mask) for mask in encoded["attention_mask"]):
+    """Tokenize prompts, with padding at the left if there are several. Raises ValueError for an empty prompt."""
+    rows = [tokens_of(tokenizer, prompt, add_special_tokens) for prompt in prompts]
+    if not all(rows):
         raise ValueError("A prompt is empty; without a chat template give at least one token.")
-    return encoded.convert_to_tensors("pt")
+    if len(rows) == 1:
+        ids = torch.tensor(rows)
+        mask = torch.ones_like(ids)
+    else:
+        if tokenizer.pad_token_id is None:
+            raise ValueError("The tokenizer has no pad token, which batches need; give one that has, or one prompt.")
+        ids, mask = pad_left(rows, tokenizer.pad_token_id)
+    return BatchEncoding({"input_ids": ids, "attention_mask": mask})
 
 
 def timed(call: Callable[[], T], device: torch.device) -> tuple[T, float]:

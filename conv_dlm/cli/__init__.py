@@ -8,6 +8,7 @@ from pathlib import Path
 from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, models, problem, push, serve
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.running import exit_code_of
+from conv_dlm.cli.streams import take_any_text
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         `int`: exit code: 0, 2 for a mistake in what was asked for, 130 after Ctrl-C.
     """
+    take_any_text()
     words = list(sys.argv[1:] if argv is None else argv)
     if len(words) > 1 and words[0] == "--parts":  # now, for the options of all commands depend on the parts
         return exit_code_of("conv-dlm", lambda: _run_with(words[1], words[2:]))

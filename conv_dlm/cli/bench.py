@@ -11,6 +11,7 @@ confidence are not. Otherwise the model answers the prompts of --data, or a few 
 """
 
 import argparse
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,8 +107,27 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
             if getattr(args, name):
                 raise ValueError(f"`--{name}` has no effect with `--shape`: weights and prompts are random; drop it.")
     check_options(args.decode_types, args.caches, args.baselines, options)
-    if args.output is not None and not Path(args.output).absolute().parent.is_dir():
-        Path(args.output).absolute().parent.mkdir(parents=True)
+    if args.output is not None:
+        _check_output(Path(args.output))
+
+
+def _check_output(path: Path) -> None:
+    """Refuse a place that can't be written to, or holds something else than figures of a former run."""
+    from conv_dlm.utils.files import read_text
+    from conv_dlm.utils.text import from_json
+
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise ValueError(f"`--output`={path} is a folder; name a file.")
+    if path.is_file() and path.stat().st_size:
+        try:
+            old = from_json(read_text(path))
+        except ValueError:
+            old = None
+        if not isinstance(old, dict) or "cases" not in old:
+            raise ValueError(f"`--output`={path} holds something else than figures of `conv-dlm bench`; name another.")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise ValueError(f"`--output`={path} can't be written to; name another place.")
 
 
 def _subject(args: argparse.Namespace) -> "Subject":

@@ -20,8 +20,9 @@ from conv_dlm.cli.options import (
     option_settings,
 )
 from conv_dlm.cli.parser import Parser
-from conv_dlm.cli.prompts import read_prompts
+from conv_dlm.cli.prompts import read_prompts, read_stdin
 from conv_dlm.cli.results import Results
+from conv_dlm.utils.text import check_bytes
 
 if TYPE_CHECKING:  # imports torch and Transformers
     from conv_dlm.cli.session import Completion, Session
@@ -113,7 +114,7 @@ def _answer(session: "Session", prompts: list[str], batch: list[int]) -> "list[C
 
 def _single_prompt(prompt: str | None) -> str:
     if prompt is not None:
-        return prompt
+        return check_bytes("The prompt", prompt)
     if sys.stdin.isatty():
         raise ValueError("Give a prompt, or `--input FILE`, or pipe one in.")
-    return sys.stdin.read().rstrip("\n")
+    return read_stdin().rstrip("\n")

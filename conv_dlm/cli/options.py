@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from conv_dlm.cli.parser import Parser
@@ -10,6 +9,7 @@ from conv_dlm.constraints.languages import Choice, Constraint, JSONSchema, Regex
 from conv_dlm.generation import DECODE_TYPES, DiffusionGenerationConfig
 from conv_dlm.generation.configuration import user_settings
 from conv_dlm.generation.settings import Setting
+from conv_dlm.utils.files import read_text
 
 METAVARS = {int: "N", float: "X", str: "HOW"}
 
@@ -73,7 +73,7 @@ def add_constraint_options(parser: Parser) -> Any:
 def constraint_of(args: argparse.Namespace) -> Constraint | None:
     """The constraint that `add_constraint_options` asks for. Raises ValueError, OSError."""
     if args.json_schema is not None:
-        return JSONSchema(Path(args.json_schema).read_text(encoding="utf-8"))
+        return JSONSchema(read_text(args.json_schema))
     if args.regex is not None:
         return Regex(args.regex)
     return None if args.choice is None else Choice(args.choice)

@@ -1,9 +1,9 @@
 """Prompts from a file or from standard input."""
 
 import sys
-from pathlib import Path
 
-from conv_dlm.utils.files import Row, rows_of_lines, utf8_of
+from conv_dlm.utils.files import Row, read_text, rows_of_lines
+from conv_dlm.utils.text import check_bytes
 
 
 def read_prompts(source: str, field: str = "prompt") -> list[str]:
@@ -21,8 +21,7 @@ def read_prompts(source: str, field: str = "prompt") -> list[str]:
         OSError: the file cannot be read.
     """
     name = "standard input" if source == "-" else source
-    with utf8_of(name):
-        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+    text = read_stdin() if source == "-" else read_text(source)
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{name} holds no prompts.")
@@ -35,3 +34,12 @@ def read_prompts(source: str, field: str = "prompt") -> list[str]:
 
     rows, _ = rows_of_lines(text, name, check=check)
     return [str(row[field]) for row in rows]
+
+
+def read_stdin() -> str:
+    """The text of standard input. Raises ValueError if it is not UTF-8."""
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"Standard input is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+    return check_bytes("Standard input", text.removeprefix("\ufeff"))

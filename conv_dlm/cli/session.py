@@ -78,10 +78,12 @@ class Session:
         return dict(json.loads(json.dumps(settings)))
 
     def prompt(self, text: str, history: Sequence[Message] = ()) -> str:
-        """The prompt for a user's `text` after earlier messages."""
+        """The prompt for a user's `text` after earlier messages. The mask's name is text in it, unless nothing but
+        masks is to be filled (`max_new_tokens=0`), or there is no template."""
         if not self.prompter.templated:
             return text
-        return self.prompter([*history, {"role": "user", "content": text}])
+        masks = self.options.get("max_new_tokens") == 0
+        return self.prompter([*history, {"role": "user", "content": text}], masks)
 
     def streamer(self) -> TextDiffusionStreamer:
         """Shows an answer on standard output."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conv_dlm.utils.files import json_lines, write_json
+from conv_dlm.utils.text import from_json
 
 SETTINGS_FILE = "settings.json"
 Sample = dict[str, Any]
@@ -61,7 +62,7 @@ class SampleFolder:
             lines = file.read_bytes().split(b"\n")[:-1]  # a line being written follows the last line break
             for number, line in enumerate(lines, 1):
                 try:
-                    read.append(json.loads(line))
+                    read.append(from_json(line))
                 except ValueError as error:
                     raise ValueError(
                         f"{file}, line {number} is damaged; remove the line, and its sample is made again."
@@ -105,7 +106,7 @@ def check_folder(path: Path) -> None:
 def _settings_in(path: Path) -> dict[str, Any]:
     file = path / SETTINGS_FILE
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = from_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is not of a run: it is no JSON. Name another folder, or remove it.") from error
     if not isinstance(settings, dict):

@@ -4,23 +4,44 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+
+from conv_dlm.utils.text import from_json, to_json
 
 Row = dict[str, Any]
 Check = Callable[[Row], object]  # raises ValueError for an invalid row
 T = TypeVar("T")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace the file with `content` atomically: a crash leaves either the old file or the new one."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is in the place of `path` afterwards, whole or not at all: a crash leaves the old file.
+
+    A link stays, and the file that it leads to is replaced. A device or a pipe is written to as it is.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    with new.open("wb") as file:
+    try:
+        with new.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file with `content`, as `replacing` does."""
+    with replacing(path) as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,7 +57,18 @@ def fingerprint(rows: Sequence[Any], *others: Any) -> dict[str, Any]:
 
 def json_lines(rows: Iterable[Row]) -> str:
     """One JSON object per line."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(to_json(row) + "\n" for row in rows)
+
+
+def read_text(path: str | Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file or a pipe. Raises ValueError for a device, which may have no end, or text that is not UTF-8,
+    OSError."""
+    path = Path(path)
+    kind = path.stat().st_mode
+    if stat.S_ISBLK(kind) or (stat.S_ISCHR(kind) and path.resolve() != Path(os.devnull)):
+        raise ValueError(f"{path} is a device, and not a file; name a file, or `-` for standard input.")
+    with utf8_of(path):
+        return path.read_text(encoding=encoding)
 
 
 def read_rows(
@@ -57,8 +89,7 @@ def read_rows(
         OSError: the file can't be read.
     """
     path = Path(path)
-    with utf8_of(path):
-        text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".json":
         rows, wrong = _sound(_elements(text, path), lambda row: row, skip_malformed, check)
     else:
@@ -132,20 +163,24 @@ def _sound(
 
 def _parse(line: str) -> Any:
     try:
-        return json.loads(line)
+        return from_json(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}.") from error
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}.") from error
 
 
 def _elements(text: str, path: Path) -> list[tuple[str, Any]]:
     """The elements of a JSON list, each with its place."""
     try:
-        elements = json.loads(text)
+        elements = from_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}, line {error.lineno}: not JSON: {error.msg} at column {error.colno}; name files of JSON lines "
             ".jsonl."
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}.") from error
     if not isinstance(elements, list):
         raise ValueError(f"{path}: a list of JSON objects is needed, not {type(elements).__name__}.")
     return [(f"{path}[{number}]", element) for number, element in enumerate(elements)]
@@ -155,11 +190,11 @@ def _indented(value: Any, indent: str) -> str:
     """JSON that keeps lists of plain values on one line."""
     deeper = indent + " "
     if isinstance(value, dict) and value:
-        lines = [f"{json.dumps(key, ensure_ascii=False)}: {_indented(part, deeper)}" for key, part in value.items()]
+        lines = [f"{to_json(key)}: {_indented(part, deeper)}" for key, part in value.items()]
     elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
-        lines = [json.dumps(part, ensure_ascii=False) for part in value]
+        lines = [to_json(part) for part in value]
     else:
-        return json.dumps(value, ensure_ascii=False)
+        return to_json(value)
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     joined = f",\n{deeper}".join(lines)
     return f"{opening}\n{deeper}{joined}\n{indent}{closing}"

@@ -1,10 +1,10 @@
 """Problems as rows of training data, in the conversational prompt-completion format of TRL."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from conv_dlm.utils.files import json_lines, replacing
 from conv_dlm.word_problems.problem import Problem, problems
 
 
@@ -28,12 +28,6 @@ def rows(seed: int, count: int | None = None, start: int = 0, **options: Any) ->
 
 def write_rows(path: Path, seed: int, count: int, **options: Any) -> None:
     """JSON lines, whole or not at all."""
-    new = path.with_name(f".{path.name}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            for one in rows(seed, count, **options):
-                file.write(json.dumps(one, ensure_ascii=False) + "\n")
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.writelines(json_lines([one]).encode("utf-8") for one in rows(seed, count, **options))

@@ -214,7 +214,8 @@ def test_a_row_that_was_cut_short_is_written_again(generate, prompts: Path, tmp_
     generate("--input", prompts, "--output", output)
     whole = [row | {"seconds": 0} for row in rows(output)]
     content = output.read_bytes()
-    for length in (1, 5, len(content) // 2, len(content) - 1):
+    first = content.index(b"\n") + 1
+    for length in (first // 2, first - 1, first + 1, first + 5, len(content) // 2, len(content) - 1):
         output.write_bytes(content[:length])
         assert generate("--input", prompts, "--output", output).code == 0
         assert [row | {"seconds": 0} for row in rows(output)] == whole
@@ -229,6 +230,12 @@ def test_a_row_that_was_cut_short_is_written_again(generate, prompts: Path, tmp_
         (None, ("--input",), "line 1 answers another prompt 0"),
         (b"my notes", (), "its last line is no row of it"),
         (b"my notes\n", (), "line 1 is no row of it"),
+        (b"{", (), "its last line is no row of it"),  # too little to tell whose it is
+        (b'{"index": 0, "note": "three hours of my own work', (), "its last line is no row of it"),
+        (b'{"index": 7, "note": "my own work, whole"}', (), "line 1 is no row of it"),
+        (b'{"index": 0, "prompt": 5, "settings": [1]}\n', (), "line 1 is no row of it"),
+        (b'{"index": "0", "prompt": 5, "settings": {}}\n', (), "line 1 is no row of it"),
+        (b"[" * 100_000 + b"\n", (), "line 1 is no row of it"),
         (b'{"index": 0}\n', (), "line 1 is no row of it"),
         (b"[1]\n", (), "line 1 is no row of it"),
     ],
@@ -366,3 +373,76 @@ def test_help_teaches(run) -> None:
     assert "generate" in run("--help").out and "chat" in run("--help").out
     outcome = run()
     assert outcome.code == 2 and "required: COMMAND" in outcome.err
+
+
+HALF = '{"prompt": "half \\ud83d of a pair, and \\u2028 a break"}'
+
+
+def test_half_a_surrogate_pair_is_answered_and_kept(generate, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(HALF + "\n")
+    assert generate("--input", source, "--output", output).code == 0
+    assert len(output.read_text(encoding="utf-8").splitlines()) == 1
+    assert rows(output)[0]["prompt"] == json.loads(HALF)["prompt"]
+    assert "answered in" in generate("--input", source, "--output", output).err
+
+
+@pytest.mark.parametrize("words", [[], ["--input", "-"]])
+def test_latin_1_on_standard_input(generate, monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("grün".encode("latin-1")), encoding="utf-8"))
+    outcome = generate(*words)
+    assert outcome.code == 2 and "is not UTF-8 text" in outcome.err and "iconv" in outcome.err
+
+
+def test_latin_1_as_an_argument(generate) -> None:
+    outcome = generate(b"gr\xfcn".decode("utf-8", "surrogateescape"))
+    assert outcome.code == 2 and "The prompt is not UTF-8 text" in outcome.err
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_stream_that_is_not_utf_8(generate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: bool) -> None:
+    """A pipe gets UTF-8; one that is said to be something else gets what it can hold, and JSON loses nothing."""
+    monkeypatch.delenv("PYTHONIOENCODING", raising=False)
+    if told:
+        monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"prompt": "€ 😀 \u2028"}) + "\n")
+    for words in (["😀"], ["--input", source]):
+        written = io.BytesIO()
+        stream = io.TextIOWrapper(written, encoding="cp1252", write_through=True)
+        monkeypatch.setattr("sys.stdout", stream)
+        assert generate(*words).code == 0
+        stream.flush()
+        text = written.getvalue().decode("cp1252" if told else "utf-8")
+        assert text.strip() and "Traceback" not in text
+    assert json.loads(text)["prompt"] == "€ 😀 \u2028"
+
+
+@pytest.mark.parametrize("option", ["--input", "--json-schema"])
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_what_has_no_end_is_not_read(generate, option: str, device: str) -> None:
+    outcome = generate(*([] if option == "--input" else ["hello"]), option, device)
+    assert outcome.code == 2 and f"{device} is a device" in outcome.err
+
+
+def test_an_output_that_is_no_file(generate, prompts: Path, tmp_path: Path) -> None:
+    outcome = generate("--input", prompts, "--output", "/dev/full")
+    assert outcome.code == 2 and "No space left" in outcome.err
+    assert generate("--input", prompts, "--output", "/dev/null").code == 0
+    assert not Path("/dev/null").is_file()
+    outcome = generate("--input", prompts, "--output", tmp_path)
+    assert outcome.code == 2 and "is a folder" in outcome.err
+
+
+def test_a_special_token_in_a_prompt_is_text(generate, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    encode = session_module.Session._encode
+
+    def watched(self, prompts):
+        ids.append(encode(self, prompts)["input_ids"][0].tolist())
+        return encode(self, prompts)
+
+    monkeypatch.setattr(session_module.Session, "_encode", watched)
+    generate("a <|mask|>")
+    generate("a <|mask|>", "--max-new-tokens", 0)  # which asks for it to be filled
+    assert [3 in row for row in ids] == [False, True]
