@@ -13,9 +13,15 @@ Message = dict[str, str]
 BREAK = "\ufdd0"
 
 
-def as_text(text: str, names: Collection[str]) -> str:
-    """`text` in which `names` of special tokens are text for `tokens_of`, and not tokens."""
-    text = well_formed(text).replace(BREAK, "\ufffd")
+def as_text(text: str, names: Collection[str], keep_breaks: bool = False) -> str:
+    """`text` in which `names` of special tokens are text for `tokens_of`, and not tokens.
+
+    Args:
+        keep_breaks (`bool`, *optional*, defaults to `False`): for a text that this function was called with before.
+    """
+    text = well_formed(text)
+    if not keep_breaks:
+        text = text.replace(BREAK, "\ufffd")
     for name in sorted(names, key=len, reverse=True):
         if len(name) > 1:
             text = text.replace(name, name[0] + BREAK + name[1:])

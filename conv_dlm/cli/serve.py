@@ -1,7 +1,7 @@
 """Serve a model to clients of OpenAI's API: completions and chats, streamed or whole.
 
 Requests may set decode options in the extra body. They wait in a queue, and those with the same settings are denoised
-together. Ctrl-C stops the server.
+together. Ctrl-C, or SIGTERM, stops the server when what it accepted is finished, a second one at once.
 """
 
 import argparse
@@ -30,6 +30,8 @@ LIMITS = {  # option -> default and what it limits
     "max_new_tokens_limit": (1024, "longest canvas that a request may ask for"),
     "steps_limit": (1024, "most steps that a request may ask for"),
     "max_request_bytes": (1 << 20, "longest body of a request"),
+    "max_connections": (1000, "connections at a time; the oldest that only wait make room"),
+    "grace": (30, "seconds that a stop leaves to what is being answered"),
 }
 
 
@@ -48,6 +50,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
+    api_key = os.environ.get(KEY_VARIABLE) if args.api_key is None else args.api_key
+    if api_key is not None and not api_key.strip():
+        source = f"The variable {KEY_VARIABLE}" if args.api_key is None else "`--api-key`"
+        raise ValueError(f"{source} is empty, and would keep nobody out; give a key, or leave it away.")
     for name in LIMITS:
         if getattr(args, name) < 1:
             raise ValueError(f"`--{name.replace('_', '-')}`={getattr(args, name)} must be at least 1.")
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from conv_dlm.serving.app import build_app
     from conv_dlm.serving.queue import Worker
     from conv_dlm.serving.served import Limits, ServedModel
-    from conv_dlm.serving.server import address, listen, make_server
+    from conv_dlm.serving.server import address, is_loopback, listen, make_server
 
     with listen(args.host, args.port) as listener:
         model, tokenizer = load(args)
@@ -67,9 +73,13 @@ def run(args: argparse.Namespace) -> int:
         limits = Limits(args.max_new_tokens_limit, args.steps_limit)
         served = ServedModel(name, model, tokenizer, Prompter(tokenizer, args.system, args.raw), options, limits)
         worker = Worker(model, args.max_batch_size, args.max_queue)
-        app = build_app(served, worker, args.max_request_bytes, args.api_key or os.environ.get(KEY_VARIABLE))
-        server = make_server(app, worker, lambda: note(HOW_TO_ASK.format(name=name, url=address(listener))))
+        app = build_app(served, worker, args.max_request_bytes, api_key, only_here=is_loopback(listener))
+        server = make_server(
+            app, worker, lambda: note(HOW_TO_ASK.format(name=name, url=address(listener))), args.max_connections,
+            args.grace,
+        )  # fmt: skip
         with contextlib.suppress(KeyboardInterrupt):  # which ends a server in good order
             server.run(sockets=[listener])
+        worker.close()
         worker.join(timeout=60)
     return 0

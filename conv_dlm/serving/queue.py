@@ -1,7 +1,9 @@
 """The queue of waiting rows, and the thread that denoises them in batches."""
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +14,13 @@ from conv_dlm.answering.batching import pad_left, row_generator
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.serving.errors import Refused
+from conv_dlm.serving.metrics import Metrics
 from conv_dlm.serving.text import RowText
+from conv_dlm.serving.token_scores import TokenScores, TopTokens
 
 log = logging.getLogger(__name__)
 SHUTTING_DOWN = "The server is shutting down."
+LOOKS = 0.2  # seconds between two looks whether to stop, where nothing else wakes the worker
 
 
 @dataclass
@@ -29,8 +34,11 @@ class QueuedRow:
         seed (`tuple` of `int`): seed of the row's random numbers.
         text (`RowText`): receives the tokens.
         wanted (callable): whether a client still waits for the row.
-        finish (callable): called with the number of forward passes when the text is complete.
+        finish (callable): called when the text is complete, with the number of forward passes and, if they are asked
+            for, the log-probabilities of its tokens (`TokenScores`).
         fail (callable): called with a `Refused` if the row fails.
+        top (`int`, *optional*): how many of the most likely tokens of each position are kept; None for no
+            log-probabilities.
     """
 
     ids: list[int]
@@ -39,8 +47,9 @@ class QueuedRow:
     seed: tuple[int, ...]
     text: RowText
     wanted: Callable[[], bool]
-    finish: Callable[[int], None]
+    finish: Callable[[int, TokenScores | None], None]
     fail: Callable[[Refused], None]
+    top: int | None = None
 
 
 class Worker:
@@ -54,8 +63,11 @@ class Worker:
 
     def __init__(self, model: Any, max_batch_size: int, max_queue: int) -> None:
         self.model, self.max_batch_size, self.max_queue = model, max_batch_size, max_queue
+        self.metrics = Metrics()
         self._rows: list[QueuedRow] = []
+        self.running = 0
         self.closed = False
+        self._deadline = math.inf  # after `drain`
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="denoising", daemon=True)
 
@@ -68,29 +80,47 @@ class Worker:
         """The number of waiting rows."""
         return sum(row.wanted() for row in self._rows)
 
+    def check_room(self, count: int) -> None:
+        """Raise Refused if `count` rows have no room, or after `close` or `drain`."""
+        if self.stopping:
+            raise Refused(SHUTTING_DOWN, 503)
+        if count > self.max_queue:
+            raise Refused(f"The request asks for {count} answers; at most {self.max_queue} can wait.")
+        waiting = self.waiting
+        if waiting + count > self.max_queue:
+            raise Refused(
+                f"{waiting} of at most {self.max_queue} answers are being waited for already; ask again later.",
+                429,
+                code="queue_full",
+            )
+
     def submit(self, rows: Sequence[QueuedRow]) -> None:
-        """Queue all of the `rows`. Raises Refused if the queue has no room for them, or after `close`."""
+        """Queue all of the `rows`. Raises Refused as `check_room` does."""
         with self._changed:
             self._rows = [row for row in self._rows if row.wanted()]
-            if self.closed:
-                raise Refused(SHUTTING_DOWN, 503)
-            if len(rows) > self.max_queue:
-                raise Refused(f"The request asks for {len(rows)} answers; at most {self.max_queue} can wait.")
-            if len(self._rows) + len(rows) > self.max_queue:
-                raise Refused(
-                    f"{len(self._rows)} of at most {self.max_queue} answers are being waited for already; ask again "
-                    "later.",
-                    429,
-                    code="queue_full",
-                )
+            self.check_room(len(rows))
             self._rows += rows
             self._changed.notify()
+
+    def drain(self, seconds: float) -> None:
+        """Take no more rows, and stop when those that are here are finished, or in so many seconds at the latest.
+
+        Returns immediately. Takes no lock, since a signal's handler may call it while the lock is held.
+        """
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
 
     def close(self) -> None:
         """Stop after the current step; unfinished rows fail. Returns immediately."""
         self.closed = True
-        with self._changed:
-            self._changed.notify()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more rows."""
+        return self.closed or self._deadline < math.inf
+
+    @property
+    def _must_stop(self) -> bool:
+        return self.closed or time.monotonic() > self._deadline
 
     def join(self, timeout: float) -> None:
         """After `close`, wait at most `timeout` seconds for the thread to end; a running step can't be interrupted."""
@@ -103,43 +133,69 @@ class Worker:
                 self._denoise(batch)
             except torch.OutOfMemoryError as error:
                 log.error("%s", error)
+                self.metrics.add("conv_dlm_failures_total")
                 _fail(batch, Refused(str(error), 500, code="out_of_memory"))
             except Exception:
                 log.exception("A batch of %d failed", len(batch))
+                self.metrics.add("conv_dlm_failures_total")
                 _fail(batch, Refused("The generation failed; the server's log has the reason.", 500))
-        _fail(self._rows, Refused(SHUTTING_DOWN, 503))
+            self.running = 0
+        self.closed = True
+        with self._changed:
+            _fail(self._rows, Refused(SHUTTING_DOWN, 503))
+            self._rows = []
 
     def _next_batch(self) -> list[QueuedRow]:
-        """Wait for the next batch; empty after `close`."""
+        """Wait for the next batch; empty when there is none any more."""
         with self._changed:
-            while not self.closed:
+            while not self._must_stop:
                 self._rows = [row for row in self._rows if row.wanted()]
                 if self._rows:
                     same = [row for row in self._rows if row.settings == self._rows[0].settings]
                     batch = same[: self.max_batch_size]
                     chosen = set(map(id, batch))
                     self._rows = [row for row in self._rows if id(row) not in chosen]
+                    self.running = len(batch)
                     return batch
-                self._changed.wait()
+                if self._deadline < math.inf:  # and nothing is left
+                    return []
+                self._changed.wait(LOOKS)
         return []
 
     def _denoise(self, batch: list[QueuedRow]) -> None:
         ids, attention_mask = pad_left([row.ids for row in batch], self.model.generation_config.pad_token_id)
+        options = dict(batch[0].options)
+        tops = None
+        if batch[0].top is not None:
+            tops = TopTokens(batch[0].top)
+            options["logits_processor"] = [tops]
         with explain_out_of_memory(self.model, len(batch), ids.shape[1], batch[0].options):
             output = self.model.generate(
                 ids.to(self.model.device),
                 attention_mask=attention_mask.to(self.model.device),
                 generator=[row_generator(*row.seed) for row in batch],
                 streamer=RowStreamers([row.text for row in batch]),
-                callback_on_step_end=lambda _: self.closed or not any(row.wanted() for row in batch),
+                callback_on_step_end=lambda _: self._must_stop or not any(row.wanted() for row in batch),
                 return_dict_in_generate=True,
-                **batch[0].options,
+                **options,
             )
-        for row, forwards, reason in zip(batch, output.forwards.tolist(), output.finish_reason, strict=True):
+        self.metrics.add("conv_dlm_batches_total")
+        for index, (row, forwards, reason) in enumerate(
+            zip(batch, output.forwards.tolist(), output.finish_reason, strict=True)
+        ):
             if reason == "callback":
                 row.fail(Refused(SHUTTING_DOWN, 503))
-            else:
-                row.finish(forwards)
+                continue
+            self.metrics.add("conv_dlm_forwards_total", forwards)
+            self.metrics.add("conv_dlm_generated_tokens_total", len(row.text.ids))
+            self.metrics.add("conv_dlm_prompt_tokens_total", len(row.ids))
+            scores = None
+            if tops is not None:
+                mask = self.model.generation_config.mask_token_id
+                start = ids.shape[1] - len(row.ids)
+                start += row.ids.index(mask) if mask in row.ids else len(row.ids)
+                scores = tops.of(index, start, row.text.ids, output.log_probs[index])
+            row.finish(forwards, scores)
 
 
 def _fail(rows: Sequence[QueuedRow], error: Refused) -> None:

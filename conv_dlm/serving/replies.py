@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import json
+import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -13,8 +13,10 @@ from typing import Any
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.queue import QueuedRow
 from conv_dlm.serving.requests import Request
-from conv_dlm.serving.served import ServedModel
+from conv_dlm.serving.served import Prompt, ServedModel
 from conv_dlm.serving.text import RowText
+from conv_dlm.serving.token_scores import UNKNOWN, TokenScores
+from conv_dlm.utils.text import to_json
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Finished:
-    """Answer number `index` is complete: why it ended, its number of tokens, and its forward passes."""
+    """Answer number `index` is complete: why it ended, its number of tokens, its forward passes, and, where they are
+    asked for, its tokens' scores."""
 
     index: int
     reason: str
     tokens: int
     forwards: int
+    scores: TokenScores | None = None
 
 
 class Reply:
@@ -43,31 +47,33 @@ class Reply:
     Args:
         served (`ServedModel`): the model that answers.
         request (`Request`): the request.
+        prompts (list of `Prompt`): the prompts that `served` makes of it.
         endpoint (`str`): "chat" or "completion".
 
     Attributes:
         rows (`list[QueuedRow]`): the rows to denoise.
 
-    Raises:
-        Refused: the model can't do what was asked.
     """
 
-    def __init__(self, served: ServedModel, request: Request, endpoint: str) -> None:
+    def __init__(self, served: ServedModel, request: Request, prompts: list[Prompt], endpoint: str) -> None:
+        self.served = served
         self.request, self.chat, self.model = request, endpoint == "chat", served.name
         self.id, self.created = f"{'chatcmpl' if self.chat else 'cmpl'}-{uuid.uuid4().hex}", int(time.time())
         self.abandoned = False
         self._events: asyncio.Queue[Piece | Finished | Refused] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        prompts = served.prompts(request)
         self.prompt_tokens = sum(prompt.tokens for prompt in prompts)
         self.rows = []
-        each = [prompt for prompt in prompts for _ in range(request.n)]
+        each = [prompt for prompt in prompts for _ in range(request.best_of)]
         for index, (prompt, seed) in enumerate(zip(each, served.seeds(request), strict=True)):
             ends = served.end_token_ids if prompt.gap is None else set()
             emit = partial(self._emit, index)
             text = RowText(served.decode, ends, request.stops, prompt.gap, emit, self.is_wanted)
             finish = partial(self._finish, index, text)
-            row = QueuedRow(prompt.ids, prompt.options, prompt.settings, seed, text, self.is_wanted, finish, self._send)
+            row = QueuedRow(
+                prompt.ids, prompt.options, prompt.settings, seed, text, self.is_wanted, finish, self._send,
+                request.scored,
+            )  # fmt: skip
             self.rows.append(row)
 
     def is_wanted(self) -> bool:
@@ -76,18 +82,33 @@ class Reply:
 
     async def whole(self) -> dict[str, Any]:
         """The complete response body. Raises Refused if the generation fails."""
-        texts, reasons, finished = [""] * len(self.rows), [""] * len(self.rows), []
+        texts = [""] * len(self.rows)
+        ends: dict[int, Finished] = {}
         async for event in self._until_finished():
             if isinstance(event, Piece):
                 texts[event.index] += event.text
             else:
-                reasons[event.index] = event.reason
-                finished.append(event)
+                ends[event.index] = event
         choices = []
-        for index, (text, reason) in enumerate(zip(texts, reasons, strict=True)):
-            said = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-            choices.append({"index": index, **said, "finish_reason": reason, "logprobs": None})
-        return self._body("chat.completion" if self.chat else "text_completion", choices, self._usage(finished))
+        for index, row in enumerate(self._chosen(ends)):
+            said = {"message": {"role": "assistant", "content": texts[row]}} if self.chat else {"text": texts[row]}
+            end = ends[row]
+            choices.append(
+                {"index": index, **said, "finish_reason": end.reason, "logprobs": self._log_probs(end.scores)}
+            )
+        kind = "chat.completion" if self.chat else "text_completion"
+        return self._body(kind, choices, self._usage(list(ends.values())))
+
+    def _chosen(self, ends: dict[int, Finished]) -> list[int]:
+        """The rows that are sent: of those of each prompt the most likely by token, if more were made than wanted."""
+        n, best_of = self.request.n, self.request.best_of
+        if n == best_of:
+            return sorted(ends)
+        chosen = []
+        for start in range(0, len(self.rows), best_of):
+            ranked = sorted(range(start, start + best_of), key=lambda row: -_mean(ends[row].scores))
+            chosen += ranked[:n]
+        return chosen
 
     async def stream(self) -> AsyncIterator[str]:
         """The answer as server-sent events, with text in the order in which it becomes final."""
@@ -101,7 +122,7 @@ class Reply:
                     yield self._chunk(event.index, {"content": event.text})
                 else:
                     finished.append(event)
-                    yield self._chunk(event.index, {}, event.reason)
+                    yield self._chunk(event.index, {}, event.reason, event.scores)
             if self.request.include_usage:
                 yield _sent(self._body(self._chunk_kind, [], self._usage(finished)))
             yield "data: [DONE]\n\n"
@@ -128,9 +149,9 @@ class Reply:
     def _emit(self, index: int, text: str) -> None:
         self._send(Piece(index, text))
 
-    def _finish(self, index: int, text: RowText, forwards: int) -> None:
+    def _finish(self, index: int, text: RowText, forwards: int, scores: TokenScores | None) -> None:
         complete = text.ended or self.request.constraint is not None  # a full canvas is a whole text of the language
-        self._send(Finished(index, "stop" if complete else "length", len(text.ids), forwards))
+        self._send(Finished(index, "stop" if complete else "length", len(text.ids), forwards, scores))
 
     # --- shapes ---
 
@@ -138,9 +159,36 @@ class Reply:
     def _chunk_kind(self) -> str:
         return "chat.completion.chunk" if self.chat else "text_completion"
 
-    def _chunk(self, index: int, delta: dict[str, str], reason: str | None = None) -> str:
+    def _log_probs(self, scores: TokenScores | None) -> dict[str, Any] | None:
+        """The scores in OpenAI's shape, which chats and completions have different ones of."""
+        if scores is None or self.request.top is None:
+            return None
+        top, names = self.request.top, self.served.tokenizer.convert_ids_to_tokens
+
+        def described(token: int, log_prob: float) -> dict[str, Any]:
+            data = self.served.token_bytes[token] if token < len(self.served.token_bytes) else None
+            text = str(names(token)) if data is None else data.decode("utf-8", "replace")
+            return {"token": text, "logprob": log_prob, "bytes": list(text.encode() if data is None else data)}
+
+        rows = [described(*pair) for pair in zip(scores.ids, scores.log_probs, strict=True)]
+        best = [[described(*pair) for pair in position[:top]] for position in scores.top]
+        if self.chat:
+            content = [row | {"top_logprobs": others} for row, others in zip(rows, best, strict=True)]
+            return {"content": content, "refusal": None}
+        likely = [{other["token"]: other["logprob"] for other in others} for others in best]
+        starts = itertools.accumulate((len(row["token"]) for row in rows), initial=0)
+        return {
+            "tokens": [row["token"] for row in rows],
+            "token_logprobs": [row["logprob"] for row in rows],
+            "top_logprobs": likely if top else None,
+            "text_offset": list(starts)[: len(rows)],
+        }
+
+    def _chunk(
+        self, index: int, delta: dict[str, str], reason: str | None = None, scores: TokenScores | None = None
+    ) -> str:
         said: dict[str, Any] = {"delta": delta} if self.chat else {"text": delta.get("content", "")}
-        choice = {"index": index, **said, "finish_reason": reason, "logprobs": None}
+        choice = {"index": index, **said, "finish_reason": reason, "logprobs": self._log_probs(scores)}
         return _sent(self._body(self._chunk_kind, [choice], None))
 
     def _body(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> dict[str, Any]:
@@ -158,4 +206,8 @@ class Reply:
 
 
 def _sent(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+    return f"data: {to_json(body)}\n\n"
+
+
+def _mean(scores: TokenScores | None) -> float:
+    return UNKNOWN if scores is None else scores.mean

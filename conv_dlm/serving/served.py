@@ -1,7 +1,8 @@
 """The served model: checks requests and turns them into prompts."""
 
+import functools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from conv_dlm.answering.answers import encode, end_tokens, text_of
-from conv_dlm.answering.prompting import Prompter
+from conv_dlm.answering.prompting import Prompter, as_text, tokens_of
+from conv_dlm.constraints.vocabulary import token_bytes
 from conv_dlm.generation.configuration import EXCLUSIVE_FIELDS
 from conv_dlm.generation.errors import SettingError
+from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
 from conv_dlm.serving.errors import Refused
-from conv_dlm.serving.fields import decode_settings
+from conv_dlm.serving.fields import decode_settings, shown
 from conv_dlm.serving.requests import Request
 
 
@@ -106,31 +109,37 @@ class ServedModel:
     def end_token_ids(self) -> set[int]:
         return end_tokens(self.model, {})
 
+    @functools.cached_property
+    def token_bytes(self) -> Sequence[bytes | None]:
+        """The bytes of each token, None for special ones."""
+        return token_bytes(self.tokenizer)
+
+    def check_model(self, name: str | None) -> None:
+        """Raise Refused if another model is asked for."""
+        if name not in (None, self.name):
+            raise Refused(
+                f"`model`={shown(name)} is not here; this server has {self.name!r}.", 404, "model", "model_not_found"
+            )
+
     def prompts(self, request: Request) -> list[Prompt]:
         """The prompts of a request as the model reads them.
 
         Raises:
             Refused: the request asks for another model, exceeds the limits, or can't be generated.
         """
-        if request.model not in (None, self.name):
-            raise Refused(
-                f"`model`={request.model!r} is not here; this server has {self.name!r}.",
-                404,
-                "model",
-                "model_not_found",
-            )
+        self.check_model(request.model)
         length = self._length(request)
         try:
             return [self._prompt(ids, request, length) for ids in self._encoded(request)]
         except ValueError as error:
             field = error.field if isinstance(error, SettingError) else None
-            known = decode_settings().keys() | {"max_new_tokens"}
+            known = decode_settings().keys() | {"max_new_tokens", "top_p"}
             raise Refused(str(error), param=field if field in known else None) from error
 
     def seeds(self, request: Request) -> list[tuple[int, ...]]:
         """A seed for each answer, from the request's seed, or a random one, and the number of the answer."""
         seed = secrets.randbits(62) if request.seed is None else request.seed
-        return [(seed, index) for index in range(request.n * max(1, len(request.prompts)))]
+        return [(seed, index) for index in range(request.rows)]
 
     def _length(self, request: Request) -> int:
         length = self.default_length if request.max_new_tokens is None else request.max_new_tokens
@@ -143,31 +152,82 @@ class ServedModel:
         return length
 
     def _encoded(self, request: Request) -> list[list[int]]:
-        """The tokens of each prompt."""
-        if request.prompts:
-            texts, special = request.prompts, True
-        else:
+        """The tokens of each prompt. The mask's name is text: gaps are asked for by a `suffix`."""
+        if request.messages:
             own = (
                 []
                 if self.system is None or request.messages[0]["role"] == "system"
                 else [{"role": "system", "content": self.system}]
             )
-            texts, special = [self.prompter([*own, *request.messages])], not self.prompter.templated
-        return [encode(self.tokenizer, [text], special)["input_ids"][0].tolist() for text in texts]
+            return [self._tokens(self.prompter([*own, *request.messages]), not self.prompter.templated)]
+        return [self._checked(one) if isinstance(one, list) else self._tokens(one, True) for one in request.prompts]
+
+    def _tokens(self, text: str, special: bool) -> list[int]:
+        """The tokens of a text, unless it can be seen that they are too many without making them."""
+        most = None if self.context is None else self.context * self._longest_token
+        if most is not None and len(text) > most:
+            raise Refused(
+                f"The prompt has {len(text)} characters, which is more than the model's context of {self.context} "
+                "tokens can hold; shorten it."
+            )
+        mended = self._without_masks(text, keep_breaks=not special)
+        return list(encode(self.tokenizer, [mended], special)["input_ids"][0].tolist())
+
+    def _without_masks(self, text: str, keep_breaks: bool = False) -> str:
+        mask = self.tokenizer.convert_ids_to_tokens(self.model.generation_config.mask_token_id)
+        return text if mask is None else as_text(text, {str(mask)}, keep_breaks)
+
+    def _checked(self, ids: list[int]) -> list[int]:
+        """Raise Refused for tokens that the model has not, or that are the mask."""
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        for token in ids:
+            if not 0 <= token < vocabulary or token == self.model.generation_config.mask_token_id:
+                raise Refused(
+                    f"`prompt` has the token {token}, which is not one of the {vocabulary} of the model, or its mask.",
+                    param="prompt",
+                )
+        return ids
+
+    @functools.cached_property
+    def context(self) -> int | None:
+        """The most positions that the model has, where its config says so."""
+        limits = [getattr(self.model.config, name, None) for name in CONTEXT_LENGTH_NAMES]
+        return next((limit for limit in limits if limit is not None), None)
+
+    @functools.cached_property
+    def _longest_token(self) -> int:
+        """The most characters of a token."""
+        return max(map(len, self.tokenizer.get_vocab()))
 
     def _prompt(self, ids: list[int], request: Request, length: int) -> Prompt:
         mask, gap, tokens = self.model.generation_config.mask_token_id, None, len(ids)
-        suffix = self.tokenizer(request.suffix, add_special_tokens=False)["input_ids"] if request.suffix else []
-        if mask in ids or mask in suffix:
-            raise ValueError("The prompt has a mask token; for text between two others give the second as `suffix`.")
+        suffix = self._suffix(request.suffix) if request.suffix else []
         if suffix:
             gap, ids = length, [*ids, *[mask] * length, *suffix]
-        options = request.settings | {"max_new_tokens": length if gap is None else 0}
+        options: dict[str, Any] = request.settings | {"max_new_tokens": length if gap is None else 0}
         prompt = torch.tensor([ids])
         if request.constraint is not None:
             options |= {"constraint": request.constraint, "tokenizer": self.tokenizer}
-        config = self.model.check_generate(prompt, attention_mask=torch.ones_like(prompt), strict=True, **options)
+        if request.logit_bias:
+            self._check_bias(request.logit_bias)
+            options["sequence_bias"] = [[[token], bias] for token, bias in sorted(request.logit_bias.items())]
+        check = functools.partial(
+            self.model.check_generate, prompt, attention_mask=torch.ones_like(prompt), strict=True
+        )
+        config = check(**options)
+        if request.top_p < 1 and config.is_random:  # else the most likely token is taken, which it never excludes
+            options["top_p"] = request.top_p
+            config = check(**options)
         settings = config.to_json_string()
         if request.constraint is not None:
             settings += request.constraint.expression
-        return Prompt(ids, tokens + len(suffix), gap, options, settings)
+        return Prompt(ids, tokens + len(suffix), gap, options, f"{settings} {request.scored}")
+
+    def _suffix(self, text: str) -> list[int]:
+        return tokens_of(self.tokenizer, self._without_masks(text), False)
+
+    def _check_bias(self, bias: dict[int, float]) -> None:
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        for token in bias:
+            if token >= vocabulary:
+                raise Refused(f"`logit_bias` has the token {token}; the model has {vocabulary}.", param="logit_bias")

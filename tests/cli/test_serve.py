@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import openai
@@ -30,6 +31,9 @@ def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path):
             client.completions.create(model=tiny_checkpoint.name, prompt="x", max_tokens=101)
         long = {"decode_type": "remdm", "steps": 100_000, "eta": 0.1, "t_on": 0.9, "alpha_on": 0.5}
         stream = client.completions.create(model=tiny_checkpoint.name, prompt="x", stream=True, extra_body=long)
+        server.send_signal(signal.SIGINT)  # what runs would be finished
+        time.sleep(1)
+        assert server.poll() is None
         server.send_signal(signal.SIGINT)
         with pytest.raises(openai.APIError, match="shutting down"):
             list(stream)
@@ -45,6 +49,9 @@ def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path):
     [
         (["--port", "70000"], "--port`=70000 can't be listened on"),
         (["--host", "192.0.2.1", "--port", "0"], "can't be listened on"),
+        (["--host", "", "--port", "0"], "`--host` is empty"),
+        (["--api-key", "", "--port", "0"], "`--api-key` is empty"),
+        (["--api-key", " ", "--port", "0"], "`--api-key` is empty"),
         (["--max-queue", "0"], "`--max-queue`=0 must be at least 1"),
         (["--port", "0", "--max-new-tokens", "20", "--max-new-tokens-limit", "9"], "at most its limit, 9"),
         (["--port", "0", "--decode-type", "llada", "--kernel-size", "8"], "has no effect"),
@@ -56,6 +63,12 @@ def test_mistakes(run, tiny_checkpoint, words, message):
     model = [] if "--model" in words else ["--model", tiny_checkpoint]
     outcome = run("serve", *model, *words)
     assert outcome.code == 2 and message in outcome.err and len(outcome.err.splitlines()) == 1
+
+
+def test_an_empty_variable_is_no_open_door(run, tiny_checkpoint, monkeypatch):
+    monkeypatch.setenv("CONV_DLM_API_KEY", "")
+    outcome = run("serve", "--model", tiny_checkpoint, "--port", 0)
+    assert outcome.code == 2 and "The variable CONV_DLM_API_KEY is empty" in outcome.err
 
 
 def test_a_port_that_is_taken(run, tiny_checkpoint):
