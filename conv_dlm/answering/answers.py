@@ -11,6 +11,7 @@ from transformers import BatchEncoding
 
 from conv_dlm.answering.batching import pad_left
 from conv_dlm.answering.prompting import tokens_of
+from conv_dlm.generation.placement import canvas_device
 
 T = TypeVar("T")
 
@@ -81,12 +82,12 @@ def answer_tokens(
     Returns:
         `list[Answer]`: in the order of the rows.
     """
-    inputs = inputs.to(model.device)
+    inputs = inputs.to(canvas_device(model))
 
     def generate() -> Any:
         return model.generate(**inputs, generator=list(generators), return_dict_in_generate=True, **options)
 
-    output, seconds = timed(generate, model.device)
+    output, seconds = timed(generate, canvas_device(model))
     start, ends = inputs["input_ids"].shape[1], end_tokens(model, options)
     share = seconds / len(generators)
     rows = zip(

@@ -20,6 +20,7 @@ from conv_dlm.answering.prompting import Message, Prompter
 from conv_dlm.cli.keyboard import silent_keyboard
 from conv_dlm.constraints.languages import Constraint
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
+from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.streaming import TextDiffusionStreamer
 
 
@@ -121,7 +122,7 @@ class Session:
         return [Completion(*row, seconds) for row in zip(texts, output.forwards.tolist(), tokens, strict=True)]
 
     def _encode(self, prompts: Sequence[str]) -> BatchEncoding:
-        return encode(self.tokenizer, prompts, not self.prompter.templated).to(self.model.device)
+        return encode(self.tokenizer, prompts, not self.prompter.templated).to(canvas_device(self.model))
 
     def _texts(self, inputs: BatchEncoding, sequences: torch.Tensor) -> list[str]:
         length = inputs["input_ids"].shape[1]

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from conv_dlm.answering.answers import Answer, encode, end_tokens, timed, until_end
 from conv_dlm.generation import noise
+from conv_dlm.generation.placement import canvas_device
 
 TOP_P = 0.95  # the paper's
 
@@ -64,19 +65,19 @@ def answer_autoregressively(
     Raises:
         ValueError: a prompt is empty, or does not fit into the model's context.
     """
-    inputs = encode(tokenizer, prompts, add_special_tokens).to(model.device)
+    inputs = encode(tokenizer, prompts, add_special_tokens).to(canvas_device(model))
     start = inputs["input_ids"].shape[1]
     _check_length(model, start, max_new_tokens)
     processors = LogitsProcessorList()
     if top_p > 0:
-        seeds_B = noise.row_seeds(list(generators), len(prompts), model.device)
+        seeds_B = noise.row_seeds(list(generators), len(prompts), canvas_device(model))
         processors = LogitsProcessorList([TopPLogitsWarper(top_p), RowNoise(seeds_B, start)])
 
     def generate() -> Tensor:
         with _without_settings(model, tokenizer):
             return model.generate(**inputs, max_new_tokens=max_new_tokens, logits_processor=processors)
 
-    sequences, seconds = timed(generate, model.device)
+    sequences, seconds = timed(generate, canvas_device(model))
     ends, answers = end_tokens(model, {}), []
     for row in sequences[:, start:].tolist():
         ids, ended = until_end(row, ends)

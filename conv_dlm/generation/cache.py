@@ -41,6 +41,7 @@ class CanvasLayer(CacheLayerMixin):
         super().__init__()
         self.selection, self.rows, self.length = selection, rows, length
 
+    @torch.compiler.disable  # for a model compiled in place: what is made here outlives the compiled call
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         for name, states in (("keys", key_states), ("values", value_states)):
             shape = (self.rows, states.shape[1], self.length + 1, states.shape[3])  # the last one is for `active`

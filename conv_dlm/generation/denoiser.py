@@ -19,6 +19,7 @@ from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
 from conv_dlm.generation.compiling import COMPILED_SHAPES
 from conv_dlm.generation.extra import Extra
+from conv_dlm.generation.row_adapters import RowAdapters
 
 
 class Denoiser:
@@ -34,6 +35,7 @@ class Denoiser:
     cache: keys and values of the canvas, where forwards may be partial.
     compile_config: how the model is compiled; None = not at all.
     pattern: what positions see of each other.
+    adapters: PEFT's adapters of the rows, where each has its own.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Denoiser:
         cache: CanvasCache | None = None,
         compile_config: CompileConfig | None = None,
         pattern: AttentionPattern = BIDIRECTIONAL,
+        adapters: RowAdapters | None = None,
     ) -> None:
         self.model: Callable[..., Any] = model
         self.compile_config = compile_config
@@ -56,6 +59,7 @@ class Denoiser:
         self.projects_window = supports_window_logits(model)
         self.cache_inputs = {} if cache is None else {cache_argument(model): cache}
         self.pattern = pattern
+        self.adapters = adapters
         self.masks = KeyMasks(model, padding)
         self.padded = padding is not None
         self.position_ids: Tensor | None = None  # [B, L]; None where the model counts by itself
@@ -109,6 +113,8 @@ class Denoiser:
             ids, kept = torch.cat([ids, extra.ids], 1), torch.cat([kept, end + extra.indices()], 1)
             given = None if given is None else torch.nn.functional.pad(given, (0, extra.ids.shape[1]))
             inputs = self._inputs_beside(canvas, which, pick, seen, end, extra)
+        if self.adapters is not None:
+            self.adapters.choose(rows, 1 if given is None else 2)
         if given is None:
             logits = self._logits(ids, kept, inputs)
         else:

@@ -1,5 +1,6 @@
 """The mixin that gives a masked diffusion LM its `generate`."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -123,7 +124,9 @@ class DiffusionGenerationMixin(GenerationMixin):
         input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
         if streamer is not None:
             streamer.put(input_ids.cpu())
-        run.run(row_seeds(generator, input_ids.shape[0], input_ids.device))
+        adapters = run.denoiser.adapters
+        with contextlib.nullcontext() if adapters is None else adapters.attached():
+            run.run(row_seeds(generator, input_ids.shape[0], input_ids.device))
         prepared.observer.finish(run)
         output = _output(prepared)
         assert output.sequences is not None

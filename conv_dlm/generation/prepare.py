@@ -45,7 +45,9 @@ from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
 from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS, ConvolutionWeights, PositionWeights
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
+from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.processors import CanvasProcessors, build_processors
+from conv_dlm.generation.row_adapters import RowAdapters
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.settings import INHERITED
 
@@ -59,6 +61,9 @@ UNSUPPORTED = {
     ),
     "negative_prompt_attention_mask": ("is not supported: guidance compares with the masked prompt", "drop it"),
     "custom_generate": ("is for models without a `generate` of their own; this one denoises by itself", "drop it"),
+    "adapter_names": (
+        "is PEFT's, and needs its layers to be told", "load the adapters by `PeftModel`, and call its `generate`",
+    ),
     "inputs_embeds": ("is not supported: a canvas is made of ids", "pass `input_ids`"),
 }  # fmt: skip
 # keywords that others hand over by habit, and that change nothing
@@ -308,14 +313,14 @@ def _input_ids(model: Any, input_ids: Tensor | None, config: DiffusionGeneration
     if input_ids is None:
         if config.bos_token_id is None:
             raise SettingError("input_ids", "is missing, and there is no `bos_token_id` to begin with", "pass it")
-        return torch.tensor([_listed(config.bos_token_id)[:1]], device=model.device)
+        return torch.tensor([_listed(config.bos_token_id)[:1]], device=canvas_device(model))
     if input_ids.dim() != 2 or input_ids.dtype not in (torch.long, torch.int):
         raise SettingError(
             "input_ids", f"is a {input_ids.dtype} tensor of shape {tuple(input_ids.shape)}", "pass ids [B, P]"
         )
     if input_ids.shape[0] == 0:
         raise SettingError("input_ids", "is an empty batch", "give at least one row")
-    return input_ids.to(model.device).long()
+    return input_ids.to(canvas_device(model)).long()
 
 
 def _padding(input_ids: Tensor, attention_mask: Tensor | None, config: DiffusionGenerationConfig) -> Tensor | None:
@@ -535,4 +540,5 @@ def _denoiser(
         cache = CanvasCache(model, rows, length, 1 if guidance == 1 else 2)
     compile_config = (config.compile_config or CompileConfig()) if config.compile else None
     padding = canvas.padding if padded else None
-    return Denoiser(model, padding, guidance, bool(config.shift_logits), cache, compile_config, pattern)
+    adapters = RowAdapters.of(model, canvas.ids.shape[0])
+    return Denoiser(model, padding, guidance, bool(config.shift_logits), cache, compile_config, pattern, adapters)

@@ -12,6 +12,7 @@ import torch
 
 from conv_dlm.answering.batching import pad_left, row_generator
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
+from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.metrics import Metrics
@@ -171,8 +172,8 @@ class Worker:
             options["logits_processor"] = [tops]
         with explain_out_of_memory(self.model, len(batch), ids.shape[1], batch[0].options):
             output = self.model.generate(
-                ids.to(self.model.device),
-                attention_mask=attention_mask.to(self.model.device),
+                ids.to(canvas_device(self.model)),
+                attention_mask=attention_mask.to(canvas_device(self.model)),
                 generator=[row_generator(*row.seed) for row in batch],
                 streamer=RowStreamers([row.text for row in batch]),
                 callback_on_step_end=lambda _: self._must_stop or not any(row.wanted() for row in batch),
