@@ -1,5 +1,6 @@
 """Arguments of [`MDLMTrainer`]."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +130,22 @@ class MDLMTrainingConfig(SFTConfig):
     eval_sample_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keywords of `generate` for `eval_samples`, as JSON."}
     )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled, `training_args.bin` above all, which is pushed and passed on: without the token."""
+        return self.__dict__ | {"hub_token": None}
+
+    def __copy__(self) -> "MDLMTrainingConfig":
+        """In memory a copy keeps the token."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MDLMTrainingConfig":
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def __post_init__(self) -> None:
         super().__post_init__()

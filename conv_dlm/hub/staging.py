@@ -4,7 +4,7 @@ import fnmatch
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import requires
@@ -107,8 +107,8 @@ def stage(source: str | os.PathLike[str], target: str | os.PathLike[str], base_m
         base_model (`str`, *optional*): of an adapter whose config names a folder.
 
     Raises:
-        ValueError: the source holds nothing of these, the target is not empty, the model is not one of this package's,
-            or `base_model` is given for something else than an adapter.
+        ValueError: the source holds nothing of these, a link in it leads out of it, the target is not empty, the model
+            is not one of this package's, or `base_model` is given for something else than an adapter.
     """
     source, target = Path(source).expanduser(), Path(target).expanduser()
     kind = kind_of(source)
@@ -116,10 +116,12 @@ def stage(source: str | os.PathLike[str], target: str | os.PathLike[str], base_m
         raise ValueError(f"`base_model`={base_model!r} has no effect: {str(source)!r} is no adapter.")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"`stage`={str(target)!r} is not an empty folder; name a new one.")
+    belong = [file for file in sorted(source.iterdir()) if _belongs(file, kind)]
+    check_links(belong, source)
     target.mkdir(parents=True, exist_ok=True)
     staged = Staged(kind, target)
     for file in sorted(source.iterdir()):
-        if any(fnmatch.fnmatch(file.name, pattern) for pattern in BELONG[kind]):
+        if _belongs(file, kind):
             staged.given += _place(file, target / file.name, target)
         else:
             staged.left_out.append(file.name + ("/" if file.is_dir() else ""))
@@ -129,6 +131,31 @@ def stage(source: str | os.PathLike[str], target: str | os.PathLike[str], base_m
         staged.added += _ADD[kind](target)
     staged.left_out = [name for name in staged.left_out if name not in staged.added]  # code of an earlier version
     return staged
+
+
+def _belongs(file: Path, kind: Kind) -> bool:
+    return any(fnmatch.fnmatch(file.name, pattern) for pattern in BELONG[kind])
+
+
+def check_links(files: Iterable[Path], folder: Path) -> None:
+    """Raise ValueError for a link among `files`, or in them, that leads out of the `folder`: what it leads to would be
+    published. Those of the Hub's cache lead to its own store."""
+    inside = [folder.resolve()]
+    if inside[0].parent.name == "snapshots":
+        inside.append(inside[0].parents[1] / "blobs")
+    for file in files:
+        aim = file.resolve()
+        if not any(aim.is_relative_to(place) for place in inside):
+            raise ValueError(
+                f"{file} is a link to {aim}, outside of the folder that is pushed; put the file itself there if it is "
+                "meant to be published."
+            )
+        if not file.is_dir() and not file.is_file():
+            raise ValueError(f"{file} is neither a file nor a folder; remove it.")
+        if file.is_dir() and aim in (folder.resolve(), *folder.resolve().parents):
+            raise ValueError(f"{file} is a link to a folder that it stands in; remove it.")
+        if file.is_dir():
+            check_links(sorted(file.iterdir()), folder)
 
 
 def _place(source: Path, target: Path, root: Path) -> list[str]:

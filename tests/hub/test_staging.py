@@ -216,3 +216,29 @@ def test_the_documented_number_of_files_is_right() -> None:
     text = (HUB_CARDS.parent / "docs" / "hub.md").read_text()
     count = len(code_of("conv_dlm.models.llada.modeling_llada", "conv_dlm.models.llada.configuration_llada"))
     assert f"added by conv-dlm, {count} files" in text and f"needs, {count} small files" in text
+
+
+def test_links_are_not_followed_out_of_the_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a key")
+    source = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, source)
+    link = source / "LICENSE"
+    for aim in (tmp_path / "secret", Path("/etc/hostname"), Path("../secret"), Path("/dev/zero"), tmp_path / "nowhere"):
+        link.symlink_to(aim)
+        with pytest.raises(ValueError, match=r"LICENSE is a link to .* outside of the folder"):
+            stage(source, tmp_path / "staged")
+        assert not (tmp_path / "staged").exists()
+        link.unlink()
+    link.symlink_to("config.json")  # inside
+    assert "LICENSE" in stage(source, tmp_path / "staged").given
+
+
+def test_a_folder_of_the_hub_s_cache_is_pushed(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Its files are links to the cache's own store."""
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "0123"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for file in tiny_checkpoint.iterdir():
+        shutil.copy(file, blobs / file.name)
+        (snapshot / file.name).symlink_to(Path("../../blobs") / file.name)
+    assert "config.json" in stage(snapshot, tmp_path / "staged").given

@@ -1,6 +1,8 @@
 """Settings of Transformers' trainer that runs use, with both trainers: they work, and change only what they should."""
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,3 +80,14 @@ def test_tensorboard(make, tmp_path, chats, monkeypatch):
     )
     trainer.train()
     assert list((tmp_path / "board").rglob("events.*"))
+
+
+@pytest.mark.parametrize("config_class", [MDLMTrainingConfig, partial(R2FTConfig, canvas_length=8)])
+def test_no_token_is_saved(config_class, tmp_path):
+    """`training_args.bin` lies in every folder that is passed on; in memory copies keep the token."""
+    config = config_class(output_dir=str(tmp_path), hub_token="hf_secret", use_cpu=True, bf16=False)
+    torch.save(config, tmp_path / "training_args.bin")
+    assert b"hf_secret" not in (tmp_path / "training_args.bin").read_bytes()
+    assert torch.load(tmp_path / "training_args.bin", weights_only=False).hub_token is None
+    assert config.hub_token == copy.copy(config).hub_token == copy.deepcopy(config).hub_token == "hf_secret"
+    assert "hf_secret" not in config.to_json_string()
