@@ -1,6 +1,8 @@
 """The data of the training scripts: from a Hub name or files to rows that TRL understands, checked at the door."""
 
+import itertools
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -55,6 +57,8 @@ class DataArguments:
         problem_rows (`int`, *optional*, defaults to `1`):
             So many problems in a row have the same level and form, and so about the same length. With the batch size,
             batches have little padding.
+        problem_drill (`float`, *optional*, defaults to `0.0`):
+            Share of these groups that are worksheets, bare sums with their results: many operations for few tokens.
 
         > How it is read
 
@@ -95,6 +99,7 @@ class DataArguments:
         default_factory=lambda: ["prose"], metadata={"help": f"Forms of the solutions: {', '.join(FORMS)}."}
     )
     problem_rows: int = field(default=1, metadata={"help": "So many problems in a row are of one level and form."})
+    problem_drill: float = field(default=0.0, metadata={"help": "Share of problems that are worksheets."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with what the user says."})
     completion_column: str | None = field(default=None, metadata={"help": "Column with what the assistant answers."})
     prompt_template: str | None = field(
@@ -119,6 +124,8 @@ class DataArguments:
             raise ValueError(f"`problem_levels={self.problem_levels}` must be two numbers, the least and the largest.")
         if self.problem_rows < 1:
             raise ValueError(f"`problem_rows={self.problem_rows}` must be 1 or more.")
+        if not 0 <= self.problem_drill < 1:
+            raise ValueError(f"`problem_drill={self.problem_drill}` must be a share, at least 0 and below 1.")
         if self.held_out_rows < 0:
             raise ValueError(f"`held_out_rows={self.held_out_rows}` must be 0 or more.")
         if self.max_eval_rows is not None and self.max_eval_rows < 1:
@@ -199,8 +206,18 @@ def word_problems(data_args: DataArguments, split: str) -> IterableDataset:
         "alike": data_args.problem_rows,
     }
     next(rows(**options))  # a mistake in the options is told here
-    stream = IterableDataset.from_generator(rows, gen_kwargs=options)
+    drill = data_args.problem_drill if split == "train" else 0.0
+    stream = IterableDataset.from_generator(drilled_rows, gen_kwargs={"drill": drill, "options": options})
     return stream.select_columns(["prompt", "completion"])
+
+
+def drilled_rows(drill: float, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of word problems in groups that are alike; the share `drill` of the groups are worksheets, evenly spread."""
+    stories = rows(**options)
+    sheets = rows(**options | {"levels": LEVELS, "forms": ("prose",), "scenes": ("worksheet",)})
+    for group in itertools.count():
+        is_sheet = int((group + 1) * drill) > int(group * drill)
+        yield from itertools.islice(sheets if is_sheet else stories, options["alike"])
 
 
 def _split(splits: Any, name: str) -> Any:
