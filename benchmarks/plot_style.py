@@ -73,7 +73,7 @@ def new_panels(count: int, width: float, height: float, **options: Any) -> tuple
     return figure, panels[:count]
 
 
-def log2_axis(axes: "Axes", ticks: Mapping[int, str] | Iterable[int]) -> None:
+def log2_axis(axes: "Axes", ticks: Mapping[float, str] | Iterable[int]) -> None:
     """x in powers of two, with exactly these ticks; a mapping gives their labels."""
     labels = ticks if isinstance(ticks, Mapping) else {tick: str(tick) for tick in ticks}
     places = sorted(labels)

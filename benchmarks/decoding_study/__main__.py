@@ -1,9 +1,12 @@
 """Compare decoders on a prompt set: decode types x steps x kernel or block sizes x seeds, in one run.
 
+`--vary` adds any other setting to the grid, such as a cache or a threshold.
+
 The output folder gets settings.json, samples-RANK.jsonl as the answers come, and at the end table.md, table.json and
-plots/: quality against size, forwards and seconds, the position decided at each step, and what the model proposes by
-distance from the prompt. The same command resumes an interrupted run; more --decode-types, --steps, --sizes or
---seeds add to what is there. Under `accelerate launch`, or torchrun, every process takes its share.
+plots/: quality against size, forwards and seconds, which settings no other one beats, the position decided at each
+step, and what the model proposes by distance from the prompt. The same command resumes an interrupted run; more
+--decode-types, --steps, --sizes, --vary or --seeds add to what is there. Under `accelerate launch`, or torchrun, every
+process takes its share.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from benchmarks.decoding_study.grid_run import (
 from benchmarks.decoding_study.prompt_set import WORD_PROBLEMS, PromptSet, generated_problems, load_prompts
 from benchmarks.decoding_study.scoring import Scorer
 from benchmarks.decoding_study.table import to_text
+from benchmarks.decoding_study.variations import read_variations
 from conv_dlm.answering.prompting import Prompter
 from conv_dlm.cli.data import read_levels
 from conv_dlm.cli.notes import note
@@ -46,7 +50,12 @@ EXAMPLES = """examples:
   python -m benchmarks.decoding_study --data prompts.jsonl --output runs/grid \\
     --decode-types conv semi_ar --sizes 16 32 64 --seeds 0 1 2
   python -m benchmarks.decoding_study --data prompts.jsonl --output runs/grid --scorer openai-community/gpt2-large
-  python -m benchmarks.decoding_study --data word_problems --output runs/problems --questions 500 --level 4-8
+  python -m benchmarks.decoding_study --data word_problems --output runs/problems --questions 500 --level 4-8 \\
+    --max-new-tokens 256 --tokens-per-step 1 2 4 8 16
+  python -m benchmarks.decoding_study --data word_problems --output runs/problems --questions 500 --level 4-8 \\
+    --max-new-tokens 256 --decode-types threshold conv_threshold --sizes 32 --vary threshold 0.5 0.7 0.9
+  python -m benchmarks.decoding_study --data word_problems --output runs/caches --questions 500 --level 4-8 \\
+    --max-new-tokens 256 --tokens-per-step 4 --decode-types conv --sizes 32 --vary cache_implementation none dual window
   python -m benchmarks.decoding_study --data gsm8k --output runs/gsm8k --answer-rules strict flexible --questions 100
 """
 
@@ -80,14 +89,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_grid_and_measures(parser: Parser) -> None:
-    add = parser.add_argument_group("grid", "Every decode type with every number of steps, size and seed.").add_argument
+    group = parser.add_argument_group("grid", "Every decode type with every number of steps, size and seed.")
+    add = group.add_argument
     types = ["categorical", "topk", "conv", "semi_ar", "llada"]
     numbers: dict[str, Any] = {"nargs": "+", "type": int, "metavar": "N"}
     add("--decode-types", nargs="+", type=decode_type, default=types, metavar="TYPE",
         help=f"see below (default: {' '.join(types)})")
-    add("--steps", **numbers, default=[16, 32, 64], help="denoising steps (default: 16 32 64)")
+    paces = group.add_mutually_exclusive_group()
+    paces.add_argument("--steps", **numbers, default=[16, 32, 64], help="denoising steps (default: 16 32 64)")
+    paces.add_argument("--tokens-per-step", **numbers, help="or the canvas over the steps, as 1 2 4 8 16")
     add("--sizes", **numbers, default=[8, 16, 32, 64],
         help="kernel size of types with a convolution, block length of those with blocks (default: 8 16 32 64)")
+    add("--vary", nargs="+", action="append", default=[], metavar=("FIELD", "VALUE"),
+        help="any other setting below with its values, none for as it is; of several all combinations")
     add("--seeds", **numbers, default=[0], help="types that draw nothing at random answer once (default: 0)")
     add = parser.add_argument_group("measures", "These can differ from run to run into one folder.").add_argument
     add("--answer-rules", nargs="+", default=[], metavar="RULE",
@@ -97,12 +111,13 @@ def _add_grid_and_measures(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options = generation_options(args, without=VARIED)
-    _check(args, options)
+    vary = read_variations(args.vary)
+    _check(args, options, vary)
 
     prompt_set, wrong = _load_prompts(args)
     processes = Processes.from_environment()
     args.device = args.device or processes.device()
-    grid, settings, impossible = _load_grid(args, options, prompt_set)
+    grid, settings, impossible = _load_grid(args, options, vary, prompt_set)
     for line in (*wrong, *impossible) if processes.is_first else ():
         note(f"left out: {line}")
     folder = SampleFolder(Path(args.output), settings, processes.rank)
@@ -138,35 +153,39 @@ def _load_prompts(args: argparse.Namespace) -> tuple[PromptSet, list[str]]:
     )
 
 
-def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
+def _check(args: argparse.Namespace, options: dict[str, Any], vary: dict[str, list[Any]]) -> None:
     """Refuse before anything is loaded what can't be done, or makes no sense together."""
-    for name in ("steps", "sizes", "batch_size"):
+    for name in ("steps", "tokens_per_step", "sizes", "batch_size"):
         values = getattr(args, name)
-        for value in values if isinstance(values, list) else [values]:
+        for value in values if isinstance(values, list) else [1 if values is None else values]:
             if value < 1:
                 raise ValueError(f"`--{name.replace('_', '-')}`={value} must be at least 1.")
     if args.minutes is not None and args.minutes < 0:
         raise ValueError(f"`--minutes`={args.minutes:g} must not be negative.")
     if options.get("max_new_tokens") == 0:
         raise ValueError("`--max-new-tokens`=0 leaves no room for an answer; give at least 1.")
-    check_options(args.decode_types, options)
+    check_options(args.decode_types, options | vary)
+    if twice := sorted(options.keys() & vary.keys()):
+        raise ValueError(f"`--vary` has `{twice[0]}`, and it is given as an option too; drop one.")
     check_folder(Path(args.output))
 
 
 def _load_grid(
-    args: argparse.Namespace, options: dict[str, Any], prompt_set: PromptSet
+    args: argparse.Namespace, options: dict[str, Any], vary: dict[str, list[Any]], prompt_set: PromptSet
 ) -> tuple[Grid, dict[str, Any], list[str]]:
     """The grid; what all samples depend on, which can't grow; and which cells can't be."""
     model, tokenizer = load(args)
     decoding = shared_decoding(model, options)
     canvas = decoding["max_new_tokens"]
-    cells, impossible = settings_of(args.decode_types, args.steps, args.sizes, canvas)
+    steps = [-(-canvas // tokens) for tokens in args.tokens_per_step] if args.tokens_per_step else args.steps
+    cells, impossible = settings_of(args.decode_types, steps, args.sizes, canvas, vary)
     why = [f"{cell}: {canvas} tokens have more blocks than steps" for cell in impossible]
     if not cells:
         raise ValueError(f"Nothing can be compared ({'; '.join(why)}); raise `--steps` or `--sizes`.")
     prompter = Prompter(tokenizer, args.system, args.raw)
     grid = make_grid(cells, prompt_set.prompts, args.seeds, args.batch_size, model, tokenizer, prompter, options)
     rows = {"command": "compare", "rows": prompt_set.fingerprint}
+    why += [f"{cell}: {message}" for cell, message in grid.refused.items()]
     return grid, rows | model_settings(args, model) | decoding, why
 
 

@@ -28,6 +28,7 @@ QUALITIES = (
     "sound",
     "form",
     "equations",
+    "steps_right",
     "loops",
     "well_formed",
     "perplexity",
@@ -92,10 +93,12 @@ def make_table(
     measures = Measures(tokenizer, references, rules, log_priors_V, scores, reference_scores, prompt_set.score)
     rows, of_references = table_of(samples, measures), reference_figures(measures)
     runs = [record["run"] for record in records if "run" in record]
-    changes = differences.differences(samples, measures, BASELINE)
-    result = {"rows": rows, "references": of_references, f"less_{BASELINE}": changes}
+    less_baseline = differences.differences(samples, measures, differences.with_type(BASELINE))
+    less_plain = differences.differences(samples, measures, differences.with_unvaried)
+    result = {"rows": rows, "references": of_references, f"less_{BASELINE}": less_baseline, "less_plain": less_plain}
     write_json(folder.path / TABLE, result | {"settings": folder.settings, "runs": runs, "measured": run})
-    text = to_markdown(rows, of_references) + differences.to_markdown(changes, BASELINE)
+    text = to_markdown(rows, of_references) + differences.to_markdown(less_baseline, f"less `{BASELINE}`")
+    text += differences.to_markdown(less_plain, "less the same unvaried")
     write_atomically(folder.path / TABLE_FOR_PEOPLE, text)
     return Table(samples, rows, of_references)
 
@@ -143,16 +146,22 @@ def draw(folder: Path, table: Table, canvas: int, masses: dict[str, Any] | None)
         ImportError: matplotlib is not installed.
     """
     from benchmarks.decoding_study import plots
+    from benchmarks.decoding_study.pareto import settings_by_cost
 
     references = table.references
     figures: dict[str, Any] = {}
+    plain = [row for row in table.rows if not row["varied"]]
     for metric in QUALITIES:
-        if any(row.get(metric) for row in table.rows):
-            figures[f"{metric}_by_size"] = plots.quality_by_size(table.rows, metric, canvas, references.get(metric))
+        if any(row.get(metric) for row in plain):
+            figures[f"{metric}_by_size"] = plots.quality_by_size(plain, metric, canvas, references.get(metric))
             for cost in COSTS:
-                figure = plots.quality_by_cost(table.rows, metric, cost, references.get(metric))
+                figure = plots.quality_by_cost(plain, metric, cost, references.get(metric))
                 figures[f"{metric}_by_{cost}"] = figure
-    figures["decided_positions"] = plots.decided_positions(table.samples)
+        if metric.startswith("accuracy") and any(row.get(metric) for row in table.rows):
+            figures |= {f"{metric}_front_{cost}": settings_by_cost(table.rows, metric, cost) for cost in COSTS}
+    if plain:
+        unvaried = [sample for sample in table.samples if not sample["varied"]]
+        figures["decided_positions"] = plots.decided_positions(unvaried)
     if masses is not None:
         figures["mass_by_distance"] = plots.mass_by_distance({"model": masses["model"]}, masses["reference"])
     (folder / PLOTS).mkdir(exist_ok=True)

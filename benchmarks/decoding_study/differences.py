@@ -1,61 +1,90 @@
-"""What each setting of a grid does better or worse than one decode type, prompt by prompt.
+"""What each setting of a grid does better or worse than another one, prompt by prompt.
 
 What makes a prompt easy or hard for both drops out of the errors, so that smaller differences are seen than by looking
 at two rows of the table.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from benchmarks.decoding_study.table import COLUMNS, Measures, TableRow, cells_of, qualities_of
+from benchmarks.decoding_study.table import (
+    COLUMNS,
+    Cell,
+    Measures,
+    TableRow,
+    cells_of,
+    markdown_table,
+    name_of,
+    qualities_of,
+)
 from conv_dlm.evaluation.figures import as_figure, shown
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.evaluation.statistics import difference_with_error
 
 HIDDEN = ("ended", "empty", "tokens")  # in the JSON alone
+COSTS = ("forwards", "seconds")
+Choice = Callable[[Cell, Collection[Cell]], Cell | None]  # what a cell is compared with, of all there are
 
 
-def differences(samples: Sequence[Sample], measures: Measures, baseline: str) -> list[TableRow]:
-    """Of each setting, its mean less that of the baseline with as many steps, over the prompts that both have.
+def with_type(baseline: str) -> Choice:
+    """The baseline with as many steps: none for itself, for variations, and where it has several sizes."""
+
+    def choose(cell: Cell, cells: Collection[Cell]) -> Cell | None:
+        steps, decode_type, _, varied = cell
+        others = [other for other in cells if other[:2] == (steps, baseline) and not other[3]]
+        return others[0] if len(others) == 1 and decode_type != baseline and not varied else None
+
+    return choose
+
+
+def with_unvaried(cell: Cell, cells: Collection[Cell]) -> Cell | None:
+    """The same without its variation."""
+    plain = (*cell[:3], "")
+    return plain if cell[3] and plain in cells else None
+
+
+def differences(samples: Sequence[Sample], measures: Measures, choose: Choice) -> list[TableRow]:
+    """Of each setting, its mean less that of another one, over the prompts that both have.
 
     Args:
         samples: as `distinct_samples` returns them.
-        baseline (`str`): a decode type. Where it has no samples, or several sizes, of which none is the one to compare
-            with, the list is empty.
+        choose: with what a setting is compared; left out where it says nothing.
     """
     cells = cells_of(samples)
     prompts = {key: [sample["index"] for sample in cell] for key, cell in cells.items()}
-    qualities = {key: qualities_of(cell, measures) for key, cell in cells.items()}
+    values_of = {key: qualities_of(cell, measures) | _costs_of(cell) for key, cell in cells.items()}
     rows = []
     for key in cells:
-        steps, decode_type, size = key
-        others = [other for other in cells if other[:2] == (steps, baseline)]
-        if decode_type == baseline or len(others) != 1:
+        other = choose(key, cells)
+        common = set() if other is None else set(prompts[key]) & set(prompts[other])
+        if other is None or not common:
             continue
-        pair = (key, others[0])
-        common = set(prompts[pair[0]]) & set(prompts[pair[1]])
-        if common:
-            clusters = [[index for index in prompts[one] if index in common] for one in pair]
-            row: TableRow = {"decode_type": decode_type, "steps": steps, "size": size, "prompts": len(common)}
-            for name in qualities[key]:
-                values = [_of_prompts(qualities[one][name], prompts[one], common) for one in pair]
-                row[name] = as_figure(difference_with_error(*values, *clusters))
-            rows.append(row)
+        steps, decode_type, size, varied = key
+        clusters = [[index for index in prompts[one] if index in common] for one in (key, other)]
+        row: TableRow = {"decode_type": decode_type, "steps": steps, "size": size, "varied": varied}
+        row["prompts"] = len(common)
+        for name in values_of[key]:
+            values = [_of_prompts(values_of[one][name], prompts[one], common) for one in (key, other)]
+            row[name] = as_figure(difference_with_error(*values, *clusters))
+        rows.append(row)
     return rows
+
+
+def _costs_of(cell: Sequence[Sample]) -> dict[str, list[float]]:
+    return {name: [sample[name] for sample in cell] for name in COSTS}
 
 
 def _of_prompts(values: Sequence[float], prompts: Sequence[int], wanted: Collection[int]) -> list[float]:
     return [value for value, prompt in zip(values, prompts, strict=True) if prompt in wanted]
 
 
-def to_markdown(rows: Sequence[TableRow], baseline: str) -> str:
-    """The differences for people; nothing if there are none."""
+def to_markdown(rows: Sequence[TableRow], heading: str) -> str:
+    """The differences for people, under a heading that says to what; nothing if there are none."""
     if not rows:
         return ""
     names = [name for name in COLUMNS if name not in HIDDEN and any(row.get(name) for row in rows)]
-    headings = [f"less `{baseline}`", "steps", "kernel or block", "prompts", *(COLUMNS[name][0] for name in names)]
-    lines = ["| " + " | ".join(headings) + " |", "|-|" + "-:|" * (len(headings) - 1)]
+    headings = [heading, "steps", "kernel or block", "prompts", *(COLUMNS[name][0] for name in names)]
+    lines = []
     for row in rows:
-        setting = [f"`{row['decode_type']}`", str(row["steps"]), str(row["size"] or "–"), str(row["prompts"])]
-        cells = [shown(row[name], COLUMNS[name][1], "+.1f") for name in names]
-        lines.append("| " + " | ".join(setting + cells) + " |")
-    return "\n" + "\n".join(lines) + "\n"
+        setting = [name_of(row), str(row["steps"]), str(row["size"] or "–"), str(row["prompts"])]
+        lines.append(setting + [shown(row[name], COLUMNS[name][1], "+" + COLUMNS[name][2]) for name in names])
+    return "\n" + markdown_table(headings, lines)

@@ -13,7 +13,7 @@ from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.generation import DECODE_TYPES
 
-KEY = ("decode_type", "steps", "size", "seed", "index")  # the fields that tell samples apart
+KEY = ("decode_type", "steps", "size", "varied", "seed", "index")  # the fields that tell samples apart
 SIZE_FIELDS = ("kernel_size", "block_length")  # a decode type reads one of them, or none
 VARIED = ("decode_type", "steps", *SIZE_FIELDS)  # by the grid, of the fields of the generation config
 NEIGHBOURS = 8  # batches that follow each other share out their prompts by length
@@ -29,11 +29,18 @@ class Setting:
         steps (`int`): denoising steps; of types at their own pace as many as there are tokens, the most that they take.
         size (`int`, *optional*): kernel size of types with a convolution, block length of types with blocks; the
             whole canvas for `None`, and for types that have neither.
+        variation (`tuple`, *optional*): further fields of the generation config with their values.
     """
 
     decode_type: str
     steps: int
     size: int | None = None
+    variation: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def varied(self) -> str:
+        """The variation as text, which samples and tables have; empty without one."""
+        return ", ".join(f"{name}={value}" for name, value in self.variation)
 
     def options(self, shared: Mapping[str, Any]) -> dict[str, Any]:
         """Keywords of `generate`: its own, and those of `shared` that are not only for other decode types."""
@@ -43,11 +50,11 @@ class Setting:
         sized = {} if self.size is None or field is None else {field: self.size}
         common = {name: value for name, value in shared.items() if name not in foreign}
         paced = {"steps": self.steps} if "steps" in DECODE_TYPES[self.decode_type].fields else {}
-        return common | {"decode_type": self.decode_type} | paced | sized
+        return common | {"decode_type": self.decode_type} | paced | sized | dict(self.variation)
 
     def __str__(self) -> str:
         size = "" if self.size is None else f", size {self.size}"
-        return f"{self.decode_type}, {self.steps} steps{size}"
+        return f"{self.decode_type}, {self.steps} steps{size}" + (f", {self.varied}" if self.variation else "")
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ class Work:
     def sample_keys(self) -> list[tuple[Any, ...]]:
         """`KEY` of its samples."""
         setting = self.setting
-        return [(setting.decode_type, setting.steps, setting.size, self.seed, index) for index in self.prompts]
+        cell = (setting.decode_type, setting.steps, setting.size, setting.varied, self.seed)
+        return [(*cell, index) for index in self.prompts]
 
 
 def distinct_samples(records: Iterable[Sample]) -> list[Sample]:
@@ -91,7 +99,11 @@ def check_options(decode_types: Collection[str], options: Mapping[str, Any]) -> 
 
 
 def settings_of(
-    decode_types: Iterable[str], steps: Iterable[int], sizes: Sequence[int], canvas: int
+    decode_types: Iterable[str],
+    steps: Iterable[int],
+    sizes: Sequence[int],
+    canvas: int,
+    vary: Mapping[str, Sequence[Any]] | None = None,
 ) -> tuple[list[Setting], list[Setting]]:
     """All cells, few steps first.
 
@@ -100,6 +112,8 @@ def settings_of(
 
     Args:
         canvas (`int`): tokens of a response.
+        vary (*optional*): values of further fields of the generation config; a type has cells for all combinations of
+            those that it reads. `None` leaves a field as it is.
 
     Returns:
         The cells, and those that can't be: of more blocks than steps.
@@ -110,9 +124,17 @@ def settings_of(
         field = size_field(decode_type)
         for size in [None] if field is None else sorted(set(sizes)):
             whole = field == "block_length" and size is not None and size >= canvas
-            setting = Setting(decode_type, count, None if whole else size)
-            cells[setting] = _blocks(setting, canvas) <= count
+            for variation in _variations(decode_type, vary or {}):
+                setting = Setting(decode_type, count, None if whole else size, variation)
+                cells[setting] = _blocks(setting, canvas) <= count
     return [cell for cell, fits in cells.items() if fits], [cell for cell, fits in cells.items() if not fits]
+
+
+def _variations(decode_type: str, vary: Mapping[str, Sequence[Any]]) -> Iterator[tuple[tuple[str, Any], ...]]:
+    special = set().union(*(kind.fields for kind in DECODE_TYPES.values()))
+    names = [name for name in vary if name not in special or name in DECODE_TYPES[decode_type].fields]
+    for values in itertools.product(*(vary[name] for name in names)):
+        yield tuple((name, value) for name, value in zip(names, values, strict=True) if value is not None)
 
 
 def _blocks(setting: Setting, canvas: int) -> int:

@@ -49,12 +49,14 @@ class Grid:
         texts (`list[str]`): all prompts, as the model reads them.
         ids (`list[list[int]]`): their tokens.
         rounds: as `schedule` returns them.
+        refused (`dict`): the settings that can't be, since their variation doesn't go with the rest, and why.
     """
 
     respondents: dict[Setting, Respondent]
     texts: list[str]
     ids: list[list[int]]
     rounds: list[list[Work]]
+    refused: dict[Setting, str]
 
     @property
     def one(self) -> Respondent:
@@ -85,16 +87,21 @@ def make_grid(
     Raises:
         ValueError: the options of a setting don't go together, or a prompt can't be answered; says which.
     """
-    respondents = {}
+    respondents, refused = {}, {}
     for setting in settings:
         try:
             respondents[setting] = denoiser(model, tokenizer, prompter, **setting.options(options))
         except ValueError as error:
-            raise ValueError(f"{setting}: {error}") from error
+            if not setting.variation:
+                raise ValueError(f"{setting}: {error}") from error
+            refused[setting] = str(error)
+    if not respondents:
+        raise ValueError("; ".join(f"{setting}: {why}" for setting, why in refused.items()))
     texts = [prompter([{"role": "user", "content": prompt}]) for prompt in prompts]
     ids = _checked_ids(texts, next(iter(respondents.values())))
     constant = [setting for setting, respondent in respondents.items() if _is_constant(respondent)]
-    return Grid(respondents, texts, ids, schedule(settings, seeds, list(map(len, ids)), batch_size, constant))
+    rounds = schedule(list(respondents), seeds, list(map(len, ids)), batch_size, constant)
+    return Grid(respondents, texts, ids, rounds, refused)
 
 
 def _is_constant(respondent: Respondent) -> bool:

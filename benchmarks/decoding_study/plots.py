@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["decided_positions", "mass_by_distance", "quality_by_cost", "quality_by_size", "save"]
+__all__ = [
+    "as_axis",
+    "decided_positions",
+    "mass_by_distance",
+    "measured",
+    "quality_by_cost",
+    "quality_by_size",
+    "save",
+    "styles_of",
+]
 
 Row = Mapping[str, Any]
 
@@ -73,7 +82,7 @@ def quality_by_size(
     """
     rows = _with_metrics(rows, metric)
     steps = sorted({row["steps"] for row in rows})
-    styles = _styles(rows)
+    styles = styles_of(rows)
     sizes = {_place(row, canvas): str(row["size"]) for row in rows if row["size"] is not None}
     ticks = sizes | {canvas: f"{canvas}\nwhole"}
     figure, panels = new_panels(len(steps), 3.1, 2.9, sharex=True, sharey=True)
@@ -114,7 +123,7 @@ def quality_by_cost(
         ValueError: no row has both metric and cost; a setting is there twice; a number can't be drawn.
     """
     rows = _with_metrics(rows, metric, cost)
-    styles = _styles(rows)
+    styles = styles_of(rows)
     sized = {row["decode_type"] for row in rows if row["size"] is not None}
     sizes: list[int | None] = sorted({row["size"] for row in rows if row["size"] is not None})
     if not sizes or any(row["size"] is None and row["decode_type"] in sized for row in rows):
@@ -131,11 +140,11 @@ def quality_by_cost(
                 _errorbar(axes, costs, points, xerr=errors, label=decode_type, **look)
         if sized:
             axes.set_title("whole canvas" if size is None else f"size {size}", fontsize=FONT_SIZE)
-    if _axis(cost).log:
+    if as_axis(cost).log:
         plain_log_axis(panels[0], "x")
     _reference(panels, metric, reference)
     _y_axis(figure, panels, metric)
-    figure.supxlabel(_axis(cost).label, fontsize=FONT_SIZE)
+    figure.supxlabel(as_axis(cost).label, fontsize=FONT_SIZE)
     add_legend(figure)
     return finish(figure)
 
@@ -143,10 +152,10 @@ def quality_by_cost(
 def _with_metrics(rows: Sequence[Row], *metrics: str) -> list[Row]:
     """The rows that have all these metrics."""
     for metric in metrics:
-        if not any(_measured(row, metric) for row in rows):
-            names = sorted({name for row in rows for name in row if _measured(row, name)})
+        if not any(measured(row, metric) for row in rows):
+            names = sorted({name for row in rows for name in row if measured(row, name)})
             raise ValueError(f"None of {len(rows)} rows has `{metric}`; measured are: {', '.join(names) or 'none'}.")
-    kept = [row for row in rows if all(_measured(row, metric) for metric in metrics)]
+    kept = [row for row in rows if all(measured(row, metric) for metric in metrics)]
     if not kept:
         raise ValueError(f"None of {len(rows)} rows has both {' and '.join(f'`{name}`' for name in metrics)}.")
     settings = [(row["decode_type"], row["steps"], row["size"]) for row in kept]
@@ -156,7 +165,8 @@ def _with_metrics(rows: Sequence[Row], *metrics: str) -> list[Row]:
     return kept
 
 
-def _measured(row: Row, metric: str) -> bool:
+def measured(row: Row, metric: str) -> bool:
+    """Whether the row has this figure."""
     numbers = row.get(metric)
     return isinstance(numbers, Sequence) and not isinstance(numbers, str) and numbers[0] is not None
 
@@ -164,9 +174,9 @@ def _measured(row: Row, metric: str) -> bool:
 def _point(row: Row, metric: str) -> tuple[float, float]:
     """Value and error as they are drawn; NaN, which isn't, for an error that is not known."""
     value, error = row[metric]
-    if not math.isfinite(value) or (_axis(metric).log and value <= 0):
+    if not math.isfinite(value) or (as_axis(metric).log and value <= 0):
         raise ValueError(f"`{metric}`={value} of {row['decode_type']}, {row['steps']} steps, can't be drawn.")
-    factor = _axis(metric).factor
+    factor = as_axis(metric).factor
     return factor * value, math.nan if error is None else factor * error
 
 
@@ -174,14 +184,15 @@ def _place(row: Row, canvas: int) -> int:
     return canvas if row["size"] is None else int(row["size"])
 
 
-def _styles(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+def styles_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Of the decode types of the rows, in the order of the legend: a type looks the same whichever are beside it."""
     types = {row["decode_type"] for row in rows}
     order = dict.fromkeys([*FIRST, *DECODE_TYPES, *sorted(types)])
     return {name: style(place) for place, name in enumerate(order) if name in types}
 
 
-def _axis(metric: str) -> Axis:
+def as_axis(metric: str) -> Axis:
+    """How a metric is drawn."""
     heading, factor, *_ = COLUMNS.get(metric, (metric.replace("_", " "), 1, ""))
     return Axis(LABELS.get(metric, heading.replace("`", "")), factor, metric in LOGARITHMIC)
 
@@ -195,7 +206,7 @@ def _reference(panels: Sequence["Axes"], metric: str, reference: Sequence[float 
     value, error = reference or (None, None)
     if value is None:
         return
-    factor = _axis(metric).factor
+    factor = as_axis(metric).factor
     for axes in panels:
         axes.axhline(factor * value, label="reference answers", **REFERENCE)
         if error is not None:
@@ -204,10 +215,10 @@ def _reference(panels: Sequence["Axes"], metric: str, reference: Sequence[float 
 
 def _y_axis(figure: "Figure", panels: Sequence["Axes"], metric: str) -> None:
     """Of panels that share it: logarithmic, or shares, where all are not high from 0 %."""
-    figure.supylabel(_axis(metric).label, fontsize=FONT_SIZE)
+    figure.supylabel(as_axis(metric).label, fontsize=FONT_SIZE)
     low, high = panels[0].get_ylim()
-    if _axis(metric).log:
+    if as_axis(metric).log:
         plain_log_axis(panels[0], "y")
-    elif _axis(metric).factor == 100:
+    elif as_axis(metric).factor == 100:
         top = min(high, 104)  # a marker at 100 % is seen whole, and so is one at 0
         panels[0].set_ylim(-0.04 * top if low < top / 2 else low, top)

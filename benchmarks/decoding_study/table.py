@@ -17,8 +17,10 @@ from conv_dlm.evaluation.metrics import inliers, is_empty, repeated_ngrams
 from conv_dlm.evaluation.perplexity import perplexity, perplexity_with_error
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.word_problems import loops
 
-TableRow = dict[str, Any]  # decode_type, steps, size, n, and figures
+TableRow = dict[str, Any]  # decode_type, steps, size, varied, n, and figures
+Cell = tuple[int, str, int | None, str]  # steps, decode type, size, and what is varied besides
 GAP = "  "  # between columns on a terminal
 
 # figure -> (heading, factor, format)
@@ -29,6 +31,7 @@ COLUMNS: dict[str, tuple[str, float, str]] = {
     "form": ("form, %", 100, ".1f"),
     "equations": ("equations right, %", 100, ".1f"),
     "first_step": ("first step right, %", 100, ".1f"),
+    "steps_right": ("steps before the first wrong one, %", 100, ".1f"),
     "loops": ("loops, %", 100, ".1f"),
     "well_formed": ("ends in `#### n`, %", 100, ".1f"),
     "perplexity": ("perplexity", 1, ".1f"),
@@ -88,19 +91,25 @@ def table_of(samples: Sequence[Sample], measures: Measures) -> list[TableRow]:
         samples: as `distinct_samples` returns them.
     """
     rows = []
-    for (steps, decode_type, size), cell in cells_of(samples).items():
-        row = {"decode_type": decode_type, "steps": steps, "size": size, "n": len(cell)}
+    for (steps, decode_type, size, varied), cell in cells_of(samples).items():
+        row = {"decode_type": decode_type, "steps": steps, "size": size, "varied": varied, "n": len(cell)}
         rows.append(row | {"prompts": len({sample["index"] for sample in cell})} | figures_of(cell, measures))
     return rows
 
 
-def cells_of(samples: Sequence[Sample]) -> dict[tuple[int, str, int | None], list[Sample]]:
-    """The samples of each (steps, decode type, size), by steps, then in the order of the decode types."""
-    cells: dict[tuple[int, str, int | None], list[Sample]] = {}
+def cells_of(samples: Sequence[Sample]) -> dict[Cell, list[Sample]]:
+    """The samples of each setting, by steps, then in the order of the decode types."""
+    cells: dict[Cell, list[Sample]] = {}
     for sample in samples:
-        cells.setdefault((sample["steps"], sample["decode_type"], sample["size"]), []).append(sample)
+        cell = (sample["steps"], sample["decode_type"], sample["size"], sample["varied"])
+        cells.setdefault(cell, []).append(sample)
     order = list(DECODE_TYPES)
-    return dict(sorted(cells.items(), key=lambda item: (item[0][0], order.index(item[0][1]), item[0][2] or math.inf)))
+
+    def place(cell: Cell) -> tuple[Any, ...]:
+        steps, decode_type, size, varied = cell
+        return steps, order.index(decode_type), size or math.inf, varied
+
+    return {cell: cells[cell] for cell in sorted(cells, key=place)}
 
 
 def figures_of(cell: Sequence[Sample], measures: Measures) -> dict[str, Figure]:
@@ -140,6 +149,7 @@ def qualities_of(cell: Sequence[Sample], measures: Measures) -> dict[str, list[f
         qualities["inliers"] = list(inliers(_perplexities(_scores_of(cell, measures.scores)), band))
     return qualities | {
         "repeated_4grams": [repeated_ngrams(sample["ids"]) for sample in cell],
+        "loops": [loops(text) for text in texts],
         "ended": [sample["ended"] for sample in cell],
         "empty": [is_empty(text) for text in texts],
         "tokens": [len(sample["ids"]) for sample in cell],
@@ -154,6 +164,7 @@ def reference_figures(measures: Measures) -> dict[str, Figure]:
     tokens = [len(text) for text in ids]
     repeated = figure([repeated_ngrams(text) for text in ids])
     figures: dict[str, Figure] = {"repeated_4grams": repeated, "tokens": figure(tokens)}
+    figures["loops"] = figure(list(map(loops, measures.references)))
     if measures.answer_rules:
         figures["well_formed"] = figure([is_well_formed(text) for text in measures.references])
     if measures.score is not None:
@@ -176,9 +187,22 @@ def to_markdown(rows: Sequence[TableRow], references: dict[str, Figure]) -> str:
     """The table for people; the references are its last row."""
     names = [name for name in COLUMNS if any(row.get(name) for row in rows)]
     headings = ["decode type", "steps", "kernel or block", "n", *(COLUMNS[name][0] for name in names)]
-    lines = ["| " + " | ".join(headings) + " |", "|-|" + "-:|" * (len(headings) - 1)]
-    lines += ["| " + " | ".join(cells) + " |" for cells in _cells(rows, references, names, "`{}`")]
-    return "\n".join(lines) + "\n"
+    return markdown_table(headings, _cells(rows, references, names, "`{}`"))
+
+
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]], words: int = 1) -> str:
+    """A table whose first columns are `words`, the others numbers."""
+    rule = "|" + "-|" * words + "-:|" * (len(headings) - words)
+    return "\n".join([_line(headings), rule, *map(_line, lines)]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def name_of(row: TableRow, form: str = "`{}`") -> str:
+    """The decode type, and what is varied besides."""
+    return form.format(row["decode_type"]) + (f", {row['varied']}" if row["varied"] else "")
 
 
 def to_text(rows: Sequence[TableRow], references: dict[str, Figure], width: int) -> str:
@@ -207,7 +231,7 @@ def _cells(
 ) -> list[list[str]]:
     """What stands in the table, line by line."""
     settings = [
-        [form.format(row["decode_type"]), str(row["steps"]), str(row["size"] or "–"), str(row["n"])] for row in rows
+        [name_of(row, form), str(row["steps"]), str(row["size"] or "–"), str(row["n"])] for row in rows
     ]
     figures: list[dict[str, Any]] = list(rows)
     if references:

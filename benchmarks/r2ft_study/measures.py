@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from benchmarks.decoding_study.long_window import high_prior_tokens, kinds_of_tokens, log_priors, token_counts
 from benchmarks.decoding_study.window import prompt_kinds, window_masses
-from benchmarks.gsm8k import Question, answer_losses
+from benchmarks.r2ft_study.losses import Question, answer_losses
 from trainers import R2FTConfig, noise
 from trainers.corruption import Examples
 from trainers.r2ft_trainer import response_log_probs
@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 @dataclass
 class R2FTMeasures:
-    """Measures of a model on rows of GSM8K; a row's figures depend on no other row but for rounding.
+    """Measures of a model on questions with answers; a row's figures depend on no other row but for rounding.
 
     tokenizer: that of the models.
     questions: all rows that are measured.
@@ -48,9 +48,9 @@ class R2FTMeasures:
         self._high_prior_V = high_prior_tokens(self._counts_V, exclude=set(self.tokenizer.all_special_ids))
 
     @cached_property
-    def log_priors(self) -> list[float]:
-        """Of each token, from the training split's responses."""
-        return log_priors(self._counts_V).tolist()
+    def log_priors_V(self) -> Tensor:
+        """Of each token, from the training split's responses: `FloatTensor` [V]."""
+        return log_priors(self._counts_V)
 
     @cached_property
     def args(self) -> R2FTConfig:

@@ -18,6 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.decoding_study.plots import mass_by_distance
+from benchmarks.decoding_study.table import COLUMNS
+from benchmarks.page import fill_in, measured
 from benchmarks.plot_style import REFERENCE, add_legend, finish, log2_axis, new_figure, rendered, style
 from benchmarks.r2ft_study.tables import (
     answers_table,
@@ -27,7 +29,7 @@ from benchmarks.r2ft_study.tables import (
     to_markdown,
 )
 
-ANSWERS = {"repeated_4grams": ("repeated 4-grams, %", None), "well_formed": ("ends in #### n, %", 100)}  # title, top
+ANSWERS = {"accuracy": 100, "loops": None, "repeated_4grams": None}  # the top of the axis, where it is fixed
 SECTIONS = (  # heading, table, plots
     ("Log-probabilities", log_p_table, ("log_p", "training")),
     ("What is proposed far from the prompt", masses_table, ("masses",)),
@@ -38,9 +40,8 @@ CAPTIONS = {
     "log_p": "Held-out log-probability of chosen and rejected, by model",
     "training": "Held-out log-probability of chosen and rejected over the steps of R2FT",
     "masses": "Probability mass on high-prior tokens, repetitions and EOS by distance from the prompt",
-    "answers": "Repeated 4-grams and well-formed answers against steps, by decode type and model",
+    "answers": "Right answers, loops and repeated 4-grams against tokens a step, by decode type and model",
 }
-MARKS = "<!-- study: begin -->", "<!-- study: end -->"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
             save(figure, args.plots / f"r2ft_{name}.png")
     if args.page:
         drawn = [name for name, figure in plots.items() if figure is not None]
-        fill_in(args.page, page_section(result, Path(os.path.relpath(args.plots, args.page.parent)), drawn))
+        fill_in(args.page, "study", page_section(result, Path(os.path.relpath(args.plots, args.page.parent)), drawn))
     print(to_markdown(result))
 
 
@@ -119,13 +120,17 @@ def plot_masses(result: dict[str, Any]) -> Figure | None:
 
 
 def plot_answers(result: dict[str, Any]) -> Figure | None:
-    """Repeated 4-grams and well-formed answers against steps, a column for each decode type."""
+    """Right answers, loops and repeated 4-grams against tokens a step, a column for each decode type."""
     grids = {name: model["grid"] for name, model in result["models"].items()}
     types = list(dict.fromkeys(setting["decode_type"] for grid in grids.values() for setting in grid))
     if not types:
         return None
-    figure, panels = new_figure(2, len(types), (1.5 + 3.5 * len(types), 6), sharex=True, sharey="row")
-    for row, (key, (title, top)) in enumerate(ANSWERS.items()):
+    known = {key for grid in grids.values() for setting in grid for key in setting if key in ANSWERS}
+    keys = [key for key in ANSWERS if key in known]
+    size = (1.5 + 3.5 * len(types), 3 * len(keys))
+    figure, panels = new_figure(len(keys), len(types), size, sharex=True, sharey="row")
+    for row, key in enumerate(keys):
+        title, top = COLUMNS[key][0], ANSWERS[key]
         for column, decode_type in enumerate(types):
             axes = panels[row * len(types) + column]
             for place, (name, grid) in enumerate(grids.items()):
@@ -133,24 +138,26 @@ def plot_answers(result: dict[str, Any]) -> Figure | None:
                 if settings:
                     means, errors = zip(*(_numbers(setting[key], 100) for setting in settings), strict=True)
                     # side by side, so that error bars don't cover each other
-                    steps = [setting["steps"] * 1.06 ** (place - (len(grids) - 1) / 2) for setting in settings]
-                    axes.errorbar(steps, means, errors, label=name, capsize=3, **style(place))
+                    shift = 1.06 ** (place - (len(grids) - 1) / 2)
+                    paces = [setting["tokens_per_step"] * shift for setting in settings]
+                    axes.errorbar(paces, means, errors, label=name, capsize=3, **style(place))
             if key in result["reference"]:
                 axes.axhline(100 * result["reference"][key][0], label="reference answers", **REFERENCE)
-            log2_axis(axes, {setting["steps"] for grid in grids.values() for setting in grid})
+            ticks = {setting["tokens_per_step"] for grid in grids.values() for setting in grid}
+            log2_axis(axes, {tick: f"{tick:g}" for tick in ticks})
             axes.set_title(decode_type if row == 0 else "", fontsize=10)
         first = panels[row * len(types)]
         first.set_ylabel(title)
         highest = first.get_ylim()[1] if top is None else top
         first.set_ylim(-0.04 * max(highest, 1), 1.04 * max(highest, 1))  # markers at the edges are seen whole
-    figure.supxlabel("steps", fontsize=10)
+    figure.supxlabel("tokens a step", fontsize=10)
     add_legend(figure, columns=4)
     return finish(figure)
 
 
 def _numbers(figure: list[float | None] | None, factor: float = 1) -> tuple[float, float]:
     """Value and error to draw; NaN, which is not drawn, for what isn't known."""
-    value, error = (math.nan if number is None else factor * number for number in figure or (None, None))
+    value, error = (math.nan if number is None else factor * number for number in (figure or (None, None))[:2])
     return value, error
 
 
@@ -165,28 +172,12 @@ def save(figure: Figure, path: Path) -> None:
 
 def page_section(result: dict[str, Any], plots: Path, drawn: list[str]) -> str:
     """How the figures came about, the tables, each with its plots; `plots` is the folder as seen from the page."""
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    run = f"Measured on {result['date'][:10]} at commit {result['commit']}, on {result['device']} with {versions}:"
-    parts = [run, f"```bash\n{result['command']}\n```"]
+    parts = [measured(result)]
     for heading, table, names in SECTIONS:
         text = table(result)
         parts += [f"### {heading}", text] if text else []
         parts += [f"![{CAPTIONS[name]}]({plots.as_posix()}/r2ft_{name}.png)" for name in names if name in drawn]
     return "\n\n".join(part for part in parts if part)
-
-
-def fill_in(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page.
-
-    Raises:
-        ValueError: the page has not both marks.
-    """
-    begin, end = MARKS
-    before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not (found_begin and found_end):
-        raise ValueError(f"{page} has no section between `{begin}` and `{end}` to replace; put both marks into it.")
-    page.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.decoding_study.table import COLUMNS, markdown_table
 from conv_dlm import DECODE_TYPES
-
-Figure = list[float | None] | None  # value and standard error
-Row = list[str]
+from conv_dlm.evaluation.figures import Figure
 
 # figure -> (heading, factor, format)
 LOG_P = {
@@ -23,20 +22,17 @@ MASSES = {
     ("text", "repetition"): "of text: repetition, %",
     ("text", "other"): "of text: neither, %",
 }
-CHANGES = {
-    "well_formed": ("ends in `#### n`, %", 100, ".1f"),
-    "repeated_4grams": ("repeated 4-grams, %", 100, ".1f"),
-    "tokens": ("tokens", 1, ".1f"),
-}
-ANSWERS = CHANGES | {
-    "log_prior": ("mean log prior", 1, ".2f"),
-    "forwards": ("forwards", 1, ".1f"),
-    "accuracy": ("right answers, %", 100, ".1f"),
-}
+QUALITIES = (
+    *(name for name in COLUMNS if name.startswith("accuracy")),
+    *("sound", "form", "equations", "steps_right", "repeated_4grams", "loops", "tokens"),
+)
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """All tables of a result; ± is one standard error over rows, of changes over differences row by row."""
+    """All tables of a result; ± is one standard error over rows, of changes over differences row by row.
+
+    In brackets, of several models of one name, is the standard deviation from one to another.
+    """
     tables = (log_p_table, masses_table, answers_table, changes_table)
     return "\n\n".join(filter(None, (table(result) for table in tables))) + "\n"
 
@@ -47,10 +43,10 @@ def log_p_table(result: dict[str, Any]) -> str:
     for name, model in result["models"].items():
         log_p, loss = model["log_p"], model["loss"] or {"nelbo": None}
         figures = [_show(log_p[key], factor, form) for key, (_, factor, form) in LOG_P.items()]
-        rows.append([name, _show(loss["nelbo"]), *figures, str(log_p["n"])])
+        rows.append([_name(name, result), _show(loss["nelbo"]), *figures, str(log_p["n"])])
     for name, change in result["changes"].items():
         figures = [_show(change["log_p"].get(key), 1, "+.3f") for key in LOG_P]
-        rows.append([f"{name} − {first}", _show(change["loss"], 1, "+.3f"), *figures, ""])
+        rows.append([f"{_name(name, result)} − {first}", _show(change["loss"], 1, "+.3f"), *figures, ""])
     return _table(["", "held-out loss", *(heading for heading, _, _ in LOG_P.values()), "rows"], rows)
 
 
@@ -64,46 +60,62 @@ def masses_table(result: dict[str, Any]) -> str:
         for name, curves in measured.items():
             ranges = [curves[whole][kind]["ranges"] for whole, kind in MASSES]
             figures = [_show([part["mean"][place], part["error"][place]], 100, ".1f") for part in ranges]
-            rows.append([distance, name, *figures, str(curves["n"])])
+            rows.append([distance, _name(name, result), *figures, str(curves["n"])])
     return _table(["distance", "", *MASSES.values(), "rows"], rows, names=2)
 
 
 def answers_table(result: dict[str, Any]) -> str:
-    """Answers by decode type, steps and model, and the reference answers; empty if nothing was answered."""
+    """Answers by tokens a step, decode type and model, and the reference answers; empty if nothing was answered."""
     settings = [(setting, name) for name, model in result["models"].items() for setting in model["grid"]]
     if not settings:
         return ""
     order = list(DECODE_TYPES)
-    settings.sort(key=lambda pair: (pair[0]["steps"], order.index(pair[0]["decode_type"])))  # stable: models in order
+    settings.sort(key=lambda pair: (-pair[0]["steps"], order.index(pair[0]["decode_type"])))  # stable: models in order
+    names = _measured([setting for setting, _ in settings], "log_prior", "forwards")
     rows = []
     for setting, name in [*settings, (result["reference"], "reference answers")]:
-        figures = [_show(setting.get(key), factor, form) for key, (_, factor, form) in ANSWERS.items()]
-        rows.append([_setting(setting), name, *figures, str(setting["n"])])
-    return _table(["decode type", "", *(heading for heading, _, _ in ANSWERS.values()), "n"], rows, names=2)
+        rows.append([_setting(setting), _name(name, result), *_cells(setting, names, ""), str(setting["n"])])
+    return _table(["decode type", "", *(COLUMNS[name][0] for name in names), "n"], rows, names=2)
 
 
 def changes_table(result: dict[str, Any]) -> str:
     """Changes of the answers against the first model on the same questions; empty if nothing was answered."""
-    rows, first = [], next(iter(result["models"]))
-    for name, change in result["changes"].items():
-        for setting in change["grid"]:
-            figures = [_show(setting[key], factor, "+" + form) for key, (_, factor, form) in CHANGES.items()]
-            rows.append([_setting(setting), f"{name} − {first}", *figures, str(setting["n"])])
-    headings = [heading for heading, _, _ in CHANGES.values()]
-    return _table(["decode type", "change", *headings, "n"], rows, names=2) if rows else ""
+    first = next(iter(result["models"]))
+    settings = [(setting, name) for name, change in result["changes"].items() for setting in change["grid"]]
+    settings.sort(key=lambda pair: -pair[0]["steps"])
+    names = _measured([setting for setting, _ in settings])
+    rows = [
+        [_setting(setting), f"{_name(name, result)} − {first}", *_cells(setting, names, "+"), str(setting["n"])]
+        for setting, name in settings
+    ]
+    return _table(["decode type", "change", *(COLUMNS[name][0] for name in names), "n"], rows, names=2) if rows else ""
+
+
+def _measured(settings: Sequence[dict[str, Any]], *others: str) -> list[str]:
+    return [name for name in (*QUALITIES, *others) if any(setting.get(name) for setting in settings)]
+
+
+def _cells(setting: dict[str, Any], names: Sequence[str], sign: str) -> list[str]:
+    return [_show(setting.get(name), COLUMNS[name][1], sign + COLUMNS[name][2]) for name in names]
+
+
+def _name(name: str, result: dict[str, Any]) -> str:
+    count = result["models"].get(name, {"models": 1})["models"]
+    return f"{name} ({count} models)" if count > 1 else name
 
 
 def _setting(setting: dict[str, Any]) -> str:
-    return f"`{setting['decode_type']}`, {setting['steps']} steps" if "steps" in setting else ""
+    return f"`{setting['decode_type']}`, {setting['tokens_per_step']:g} tokens a step" if "steps" in setting else ""
 
 
 def _show(figure: Figure, factor: float = 1, form: str = ".3f") -> str:
-    """Value ± error; a format that asks for a sign gives it to the value alone."""
-    numbers = [factor * number for number in figure or () if number is not None]
-    return " ± ".join(map(format, numbers, (form, form.removeprefix("+")))) or "–"
+    """Value ± error (deviation of models); a format that asks for a sign gives it to the value alone."""
+    value, error, deviation = (*(figure or ()), None, None, None)[:3]
+    unsigned = form.removeprefix("+")
+    text = "–" if value is None else format(factor * value, form)
+    text += "" if error is None else f" ± {factor * error:{unsigned}}"
+    return text + ("" if deviation is None else f" ({factor * deviation:{unsigned}})")
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
-    """A Markdown table whose first columns are `names`, the others numbers."""
-    rule = ["-" if column < names else "-:" for column in range(len(headings))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *rows))
+    return markdown_table(headings, rows, names).removesuffix("\n")

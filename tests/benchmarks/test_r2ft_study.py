@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import torch
 pytest.importorskip("trl")
 
 from benchmarks.decoding_study.long_window import KINDS
-from benchmarks.gsm8k import as_questions, load_rows
+from benchmarks.page import fill_in, marks
 from benchmarks.r2ft_study import __main__ as r2ft_study
+from benchmarks.r2ft_study.losses import as_questions
 from benchmarks.r2ft_study.measures import R2FTMeasures
-from benchmarks.r2ft_study.report import AnswerGrid, R2FTReport
+from benchmarks.r2ft_study.report import R2FTReport, over_models
 from benchmarks.r2ft_study.tables import to_markdown
 from conv_dlm.utils.environment import ROOT
 from trainers import noise
@@ -29,8 +31,8 @@ EOS, MASK = 2, 3
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "train.jsonl"
-    rows = [{"question": f"{i} + {'1' * (i % 3)}?", "answer": f"{i}+1={i + 1}\n#### {i + 1}"} for i in range(8)]
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    rows = [{"prompt": f"{i} + {'1' * (i % 3)}?", "reference": f"{i}+1={i + 1}\n#### {i + 1}"} for i in range(4)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -48,11 +50,12 @@ def other_checkpoint(tiny_llada: Any, tiny_tokenizer: Any, tmp_path_factory: pyt
 
 @pytest.fixture
 def measures(tiny_tokenizer: Any, data: Path) -> R2FTMeasures:
-    rows = load_rows("train", data)
+    rows = list(map(json.loads, data.read_text().splitlines()))
+    prompts, answers = ([row[name] for row in rows] for name in ("prompt", "reference"))
     return R2FTMeasures(
         tokenizer=tiny_tokenizer,
-        questions=as_questions(tiny_tokenizer, rows[-4:], 4),
-        training_answers=[row["answer"] for row in rows[:-4]],
+        questions=as_questions(tiny_tokenizer, prompts, answers),
+        training_answers=answers,
         vocab_size=260,
         canvas=CANVAS,
         seed=0,
@@ -66,8 +69,8 @@ def run(tiny_checkpoint: Path, other_checkpoint: Path, data: Path, tmp_path: Pat
         """Records of both models, and the result."""
         results = tmp_path / f"{name}.json"
         arguments = (
-            f"--models before={tiny_checkpoint} after={other_checkpoint} --train {data} --held-out-rows 4 --rows 4 "
-            f"--questions 2 --steps 2 4 --new-tokens {CANVAS} --kernel-size 4 --batch-size 2 "
+            f"--models before={tiny_checkpoint} after={other_checkpoint} --data {data} --rows 4 "
+            f"--questions 2 --tokens-per-step 18 9 --new-tokens {CANVAS} --kernel-size 4 --batch-size 2 "
             f"--samples {tmp_path / name} --results {results}"
         )
         r2ft_study.main([*arguments.split(), *more])
@@ -136,7 +139,8 @@ def test_reference_answers_end_in_eos(measures: R2FTMeasures) -> None:
 
 def test_changes_are_taken_row_by_row(measures: R2FTMeasures) -> None:
     def model(shift: float, rows: range) -> list[dict[str, Any]]:
-        return [{"part": "log_p", "index": i, "chosen": -1.0 - i, "rejected": -2.0 * i - shift} for i in rows]
+        row = {"part": "log_p", "model": 0}
+        return [row | {"index": i, "chosen": -1.0 - i, "rejected": -2.0 * i - shift} for i in rows]
 
     samples = {"before": model(0, range(4)), "after": model(0.5, range(3))}
     change = R2FTReport(samples, measures).changes(samples["before"], samples["after"])
@@ -191,8 +195,8 @@ def test_a_stopped_study_is_resumed(run: Callable[..., Any], monkeypatch: pytest
 
 
 def test_more_questions_and_steps_are_added(run: Callable[..., Any]) -> None:
-    few, _ = run("--questions", "1", "--steps", "2")
-    more, result = run("--questions", "2", "--steps", "2", "4")
+    few, _ = run("--questions", "1", "--tokens-per-step", "18")
+    more, result = run("--questions", "2", "--tokens-per-step", "18", "9")
     for name, rows in few.items():
         assert more[name][: len(rows)] == rows
     assert {row["n"] for row in result["models"]["before"]["grid"]} == {2}
@@ -207,10 +211,11 @@ def test_no_time_writes_the_result_of_what_is_there(run: Callable[..., Any]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--rows", "5"), "only 4"),
+        (("--rows", "5"), "must be between 1 and 4"),
         (("--questions", "5"), "more than `rows`=4"),
-        (("--held-out-rows", "8"), "leave something of 8"),
-        (("--models", "a=x", "a=y"), "one name twice"),
+        (("--models", "a=x", "b=x"), "have x twice"),
+        (("--models", "a-2=x", "a=y", "a=z"), "have 'a-2' as a name, and several of the name 'a'"),
+        (("--field", "question"), "no text in field 'question'"),
     ],
 )
 def test_bad_arguments_are_named(
@@ -253,7 +258,8 @@ def test_plots_and_page_are_written_from_the_result(
     entries = [{"step": step, "eval_logps/chosen": -1.0, "eval_logps/rejected": -step / 10} for step in (0, 20, 40)]
     log.write_text(json.dumps({"log_history": [{"step": 10, "loss": 1.0}, *entries]}))
     page.parent.mkdir()
-    page.write_text(f"# R2FT\n\n{r2ft_plots.MARKS[0]}\nold\n{r2ft_plots.MARKS[1]}\n\nThe end.\n")
+    begin, end = marks("study")
+    page.write_text(f"# R2FT\n\n{begin}\nold\n{end}\n\nThe end.\n")
     capsys.readouterr()
     r2ft_plots.main([str(result), "--plots", str(plots), "--page", str(page), "--log", str(log)])
 
@@ -284,14 +290,11 @@ def test_what_was_not_measured_is_not_drawn(
 
 
 def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from benchmarks.r2ft_study.plots import fill_in
-
     page = tmp_path / "page.md"
-    page.write_text("# Words\n")
+    page.write_text("# Words\n" + marks("other")[0] + marks("other")[1])
     with pytest.raises(ValueError, match="put both marks into it"):
-        fill_in(page, "tables")
-    assert page.read_text() == "# Words\n"
+        fill_in(page, "study", "tables")
+    assert page.read_text().startswith("# Words\n<!-- other: begin --><")
 
 
 def test_the_page_names_rules_that_exist() -> None:
@@ -300,7 +303,7 @@ def test_the_page_names_rules_that_exist() -> None:
 
 
 def test_the_page_shows_the_stored_result() -> None:
-    result = ROOT / "benchmarks/results/r2ft_study.json"
+    result = ROOT / "benchmarks/results/r2ft.json"
     page = (ROOT / "docs/r2ft.md").read_text()
     if result.exists():
         tables = to_markdown(json.loads(result.read_text()))
@@ -310,38 +313,43 @@ def test_the_page_shows_the_stored_result() -> None:
 
 
 def test_tables_say_what_is_known(measures: R2FTMeasures) -> None:
-    def answers(text: str) -> dict[str, Any]:
+    def answers(text: str, model: int) -> dict[str, Any]:
         ids = measures.encode(text)
-        return {"decode_type": "conv", "steps": 4, "index": 0, "ids": ids, "forwards": 4, "seconds": 1.0}
+        setting = {"decode_type": "conv", "steps": 4, "index": 0, "model": model}
+        return setting | {"ids": ids, "ended": True, "forwards": 4, "seconds": 1.0}
 
-    samples = {"a": [answers("abababab")], "b": [answers("1+1=2\n#### 2")]}
-    report = R2FTReport(samples, measures)
+    samples = {"a": [answers("abababab", 0)], "b": [answers("1+1=2\n#### 1", 1), answers("1+1=2\n#### 2", 2)]}
+    report = R2FTReport(samples, measures, ("strict",))
     result = {
         "reference": report.reference(),
         "models": {name: report.model(rows) for name, rows in samples.items()},
         "changes": {"b": report.changes(samples["a"], samples["b"])},
     }
     table = to_markdown(result)
-    assert "| `conv`, 4 steps | a | 0.0 | 60.0 | 8.0 |" in table, "no error is claimed for one answer"
-    assert "| `conv`, 4 steps | b − a | +100.0 | -60.0 | +4.0 | 1 |" in table
-    prior = sum(measures.log_priors[token] for token in measures.encode("abababab")) / 8
-    assert result["models"]["a"]["grid"][0]["log_prior"][0] == pytest.approx(prior)
+    assert "| `conv`, 9 tokens a step | a | 0.0 | 60.0 | 0.0 | 8.0 |" in table, "no error is claimed for one answer"
+    assert "| `conv`, 9 tokens a step | b (2 models) | 50.0 (70.7) | 0.0 (0.0) | 0.0 (0.0) | 12.0 (0.0) |" in table
+    assert "b (2 models) − a | +50.0 (70.7) | -60.0 (0.0) | +0.0 (0.0) | +4.0 (0.0) | 1 |" in table
+    prior = sum(measures.log_priors_V[token] for token in measures.encode("abababab")) / 8
+    assert result["models"]["a"]["grid"][0]["log_prior"][0] == pytest.approx(float(prior))
     assert math.isfinite(result["reference"]["log_prior"][1])
 
 
-def test_figures_of_known_answers(tiny_tokenizer: Any) -> None:
-    def sample(text: str, index: int) -> dict[str, Any]:
-        ids = tiny_tokenizer(text, add_special_tokens=False).input_ids
-        return {"decode_type": "conv", "steps": 8, "index": index, "ids": ids, "forwards": 4, "seconds": 2.0}
+def test_models_of_one_name_go_together(run: Callable[..., Any], tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Generated problems too: their own answers are right."""
+    twin = shutil.copytree(tiny_checkpoint, tmp_path / "twin")
+    other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
+    models = ["--models", f"a={tiny_checkpoint}", f"b={other}", f"b={twin}"]
+    _, result = run("--data", "word_problems", "--level", "1", "--training-rows", "9", "--questions", "1", *models)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"a", "b", "b-2"}
+    assert [model["models"] for model in result["models"].values()] == [1, 2]
+    a, b = (model["grid"][0]["accuracy"] for model in result["models"].values())
+    assert (len(a), len(b), b[2]) == (2, 3, 0) and result["reference"]["accuracy"][0] == 1
+    assert result["models"]["b"]["log_p"]["chosen"][:2] == pytest.approx(result["models"]["a"]["log_p"]["chosen"])
+    assert result["changes"]["b"]["loss"] == pytest.approx([0, 0, 0])
 
-    samples = [sample("<<1+1=2>> <<2+3=4>>\n#### 2", 0), sample("aaaaaaaa", 1)]
-    priors = [0.0] * 260
-    (row,) = AnswerGrid(samples, {0: "#### 2", 1: "#### 5"}, tiny_tokenizer, priors).grid()
-    assert (row["n"], row["annotations"]) == (2, 2)
-    assert row["well_formed"] == row["accuracy"] == [0.5, 0.5]
-    assert row["annotations_right"][0] == 0.5
-    assert row["repeated_4grams"][0] == pytest.approx((1 - 1 / 5) / 2)
-    lengths = [len(s["ids"]) for s in samples]
-    assert row["tokens_per_forward"][0] == pytest.approx(sum(lengths) / 8)
-    assert row["tokens_per_second"][0] == pytest.approx(sum(lengths) / 4)
-    assert AnswerGrid(samples[1:], {1: "#### 5"}, tiny_tokenizer, priors).grid()[0]["annotations_right"] is None
+
+def test_errors_are_over_questions_and_spread_over_models() -> None:
+    records = [{"index": index, "model": model} for model in (0, 1) for index in (0, 1)]
+    value, error, deviation = over_models(records, [0, 1, 1, 2])
+    assert (value, error) == pytest.approx((1, 0.5)) and deviation == pytest.approx(0.5**0.5)
+    assert len(over_models(records[:2], [0, 1])) == 2, "one model has no spread"

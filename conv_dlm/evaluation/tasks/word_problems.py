@@ -31,8 +31,9 @@ def load(
 
     Returns:
         The task. Its scores: `accuracy` of the final number; `sound`, that and a working without a wrong step; `form`;
-        `equations`, the share of those in the answer that hold; `first_step`, whether the first step is right; `loops`,
-        a phrase said four times in a row. The same by level go to `levels.json`.
+        `equations`, the share of those in the answer that hold; `first_step`, whether the first step is right;
+        `steps_right`, how many of the problem's steps come before the first wrong one, as a share; `loops`, a phrase
+        said four times in a row. The same by level go to `levels.json`.
 
     Raises:
         ValueError: options that `conv_dlm.word_problems.problem` refuses.
@@ -46,12 +47,14 @@ def score(row: Row, texts: list[str]) -> dict[str, float]:
     """What `check` says of the last text, as shares."""
     verdict = check(row["question"], texts[-1], row["answer"])
     right = [one.right for one in verdict.equations]
+    before_wrong = len(right) if verdict.first_wrong_step is None else verdict.first_wrong_step
     return {
         "accuracy": float(verdict.right),
         "sound": float(verdict.sound),
         "form": float(verdict.form),
         "equations": sum(right) / len(right) if right else 0.0,
         "first_step": float(bool(right) and verdict.first_wrong_step != 0),
+        "steps_right": min(before_wrong, row["level"]) / row["level"],
         "loops": float(loops(texts[-1])),
     }
 

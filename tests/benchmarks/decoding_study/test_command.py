@@ -111,8 +111,8 @@ def test_from_prompts_to_table_and_plots(compare: Run, plots: None, tmp_path: Pa
     folder = tmp_path / "run"
     assert outcome.code == 0, outcome.err
     made = samples(folder)
-    conv = set(itertools.product(["conv"], (2, 3), (4, 8), (0, 1), range(3)))
-    llada = set(itertools.product(["llada"], (2, 3), (4, None), [0], range(3)))
+    conv = set(itertools.product(["conv"], (2, 3), (4, 8), [""], (0, 1), range(3)))
+    llada = set(itertools.product(["llada"], (2, 3), (4, None), [""], [0], range(3)))
     assert set(made) == conv | llada, "llada draws nothing; its block of 8 is the whole canvas"
 
     result = json.loads((folder / "table.json").read_text())
@@ -123,7 +123,7 @@ def test_from_prompts_to_table_and_plots(compare: Run, plots: None, tmp_path: Pa
     ]
     figures = {"accuracy_strict", "accuracy_number", "well_formed", "perplexity", "inliers", "log_prior", "seconds"}
     assert all(figures <= set(row) for row in result["rows"])
-    assert set(result["references"]) == {"repeated_4grams", "tokens", "well_formed", "log_prior", "perplexity"}
+    assert set(result["references"]) == {"repeated_4grams", "tokens", "well_formed", "log_prior", "perplexity", "loops"}
     assert result["references"]["well_formed"][0] == 1
     assert result["settings"]["max_new_tokens"] == 8 and result["settings"]["model"] != str(tmp_path)
     (run,) = result["runs"]
@@ -134,7 +134,7 @@ def test_from_prompts_to_table_and_plots(compare: Run, plots: None, tmp_path: Pa
     lines = outcome.out.splitlines()
     assert len(lines) == 10 and lines[0].startswith("decode type  steps  size  n") and "strict %" in lines[0]
     assert max(map(len, lines)) <= 100 and lines[-1].startswith("references")
-    assert outcome.err == f"all figures: {folder}/table.md\n23 plots: {folder}/plots\n"
+    assert outcome.err == f"all figures: {folder}/table.md\n30 plots: {folder}/plots\n"
     names = {path.name for path in (folder / "plots").iterdir()}
     assert {"accuracy_strict_by_size.png", "perplexity_by_forwards.png", "mass_by_distance.png"} <= names
     assert json.loads((folder / "window.json").read_text())["model"]["n"] == 3
@@ -145,7 +145,7 @@ def test_generated_problems_are_checked_by_their_own_rules(compare: Run, tmp_pat
     outcome = compare("--data", "word_problems", *words)
     assert outcome.code == 0, outcome.err
     result = json.loads((tmp_path / "run" / "table.json").read_text())
-    measured = {"accuracy", "sound", "form", "equations", "first_step", "loops"}
+    measured = {"accuracy", "sound", "form", "equations", "first_step", "steps_right", "loops"}
     assert all(measured <= set(row) and row["accuracy"][0] == 0 for row in result["rows"])
     assert all(result["references"][name][0] == (name != "loops") for name in measured)
     assert measured <= set(result["less_topk"][0]), "prompt by prompt"
@@ -185,7 +185,7 @@ def test_a_sample_depends_on_its_prompt_and_seed_alone(compare: Run, tmp_path: P
         assert compare(*options, "--batch-size", batch_size, name=f"by{batch_size}").code == 0
     one, four = (samples(tmp_path / name) for name in ("by1", "by4"))
     assert one == four
-    assert one["categorical", 2, None, 0, 0] != one["categorical", 2, None, 1, 0]
+    assert one["categorical", 2, None, "", 0, 0] != one["categorical", 2, None, "", 1, 0]
 
 
 # --- going on ---
@@ -280,6 +280,14 @@ def test_processes_share_the_work(compare: Run, tmp_path: Path, monkeypatch: pyt
         (("--minutes", -1), "`--minutes`=-1 must not be negative."),
         (("--max-new-tokens", 0), "`--max-new-tokens`=0 leaves no room for an answer"),
         (("--temperature", -1), "`temperature`=-1.0 must be at least 0"),
+        (("--tokens-per-step", 4, 0), "`--tokens-per-step`=0 must be at least 1."),
+        (("--steps", 4, "--tokens-per-step", 4), "not allowed with argument --steps"),
+        (("--vary", "steps", 4), "`--vary steps` is no setting that a grid can vary; these are: "),
+        (("--vary", "lookahead"), "`--vary lookahead` has no value"),
+        (("--vary", "lookahead", "far"), "`--vary lookahead far`: 'far' is not of the kind int."),
+        (("--vary", "lookahead", 0), "`lookahead`=0 must be a whole number of at least 1"),
+        (("--vary", "lookahead", 4, "--lookahead", 4), "`--vary` has `lookahead`, and it is given as an option too"),
+        (("--decode-types", "topk", "--vary", "conv-mult", 2), "`conv_mult`=[2.0] has no effect with topk; drop"),
         (("--decode-types", "topk", "llada", "--conv-mult", 2), "`conv_mult`=2.0 has no effect with topk llada; drop"),
         (("--questions", 4), "`questions`=4 must be between 1 and 3"),
         (("--field", "question"), "prompts.jsonl, line 1: no text in field 'question'; it has ['prompt', 'reference']"),
@@ -342,6 +350,22 @@ def test_blocks_that_outnumber_the_steps_are_left_out_and_told(compare: Run, tmp
     assert [(row["decode_type"], row["size"]) for row in table(tmp_path / "run")] == [("semi_ar", 4)]
     outcome = compare("--decode-types", "semi_ar", "--steps", 2, "--sizes", 2)
     assert outcome.code == 2 and "Nothing can be compared (semi_ar, 2 steps, size 2: " in outcome.err
+
+
+def test_a_grid_varies_any_setting(compare: Run, tmp_path: Path, asked: Asked) -> None:
+    few = ("--decode-types", "topk", "remdm", "--tokens-per-step", 4)
+    assert compare(*few).code == 0
+    varied = ("--vary", "temperature", "none", 0, "--vary", "t-on", "none", 0.04)
+    outcome = compare(*few, *varied)
+    assert outcome.err.startswith("left out: remdm, 2 steps, t_on=0.04: "), "what can't be is told, the rest is done"
+    assert "left out: remdm, 2 steps, temperature=0.0, t_on=0.04: " in outcome.err
+    rows = [(row["decode_type"], row["steps"], row["varied"]) for row in table(tmp_path / "run")]
+    assert rows == [("topk", 2, ""), ("topk", 2, "temperature=0.0"), ("remdm", 2, ""), ("remdm", 2, "temperature=0.0")]
+    assert sum(asked.counts) == 4 * 3, "what is there already is not made again"
+    made = samples(tmp_path / "run")
+    assert any(made["topk", 2, None, "", 0, i] != made["topk", 2, None, "temperature=0.0", 0, i] for i in range(3))
+    text = (tmp_path / "run" / "table.md").read_text()
+    assert "| `topk`, temperature=0.0 | 2 |" in text and "| less the same unvaried | steps |" in text
 
 
 def test_options_of_a_setting_that_contradict_each_other(compare: Run, asked: Asked, tmp_path: Path) -> None:

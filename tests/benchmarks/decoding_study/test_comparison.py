@@ -108,7 +108,7 @@ def test_what_the_decode_type_decides_is_no_setting_of_the_run(tiny_llada: Any) 
 
 
 def test_an_error_names_setting_and_rows(grid: Grid, tmp_path: Path) -> None:
-    broken = Grid(grid.respondents, ["", "", ""], grid.ids, grid.rounds)
+    broken = Grid(grid.respondents, ["", "", ""], grid.ids, grid.rounds, {})
     folder = SampleFolder(tmp_path / "other", {})
     with pytest.raises(ValueError, match=r"^conv, 2 steps, size 4, rows 0, 2: A prompt is empty"):
         answer_grid(broken, share(broken.rounds, Processes()), folder, {})
@@ -162,7 +162,7 @@ def test_plots(grid: Grid, folder: SampleFolder, monkeypatch: pytest.MonkeyPatch
     masses = masses_by_distance(grid, REFERENCES, folder.path, 2)
     names = {path.name for path in draw(folder.path, table, 6, masses)}
     ways = ("by_size", "by_forwards", "by_seconds")
-    assert names == {f"{metric}_{way}.png" for metric in ("repeated_4grams", "log_prior") for way in ways} | {
+    assert names == {f"{metric}_{way}.png" for metric in ("repeated_4grams", "log_prior", "loops") for way in ways} | {
         "decided_positions.png",
         "mass_by_distance.png",
     }

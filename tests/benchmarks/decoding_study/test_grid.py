@@ -100,6 +100,19 @@ def test_an_option_that_no_type_reads_is_refused() -> None:
         check_options(["topk", "llada"], {"conv_mult": 2.0})
 
 
+def test_a_type_is_varied_in_what_it_reads() -> None:
+    vary = {"threshold": [0.5, 0.9], "lookahead": [None, 64]}
+    cells, _ = settings_of(["topk", "threshold"], [8], [16], 32, vary)
+    far = ("lookahead", 64)
+    assert [cell.variation for cell in cells if cell.decode_type == "topk"] == [(), (far,)]
+    assert [cell.variation for cell in cells if cell.decode_type == "threshold"] == [
+        variation for value in (0.5, 0.9) for variation in ((("threshold", value),), (("threshold", value), far))
+    ]
+    last = cells[-1]
+    assert last.varied == "threshold=0.9, lookahead=64" and str(last).endswith(f", {last.varied}")
+    assert last.options({"threshold": 0.7, "max_new_tokens": 32}).items() >= {"threshold": 0.9, "lookahead": 64}.items()
+
+
 # --- order ---
 
 
@@ -143,13 +156,14 @@ def test_a_seed_that_is_named_twice_is_one() -> None:
 
 def test_what_is_done_is_not_done_again() -> None:
     work = [Work(CONV, 0, [0, 1, 2]), Work(CONV, 1, [0, 1]), Work(TOPK, 0, [2])]
-    done = {("conv", 8, 16, 0, 1), ("conv", 8, 16, 1, 0), ("conv", 8, 16, 1, 1), ("topk", 8, None, 1, 2)}
+    done = {("conv", 8, 16, "", 0, 1), ("topk", 8, None, "", 1, 2)}
+    done |= {("conv", 8, 16, "", 1, 0), ("conv", 8, 16, "", 1, 1)}
     assert pending(work, done) == [Work(CONV, 0, [0, 2]), Work(TOPK, 0, [2])]
     assert work[0].prompts == [0, 1, 2]
 
 
 def test_of_records_the_samples_are_taken_each_once_in_the_order_of_prompts() -> None:
-    sample = dict(zip(KEY, ("conv", 8, 16, 0, 1), strict=True))
+    sample = dict(zip(KEY, ("conv", 8, 16, "", 0, 1), strict=True))
     others = [sample | {"seed": 1, "ids": [2]}, sample | {"index": 0, "seed": 2, "ids": [3]}]
     records = [{"run": {}}, sample | {"ids": [1]}, *others, sample | {"ids": [1]}]
     assert [record["ids"] for record in distinct_samples(records)] == [[3], [1], [2]]

@@ -272,7 +272,7 @@ def test_panels_fit_the_page(count: int, types: list[str]) -> None:
 
 
 def sample(unmasked_at: list[int], tokens: int, **setting: Any) -> dict[str, Any]:
-    default = {"decode_type": "conv", "steps": 2, "size": 16, "seed": 0, "index": 0}
+    default = {"decode_type": "conv", "steps": 2, "size": 16, "varied": "", "seed": 0, "index": 0}
     return default | {"ids": [5] * tokens, "unmasked_at": unmasked_at} | setting
 
 

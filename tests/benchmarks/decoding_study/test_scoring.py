@@ -28,7 +28,7 @@ def samples(tiny_tokenizer: Any) -> list[dict[str, Any]]:
     def ids(text: str) -> list[int]:
         return list(tiny_tokenizer(text, add_special_tokens=False).input_ids)
 
-    keys = [dict(zip(KEY, ("conv", 8, 16, 0, index), strict=True)) for index in range(len(TEXTS))]
+    keys = [dict(zip(KEY, ("conv", 8, 16, "", 0, index), strict=True)) for index in range(len(TEXTS))]
     return [key | {"ids": ids(text)} for key, text in zip(keys, TEXTS, strict=True)]
 
 
@@ -42,10 +42,10 @@ def test_samples_and_references_are_scored(
     scorer = Scorer(str(scorer_folder), "cpu")
     scores, of_references = score_samples(samples, REFERENCES, tiny_tokenizer, scorer, tmp_path, batch_size=2)
     expected = text_losses(tiny_llama, tiny_tokenizer, TEXTS + REFERENCES, batch_size=1)
-    assert list(scores) == [("conv", 8, 16, 0, index) for index in range(4)]
+    assert list(scores) == [("conv", 8, 16, "", 0, index) for index in range(4)]
     for found, wanted in zip([*scores.values(), *of_references], expected, strict=True):
         assert found == pytest.approx(wanted, rel=1e-5)
-    assert scores["conv", 8, 16, 0, 1] == of_references[1] == (0.0, 0)
+    assert scores["conv", 8, 16, "", 0, 1] == of_references[1] == (0.0, 0)
     assert json.loads((tmp_path / "scores-tiny-llama" / "settings.json").read_text())["scorer"] == "tiny-llama"
     assert score_samples(samples, None, tiny_tokenizer, scorer, tmp_path, batch_size=2) == (scores, [])
 

@@ -30,7 +30,7 @@ def key(sample: Sample) -> tuple[Any, ...]:
 def make(tiny_tokenizer: Any) -> Any:
     def make(text: str = "", index: int = 0, **others: Any) -> Sample:
         ids = tiny_tokenizer(text, add_special_tokens=False).input_ids
-        setting = {"decode_type": "conv", "steps": 8, "size": 16, "seed": 0, "index": index}
+        setting = {"decode_type": "conv", "steps": 8, "size": 16, "varied": "", "seed": 0, "index": index}
         return setting | {"ids": ids, "ended": True, "unmasked_at": [0], "forwards": 4, "seconds": 2.0} | others
 
     return make
@@ -124,16 +124,17 @@ def test_markdown(pair: list[Sample], tiny_tokenizer: Any) -> None:
     measures = Measures(tiny_tokenizer, REFERENCES, ("number",))
     rows = table_of(pair, measures)
     head, line, *lines = to_markdown(rows, reference_figures(measures)).splitlines()
-    assert head.startswith("| decode type | steps | kernel or block | n | right (number), % | ends in `#### n`, % | ")
+    setting = "| decode type | steps | kernel or block | n | "
+    assert head.startswith(setting + "right (number), % | loops, % | ends in `#### n`, % | ")
     assert line == "|-|" + "-:|" * (head.count("|") - 2)
-    assert lines[0].startswith("| `conv` | 8 | 16 | 2 | 50.0 ± 50.0 | 50.0 ± 50.0 | ")
-    assert lines[1].startswith("| references | – | – | – | – | 100.0 ± 0.0 | 0.0 ± 0.0 | – | ")
+    assert lines[0].startswith("| `conv` | 8 | 16 | 2 | 50.0 ± 50.0 | 0.0 ± 0.0 | 50.0 ± 50.0 | ")
+    assert lines[1].startswith("| references | – | – | – | – | 0.0 ± 0.0 | 100.0 ± 0.0 | 0.0 ± 0.0 | – | ")
     assert {text.count("|") for text in (head, *lines)} == {head.count("|")}
 
 
 def test_no_error_is_claimed_for_one_sample(pair: list[Sample], tiny_tokenizer: Any) -> None:
     text = to_markdown(table_of(pair[1:], Measures(tiny_tokenizer)), {})
-    assert "| `conv` | 8 | 16 | 1 | 80.0 | 0 | 0.0 | 8.0 | 6.0 | 1.00 | 1.33 | 8.0 |" in text
+    assert "| `conv` | 8 | 16 | 1 | 0.0 | 80.0 | 0 | 0.0 | 8.0 | 6.0 | 1.00 | 1.33 | 8.0 |" in text
 
 
 def test_a_terminal_gets_what_there_is_room_for(pair: list[Sample], tiny_tokenizer: Any) -> None:

@@ -1,16 +1,16 @@
-"""GSM8K for the benchmarks: questions, prompts, and the loss on the reference answers.
+"""Questions with their answers, and the masked-diffusion loss on the answers.
 
 Suffixes: B rows, L positions, M masked positions.
 """
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
-DATASET = "openai/gsm8k"
+from conv_dlm.answering.prompting import Prompter
+
 MIN_NOISE = 1e-3  # the trainer's default
 
 
@@ -23,30 +23,11 @@ class Question:
     answer: str
 
 
-def load_rows(split: str, path: Path | None = None) -> list[dict[str, str]]:
-    """All rows of a split of GSM8K, from the Hub or from a JSONL file with its columns `question` and `answer`."""
-    if path is None:
-        from datasets import load_dataset
-
-        return list(load_dataset(DATASET, "main", split=split))
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def as_questions(tokenizer: Any, rows: list[dict[str, str]], count: int) -> list[Question]:
-    """The first `count` rows as questions, numbered from 0."""
-    if len(rows) < count:
-        raise ValueError(f"`questions`={count}, but there are only {len(rows)}; lower it.")
-    return [Question(i, _prompt(tokenizer, row["question"]), row["answer"]) for i, row in enumerate(rows[:count])]
-
-
-def load_questions(tokenizer: Any, count: int, path: Path | None = None) -> list[Question]:
-    """The first `count` questions of GSM8K's test split."""
-    return as_questions(tokenizer, load_rows("test", path), count)
-
-
-def _prompt(tokenizer: Any, question: str) -> str:
-    turns = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+def as_questions(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str]) -> list[Question]:
+    """The questions, numbered from 0."""
+    prompter = Prompter(tokenizer)
+    texts = [prompter([{"role": "user", "content": prompt}]) for prompt in prompts]
+    return [Question(i, *pair) for i, pair in enumerate(zip(texts, answers, strict=True))]
 
 
 @torch.no_grad()
