@@ -90,7 +90,10 @@ def make_grid(
     respondents, refused = {}, {}
     for setting in settings:
         try:
-            respondents[setting] = denoiser(model, tokenizer, prompter, **setting.options(options))
+            respondent = denoiser(model, tokenizer, prompter, **setting.options(options))
+            if setting.variation:  # caches and types that don't go together are refused by `generate` alone
+                model.check_generate(torch.ones(1, 1, dtype=torch.long), **setting.options(options))
+            respondents[setting] = respondent
         except ValueError as error:
             if not setting.variation:
                 raise ValueError(f"{setting}: {error}") from error

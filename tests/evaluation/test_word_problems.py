@@ -18,8 +18,12 @@ def test_scores():
     task = word_problems.load(20, (2, 4))
     for row in task.rows:
         solution = row["completion"][0]["content"]
-        assert task.score(row, [solution]) == dict(accuracy=1, sound=1, form=1, equations=1, first_step=1, loops=0)
-        assert task.score(row, [""]) == dict(accuracy=0, sound=0, form=0, equations=0, first_step=0, loops=0)
+        shares = ("accuracy", "sound", "form", "equations", "first_step", "steps_right")
+        assert task.score(row, [solution]) == dict.fromkeys(shares, 1) | {"loops": 0}
+        assert task.score(row, [""]) == dict.fromkeys(shares, 0) | {"loops": 0}
+        *first, last, final = solution.splitlines()
+        cut = "\n".join([*first, "That is 2 + 2 = 5.", final])
+        assert task.score(row, [cut])["steps_right"] == len(first) / row["level"]
         wrong = f"That is 2 + 2 = 5.\n{solution}"
         assert task.score(row, [wrong])["first_step"] == 0 and task.score(row, [wrong])["sound"] == 0
         assert task.score(row, ["pages a day " * 9])["loops"] == 1
