@@ -488,11 +488,12 @@ def test_decode_types_table() -> None:
 
 
 def test_tokens_per_forward_are_as_measured() -> None:
-    """That table's figures are those of the results file, which knows its command."""
+    """That table's figures are those of the results file, which knows its command; "–" where there are none yet."""
     results = json.loads((ROOT / "benchmarks/results/decode_types.json").read_text())
     measured = {case["name"]: f"{case['tokens_per_forward'][0]:.1f}" for case in results["cases"]}
-    shown = dict(re.findall(r"^\| `(\w+)` \| \w+ \| \w+ \| ([\d.]+) \| .* \|$", readme(), flags=re.MULTILINE))
-    assert shown == measured and set(measured) == set(DECODE_TYPES)
+    shown = dict(re.findall(r"^\| `(\w+)` \| \w+ \| \w+ \| ([\d.]+|–) \| .* \|$", readme(), flags=re.MULTILINE))
+    assert set(shown) == set(DECODE_TYPES) >= set(measured)
+    assert {name: figure for name, figure in shown.items() if figure != "–"} == measured
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -15,6 +15,7 @@ from conv_dlm.generation.output import DiffusionGenerateOutput
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.parts.decode_types import DECODE_TYPES, DecodeType
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES, ExitSchedule
+from conv_dlm.generation.parts.lossless import lossless
 from conv_dlm.generation.parts.position_weights import (
     POSITION_WEIGHTS,
     BlockWeights,
@@ -59,5 +60,6 @@ __all__ = [
     "UnmaskingRule",
     "branches",
     "enable_diffusion",
+    "lossless",
     "setting",
 ]

@@ -26,7 +26,7 @@ from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Si
 from conv_dlm.generation.parts.exits import ExitSchedule
 from conv_dlm.generation.parts.position_weights import PositionWeights
 from conv_dlm.generation.parts.rules import Decision, FixedStepsRule, Statistics, StepState, UnmaskingRule
-from conv_dlm.generation.parts.statistics import Places, Statistic
+from conv_dlm.generation.parts.statistics import LastForwards, Places, Statistic
 from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
 from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.generation.schedule import AdaptiveSchedule, FixedSchedule, Step
@@ -131,6 +131,8 @@ class Denoising:
         self.predicted = torch.zeros_like(ids, dtype=torch.bool)
         self.extra_logits: Tensor | None = None
         self.remembers = any(statistic.remembers for statistic in self.statistics)
+        self.wide = [name for statistic in self.statistics for name in statistic.wide]
+        self.last_forwards = LastForwards(ids) if self.wide else None
         # canvas and wanted positions of each row at its last forward, and what its cache holds
         self.seen_ids = torch.full_like(ids, -1)
         self.seen_wanted = torch.zeros_like(ids, dtype=torch.bool)
@@ -171,6 +173,8 @@ class Denoising:
         extra = self.rule.extra(now) if its_plan.forwards else None
         for forward in its_plan.forwards:
             self.predict(forward, request.end, index, self.draws, extra)
+        if self.last_forwards is not None:
+            self.last_forwards.renew()
         self.remember(its_plan, request, step)
         if any(self.forwards):  # else nothing is in reach, and nothing is known
             now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
@@ -199,6 +203,8 @@ class Denoising:
             log_prob=self.log_prob,
             statistics=self.values,
             find_fresh=lambda: torch.zeros_like(canvas.masked),
+            scope_length=self.weights.scope_length(canvas.ids.shape[1]),
+            weigh=lambda other: self.weights.weights(other, step),
         )
 
     def request(self, now: StepState, finished: Tensor) -> ForwardRequest:
@@ -313,6 +319,9 @@ class Denoising:
         candidates, values = self._draw(logits, which, window, step, how)
 
         row = None if which is None else which[:, None]
+        if self.last_forwards is not None:
+            here = torch.arange(len(window), device=window.device)[:, None] if row is None else row
+            self.last_forwards.add(here, window, active, {name: values.pop(name) for name in self.wide})
 
         def renewed(old: Tensor | None, new: Tensor) -> Tensor:
             new = new.view(*window.shape, *new.shape[1:])
@@ -368,7 +377,7 @@ class Denoising:
             part = slice(start, start + at_once)
             scores, at = flat[part], None
             if rows is not None:
-                at = Places(rows, window, part, step, self.values, self.predicted)
+                at = Places(rows, window, part, step, self.values, self.predicted, self.last_forwards)
                 if self.constraint is not None or self.processors:
                     scores = self.process(scores.float(), at)
             drawn, values = self.measure(scores, self.statistics, at, how, None if noise is None else noise[part])

@@ -42,6 +42,7 @@ from conv_dlm.generation.noise import check_generators
 from conv_dlm.generation.observing import Callback, Observer
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
+from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS, ConvolutionWeights, PositionWeights
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
@@ -243,6 +244,11 @@ def prepare(
         raise SettingError("pad_token_id", "is not known, and something must follow where a row ends early", "pass it")
     processors = [*rule.processors(), *build_processors(config, list(logits_processor or []), eos_token_ids, device)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
+    if isinstance(rule, LosslessRule) and (processors or constraints is not None or confidence_of_ends):
+        raise SettingError(
+            "decode_type", "verifies drafts by the model's own scores, which nothing may change", "drop processors, "
+            "penalties, constraints and `confidence_eos_eot_inf`, or use the rule without drafts", config.decode_type,
+        )  # fmt: skip
     run = Denoising(
         canvas=canvas,
         denoiser=_denoiser(model, canvas, padding is not None, pattern, config),
@@ -437,11 +443,21 @@ def _check_speed(
                 "cache_implementation", f"keeps what stands outside of a block, where `decode_type={decode_type!r}` "
                 "masks tokens again", "use 'window', or drop one of them", cache,
             )  # fmt: skip
+    if rule.greedy and config.is_random:
+        raise SettingError(
+            "do_sample", f"has no use: `decode_type={decode_type!r}` says the tokens by itself", "drop it, or use "
+            "another type", config.do_sample,
+        )  # fmt: skip
     if type(rule).extra is not UnmaskingRule.extra:
         if policy is not None:
             raise SettingError(
                 "cache_implementation", f"keeps the canvas alone, and `decode_type={decode_type!r}` computes positions "
                 "beside it", "drop it", cache,
+            )  # fmt: skip
+        if isinstance(pattern, BlockCausal) or config.shift_logits:
+            raise SettingError(
+                "decode_type", "computes positions beside the canvas, which is for models whose attention goes both "
+                "ways and whose logits are of their own position", "use another type", decode_type,
             )  # fmt: skip
         if not supports_canvas_cache(model) or model.config._attn_implementation not in ("sdpa", "eager"):
             raise SettingError(
@@ -455,6 +471,14 @@ def _check_speed(
             if value is not None:
                 raise SettingError(
                     name, f"unmasks for good, and `decode_type={decode_type!r}` masks tokens again",
+                    "drop one of them", value,
+                )  # fmt: skip
+    if isinstance(rule, LosslessRule):
+        for name in ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"):
+            value = getattr(config, name)
+            if value not in (None, False):
+                raise SettingError(
+                    name, f"looks at every step, of which `decode_type={decode_type!r}` takes several at once",
                     "drop one of them", value,
                 )  # fmt: skip
     if config.lookahead is not None:
@@ -529,9 +553,7 @@ def _constraints(
     return found[0].for_rows(asked, tokenizer, canvas, eos_token_ids)
 
 
-def _denoiser(
-    model: Any, canvas: Canvas, padded: bool, pattern: Any, config: DiffusionGenerationConfig
-) -> Denoiser:
+def _denoiser(model: Any, canvas: Canvas, padded: bool, pattern: Any, config: DiffusionGenerationConfig) -> Denoiser:
     """The model with what its forwards need in this run."""
     guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
     cache = None

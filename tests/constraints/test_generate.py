@@ -63,7 +63,9 @@ def run(model, tokenizer, prompts, constraint, seed=0, **settings):
     )
 
 
-@pytest.mark.parametrize("decode_type", sorted(DECODE_TYPES))
+@pytest.mark.parametrize(
+    "decode_type", sorted(name for name in DECODE_TYPES if "freedave" not in name and name != "wino")
+)
 def test_every_decode_type_stays_in_the_language(decode_type, model, tokenizer):
     paced = {"steps"} & set(model.resolve_settings(decode_type=decode_type).active_settings)
     settings = {"steps": 6} if paced else {}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame, Recording
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 
 PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields]
-SETTLED = [name for name in DECODE_TYPES if not name.startswith("remdm")]
+SETTLED = [name for name, parts in DECODE_TYPES.items() if not UNMASKING_RULES[parts.rule].remasks]
 SMALL = {"kernel_size": 4, "block_length": 4, "steps": 8}
 
 

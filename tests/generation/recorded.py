@@ -13,13 +13,16 @@ from typing import Any
 
 import torch
 
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES, UnmaskingRule
 
 PATH = Path(__file__).parents[1] / "fixtures" / "generate" / "runs.json"
 MASK, PAD = 3, 0
 ENDS = [2, *range(244, 260)]
 PADDED = [[PAD, PAD, 1, 40, 50, 60], [1, 44, MASK, MASK, 80, 81]]
 SIZES = {"steps": 9, "kernel_size": 6, "block_length": 6, "threshold": 0.2, "factor": 2.5, "entropy_bound": 4.0}
+SIZES |= {"klass_threshold": 0.02, "kl_threshold": 0.3, "relaxed_threshold": 0.05, "low_threshold": 0.02}
+SIZES |= {"wino_threshold": 0.05, "verify_threshold": 0.1, "multiblock_entropy": 4.0, "flight_length": 6}
+EVERY_WAY = {"ancestral", "confidence", "slide", "remasking", "threshold", "factor", "entropy"}  # with all variants
 WINDOW = {"cache_implementation": "window", "cache_refresh_interval": 4, "cache_margin": 1}
 ENDING: dict[str, Any] = {"max_new_tokens": 24, "eos_token_id": ENDS}
 
@@ -30,12 +33,17 @@ def cases() -> Iterator[tuple[str, list[list[int]], dict[str, Any]]]:
         own = {"decode_type": name, **{field: value for field, value in SIZES.items() if field in kind.fields}}
         if name == "slide":
             own["block_length"] = 10
-        caches: dict[str, dict[str, Any]] = {"": {}, " window": WINDOW}
-        if kind.weights == "block":
+        rule = UNMASKING_RULES[kind.rule]
+        caches: dict[str, dict[str, Any]] = {"": {}}
+        if rule.extra is UnmaskingRule.extra:
+            caches[" window"] = WINDOW
+        if kind.weights == "block" and len(caches) > 1 and not rule.remasks:
             caches |= {f" {kept}": {"cache_implementation": kept} for kept in ("prefix", "dual")}
         draws = {"temperature": 0.0} if kind.do_sample else {"temperature": 0.8, "top_k": 5}
         for cache, kept in caches.items():
             for variant, more in (("", {}), (" flipped", draws), (" guided", {"guidance_scale": 1.7})):
+                if variant and kind.rule not in EVERY_WAY:
+                    continue
                 yield f"{name}{cache}{variant}", PADDED, {**ENDING, **own, **kept, **more}
     yield from further_cases()
 

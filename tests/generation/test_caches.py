@@ -8,7 +8,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, flash_attention_mask
 from transformers.modeling_utils import AttentionInterface
 
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES, UnmaskingRule
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
@@ -78,7 +78,10 @@ class Shapes:
         self.handle.remove()
 
 
-@pytest.mark.parametrize("decode_type", sorted(DECODE_TYPES))
+@pytest.mark.parametrize(
+    "decode_type",
+    sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].extra is UnmaskingRule.extra),
+)
 def test_a_window_that_is_refreshed_every_time_changes_nothing(model, decode_type):
     """Left padding, masks inside the prompt with text at their right, and each decode type."""
     settings = dict(decode_type=decode_type, cache_implementation="window", cache_refresh_interval=1)
@@ -233,6 +236,7 @@ def test_rows_of_other_sizes_and_ends_change_nothing(tiny_llada, cache):
         assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row])
         assert alone.forwards[0] == together.forwards[row]
 
+
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_block_caches_compute_everything_on_entering_a_block(tiny_llada, cache):
     settings = dict(decode_type="threshold", block_length=16, max_new_tokens=64, eos_token_id=None, threshold=0.99)
@@ -318,6 +322,7 @@ def test_rows_that_see_differently_far_are_as_alone(tiny_llada, cache, ends):
         assert torch.equal(alone.sequences[0], together.sequences[row, start:])
         assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row, start:])
         assert alone.forwards[0] == together.forwards[row]
+
 
 def test_shifted_logits_read_the_left_neighbour(make_llada):
     """As in models adapted from autoregressive ones: the position at the left is computed too."""

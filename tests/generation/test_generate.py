@@ -23,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 
 import conv_dlm
 from conv_dlm import DECODE_TYPES, DecodeType, DiffusionGenerationConfig
-from conv_dlm.generation import UniformWeights
+from conv_dlm.generation import UNMASKING_RULES, UniformWeights
 
 MASK, EOS, PAD = 3, 2, 0
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
@@ -42,10 +42,11 @@ def test_every_decode_type(tiny_llada, decode_type):
     out = run(tiny_llada, decode_type=decode_type, output_history=True)
     assert out.sequences.shape == out.unmasked_at.shape == (1, 25)
     assert out.history.shape[1:] == (1, 25) and (out.history[0, 0, 5:] == MASK).all()
-    assert 1 <= int(out.forwards) <= (9 if "steps" in DECODE_TYPES[decode_type].fields else 20)
+    remasks = UNMASKING_RULES[DECODE_TYPES[decode_type].rule].remasks
+    assert 1 <= int(out.forwards) <= (9 if "steps" in DECODE_TYPES[decode_type].fields else 60 if remasks else 20)
     assert out.unmasked_at[0, 5:].min() >= 0
     for step, canvas in enumerate(out.history[1:]):  # what unmasked_at says is what the history shows
-        if decode_type not in ("remdm", "remdm_conv"):
+        if not remasks:
             assert torch.equal(canvas[0] != MASK, out.unmasked_at[0] <= step)
 
 
@@ -73,6 +74,23 @@ def test_each_type_is_different(tiny_llada):
             ("conv_threshold", {"kernel_size": 4, "threshold": 0.1}),
             ("conv_factor", {"kernel_size": 4, "factor": 2.7}),
             ("conv_entropy", {"kernel_size": 4, "entropy_bound": 5.0}),
+            ("klass", {"block_length": 5, "klass_threshold": 0.01, "kl_threshold": 0.5}),
+            ("localleap", {"block_length": 5, "threshold": 0.08, "relaxed_threshold": 0.02, "leap_radius": 1}),
+            ("credit", {"block_length": 7, "threshold": 0.3, "credit_weight": 3.0}),
+            ("hierarchical", {"block_length": 10, "threshold": 0.5, "low_threshold": 0.01}),
+            ("conv_klass", {"kernel_size": 4, "klass_threshold": 0.01, "kl_threshold": 0.5}),
+            ("conv_localleap", {"kernel_size": 4, "threshold": 0.08, "relaxed_threshold": 0.02, "leap_radius": 1}),
+            ("conv_credit", {"kernel_size": 8, "threshold": 0.3, "credit_weight": 3.0}),
+            ("conv_hierarchical", {"kernel_size": 8, "threshold": 0.5, "low_threshold": 0.01}),
+            ("freedave", {"block_length": 20}),
+            ("freedave_threshold", {"block_length": 4, "threshold": 0.08}),
+            ("freedave_entropy", {"block_length": 7, "entropy_bound": 5.0}),
+            ("freedave_localleap", {"block_length": 7, "threshold": 0.08, "relaxed_threshold": 0.02}),
+            ("conv_freedave", {"kernel_size": 6, "threshold": 0.08}),
+            ("wino", {"block_length": 10, "wino_threshold": 0.05, "verify_threshold": 0.05}),
+            ("rcr", {"block_length": 10}),
+            ("saber", {"block_length": 10}),
+            ("multiblock", {"flight_length": 5, "multiblock_entropy": 4.0}),
         )
     }
     assert len(set(texts.values())) == len(DECODE_TYPES)

@@ -5,13 +5,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conv_dlm.generation import DECODE_TYPES, noise
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES, UnmaskingRule, noise
 from conv_dlm.generation.candidates import draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.ancestral import global_norm, unmask_probability
+from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import convolution_weights
 
 MASK, EOS, PAD = 3, 2, 0
+NUMBERS = {
+    "threshold": 1, "factor": 5, "entropy_bound": 9, "klass_threshold": 0.1, "kl_threshold": 1, "credit_weight": 5,
+    "relaxed_threshold": 1, "low_threshold": 0.1, "wino_threshold": 0.1, "verify_threshold": 0.2,
+    "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1,
+}  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -21,6 +27,7 @@ QUICK = settings(
 def runs(draw):
     """Prompts of different lengths (some with masks inside) and settings of any decode type."""
     decode_type = draw(st.sampled_from(sorted(DECODE_TYPES)))
+    rule = UNMASKING_RULES[DECODE_TYPES[decode_type].rule]
     text = st.integers(4, 259)
     prompts = draw(
         st.lists(st.lists(st.one_of(text, text, st.just(MASK)), min_size=1, max_size=9), min_size=1, max_size=3)
@@ -29,6 +36,8 @@ def runs(draw):
     new_tokens = draw(st.integers(1, 24))
     fields = DECODE_TYPES[decode_type].fields
     keywords = dict(decode_type=decode_type, max_new_tokens=new_tokens, eos_fill=draw(st.booleans()))
+    if issubclass(rule, LosslessRule):
+        del keywords["eos_fill"]
     if "steps" in fields:
         keywords["steps"] = draw(st.integers(4, 40))
     if "kernel_size" in fields:
@@ -37,12 +46,15 @@ def runs(draw):
         one_each = "steps" in fields and decode_type != "slide"  # blocks need a step each
         least = -(-(new_tokens + 9) // keywords["steps"]) if one_each else 1
         keywords["block_length"] = draw(st.integers(least, 30))
-    for name, most in (("threshold", 1), ("factor", 5), ("entropy_bound", 9)):
+    for name, most in NUMBERS.items():
         if name in fields:
             keywords[name] = draw(st.floats(0, most))
-    if draw(st.booleans()):
+    for name in ("draft_steps", "saber_tokens", "history_length", "flight_length"):
+        if name in fields:
+            keywords[name] = draw(st.integers(1, 9))
+    if draw(st.booleans()) and not rule.greedy:
         keywords["top_k"] = draw(st.integers(0, 6))
-    if draw(st.booleans()):
+    if draw(st.booleans()) and not rule.greedy:
         keywords["temperature"] = draw(st.sampled_from([0.0, 0.5, 1.0, 1.7]))
     if draw(st.booleans()):
         keywords["guidance_scale"] = draw(st.sampled_from([0.5, 2.0]))
@@ -55,9 +67,12 @@ def runs(draw):
 def shortcuts(draw, decode_type, keywords):
     """Caches, early ends and lookaheads that go with this decode type."""
     parts = DECODE_TYPES[decode_type]
-    remasks = parts.rule == "remasking"
-    found = {}
-    cache = draw(st.sampled_from([None, "window", *(["prefix", "dual"] if parts.weights == "block" else [])]))
+    rule = UNMASKING_RULES[parts.rule]
+    remasks, found = rule.remasks, {}
+    if issubclass(rule, LosslessRule):
+        return found
+    kept = [None, "window", *(["prefix", "dual"] if parts.weights == "block" and not remasks else [])]
+    cache = draw(st.sampled_from(kept)) if rule.extra is UnmaskingRule.extra else None
     if cache is not None:
         found["cache_implementation"] = cache
     if cache == "window":

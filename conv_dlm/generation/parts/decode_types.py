@@ -10,8 +10,13 @@ from conv_dlm.generation.candidates import MEASURES
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.ancestral import AncestralRule  # noqa: F401 - the rules register themselves
 from conv_dlm.generation.parts.confidence import ConfidenceRule  # noqa: F401
+from conv_dlm.generation.parts.lossless import LosslessRule  # noqa: F401
+from conv_dlm.generation.parts.memory import KlassRule  # noqa: F401
+from conv_dlm.generation.parts.neighbours import LocalLeapRule  # noqa: F401
 from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS
+from conv_dlm.generation.parts.revision import WinoRule  # noqa: F401
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule
+from conv_dlm.generation.parts.several_blocks import MultiblockRule  # noqa: F401
 from conv_dlm.generation.parts.statistics import STATISTICS
 from conv_dlm.generation.settings import Part, Registry
 
@@ -66,7 +71,10 @@ class DecodeTypes(Registry[DecodeType]):
 
 
 # "Conv" is arXiv 2509.15188, LLaDA arXiv 2502.09992, MDLM's ancestral sampler arXiv 2406.07524, ReMDM arXiv 2503.00307,
-# threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857.
+# threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857,
+# klass arXiv 2511.05664, localleap arXiv 2510.07081, credit arXiv 2510.06133, hierarchical dInfer arXiv 2510.08666,
+# freedave arXiv 2510.00294, wino arXiv 2507.18578, rcr arXiv 2508.13148, saber arXiv 2510.18165, multiblock arXiv
+# 2601.07568.
 DECODE_TYPES = DecodeTypes("decode type")
 for _name, _type in {
     "categorical": DecodeType("uniform", "ancestral", "MDLM's ancestral sampler, whole vocabulary"),
@@ -87,5 +95,22 @@ for _name, _type in {
     "conv_threshold": DecodeType("convolution", "threshold", "threshold near known text", do_sample=False),
     "conv_factor": DecodeType("convolution", "factor", "factor near known text", do_sample=False),
     "conv_entropy": DecodeType("convolution", "entropy", "entropy near known text", do_sample=False),
+    "klass": DecodeType("block", "klass", "all that are confident and steady, in blocks", do_sample=False),
+    "localleap": DecodeType("block", "localleap", "the confident and their neighbours, in blocks", do_sample=False),
+    "credit": DecodeType("block", "credit", "threshold on the evidence of all steps, in blocks", do_sample=False),
+    "hierarchical": DecodeType("block", "hierarchical", "divide every run of masks, in blocks", do_sample=False),
+    "conv_klass": DecodeType("convolution", "klass", "klass near known text", do_sample=False),
+    "conv_localleap": DecodeType("convolution", "localleap", "localleap near known text", do_sample=False),
+    "conv_credit": DecodeType("convolution", "credit", "credit near known text", do_sample=False),
+    "conv_hierarchical": DecodeType("convolution", "hierarchical", "hierarchical near known text", do_sample=False),
+    "freedave": DecodeType("block", "freedave", "lossless: one token a step, in fewer forwards", do_sample=False),
+    "freedave_threshold": DecodeType("block", "freedave_threshold", "lossless: as threshold", do_sample=False),
+    "freedave_entropy": DecodeType("block", "freedave_entropy", "lossless: as entropy", do_sample=False),
+    "freedave_localleap": DecodeType("block", "freedave_localleap", "lossless: as localleap", do_sample=False),
+    "conv_freedave": DecodeType("convolution", "freedave_threshold", "lossless: as conv_threshold", do_sample=False),
+    "wino": DecodeType("block", "wino", "many at once, verified and taken back, in blocks", do_sample=False),
+    "rcr": DecodeType("block", "rcr", "everything at once, the least confident again, in blocks", do_sample=False),
+    "saber": DecodeType("uniform", "saber", "adaptive, takes back what has become less sure", do_sample=False),
+    "multiblock": DecodeType("uniform", "multiblock", "what is certain, in several blocks at once", do_sample=False),
 }.items():
     DECODE_TYPES.register(_name, _type)

@@ -61,6 +61,10 @@ class PositionWeights(Part):
         """BoolTensor [B, L]: positions of the block that the step belongs to; None for all."""
         return None
 
+    def scope_length(self, length: int) -> int:
+        """Masks that a block has at most; of `length` positions."""
+        return length
+
     def weights(self, canvas: Canvas, step: Step | None) -> Tensor:
         """FloatTensor [B, L]: s_i in [0, 1]; positions with 0 are not unmasked in this step."""
         raise NotImplementedError
@@ -127,6 +131,9 @@ class BlockWeights(PositionWeights):
 
     def reach(self, length: int) -> int:
         return self.block_length or length
+
+    def scope_length(self, length: int) -> int:
+        return min(self.block_length or length, length)
 
     def scope(self, canvas: Canvas, step: Step | None) -> Tensor | None:
         if self.block_length is None:

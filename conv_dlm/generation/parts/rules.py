@@ -44,6 +44,8 @@ class StepState:
     find_fresh: makes `fresh`.
     extra_logits: Tensor [B, K, V], of the model's float type; of what the rule asked for by `UnmaskingRule.extra` at
         each row's last forward. None where it asked for nothing.
+    scope_length: masks that a block has at most.
+    weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
     """
 
     canvas: Canvas
@@ -60,6 +62,8 @@ class StepState:
     statistics: Statistics
     find_fresh: Callable[[], Tensor]
     extra_logits: Tensor | None = None
+    scope_length: int = 0
+    weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
 
     @property
     def fresh(self) -> Tensor:
@@ -103,10 +107,12 @@ class UnmaskingRule(Part):
         `Candidates`, or keys of `STATISTICS`.
     remasks: whether it masks positions again, or rewrites them. Then no token stays for sure before its row is
         finished.
+    greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
     remasks: ClassVar[bool] = False
+    greedy: ClassVar[bool] = False
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""

@@ -1,0 +1,169 @@
+"""FreeDave for any rule: as many of its steps in one forward as drafts foresee, the text unchanged (arXiv 2510.00294).
+
+A draft is what the rule would do next if predictions stayed as they were. A step's forward computes the canvas and its
+drafts side by side; a draft that is what the rule really does saves the forward of that step, for its own predictions
+are there already. Shapes: B rows, L canvas positions, D drafts, W positions of a block.
+"""
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from conv_dlm.generation.candidates import draw_candidates
+from conv_dlm.generation.extra import Extra, branches
+from conv_dlm.generation.parts.confidence import EntropyRule, ThresholdRule
+from conv_dlm.generation.parts.neighbours import LocalLeapRule
+from conv_dlm.generation.parts.rules import (
+    UNMASKING_RULES,
+    Decision,
+    FixedStepsRule,
+    Statistics,
+    StepState,
+    UnmaskingRule,
+    best_per_row,
+)
+from conv_dlm.generation.parts.statistics import STATISTICS
+from conv_dlm.generation.settings import setting
+
+
+class Known(NamedTuple):
+    """What is predicted for a canvas, each [B, L]."""
+
+    token: Tensor
+    log_prob: Tensor
+    statistics: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class OneRule(UnmaskingRule):
+    """The most confident position, by confidence times s_i."""
+
+    statistics = ("confidence",)
+
+    def __call__(self, now: StepState) -> Decision:
+        score = now.statistics["confidence"] * now.weights
+        return Decision(best_per_row(score, now.eligible, torch.ones_like(now.canvas.size)))
+
+
+@dataclass(frozen=True)
+class LosslessRule(UnmaskingRule):
+    """FreeDave (arXiv 2510.00294): the text of another rule, with fewer forwards; see `lossless`."""
+
+    greedy = True
+    base: ClassVar[type[UnmaskingRule]]
+    draft_steps: int = setting(
+        3, "steps of the rule that are drafted beside the canvas in each forward", low=1, source="arXiv 2510.00294"
+    )
+
+    def decide(self, now: StepState) -> Decision:
+        """What the rule itself does."""
+        return self.base.__call__(self, now)
+
+    def wants(self, now: StepState) -> Tensor:
+        return now.masks
+
+    def places(self, now: StepState) -> Tensor:
+        """LongTensor [B, W]: positions whose logits a draft is asked for, -1 where there are fewer."""
+        found = torch.where(now.masks, now.canvas.positions, -1)
+        return found.topk(min(now.scope_length, found.shape[1]), dim=1).values
+
+    def after(self, now: StepState, ids: Tensor, known: Known) -> Tensor:
+        """The canvas [B, L] that the rule makes of `ids` [B, L] by what is `known`."""
+        canvas = copy.copy(now.canvas)
+        canvas.ids, canvas.masked = ids, now.canvas.masked & (ids == canvas.mask_token_id)
+        weights = now.weigh(canvas)
+        statistics = Statistics(known.statistics)
+        state = dataclasses.replace(
+            now, canvas=canvas, weights=weights, eligible=canvas.masked & (weights > 0), token=known.token,
+            log_prob=known.log_prob, statistics=statistics,
+        )  # fmt: skip
+        return torch.where(self.decide(state).commit, known.token, ids)
+
+    def drafts(self, now: StepState) -> list[Tensor]:
+        """The next D canvases if nothing that is predicted changed, each [B, L]; before the first forward, no news."""
+        found, ids = [], now.canvas.ids
+        for _ in range(self.draft_steps):
+            ids = ids if now.memory is None else self.after(now, ids, now.memory)
+            found.append(ids)
+        return found
+
+    def extra(self, now: StepState) -> Extra:
+        ids = torch.stack(self.drafts(now), 1)
+        wanted = self.places(now).clamp(min=0)[:, None].expand(-1, self.draft_steps, -1)
+        return branches(now.canvas, ids, wanted)
+
+    def predicted(self, now: StepState) -> list[Known]:
+        """What each draft's forward predicts."""
+        assert now.extra_logits is not None
+        places = self.places(now)
+        cells = torch.where(places < 0, now.canvas.ids.shape[1], places)
+        found = []
+        for logits in now.extra_logits.split(places.shape[1], 1):
+            scores = logits.float().flatten(0, 1)
+            best = draw_candidates(scores, 1, 0.0)
+            values = {name: getattr(best, name) for name in self.statistics if hasattr(best, name)}
+            for name in self.statistics:
+                if name not in values:
+                    values |= STATISTICS[name]()(scores, None)  # type: ignore[arg-type]  # of the scores alone
+            token, log_prob, *rest = (
+                self.spread(now, cells, value.view(places.shape))
+                for value in (best.token, best.log_prob, *values.values())
+            )
+            found.append(Known(token, log_prob, dict(zip(values, rest, strict=True))))
+        return found
+
+    def spread(self, now: StepState, cells: Tensor, values: Tensor) -> Tensor:
+        """[B, L]: `values` [B, W] at the positions `cells` [B, W], of which L stands for none."""
+        whole = values.new_zeros(len(values), now.canvas.ids.shape[1] + 1)
+        return whole.scatter(1, cells, values)[:, :-1]
+
+    def __call__(self, now: StepState) -> Decision:
+        known = Known(now.token, now.log_prob, dict(now.statistics))
+        right = torch.ones_like(now.canvas.masked[:, :1])
+        reached, log_probs = now.canvas.ids, torch.zeros_like(now.log_prob)
+        for draft, its in zip([None, *self.drafts(now)], [known, *self.predicted(now)], strict=True):
+            if draft is not None:
+                right = right & (draft == reached).all(1, keepdim=True)
+                known = _where(right, its, known)
+            ahead = torch.where(right, self.after(now, reached, known), reached)
+            log_probs = torch.where(ahead != reached, known.log_prob, log_probs)
+            reached = ahead
+        return Decision(reached != now.canvas.ids, tokens=reached, log_probs=log_probs, memory=known)
+
+
+def _where(rows: Tensor, yes: Known, no: Known) -> Known:
+    statistics = {name: torch.where(rows, value, no.statistics[name]) for name, value in yes.statistics.items()}
+    return Known(torch.where(rows, yes.token, no.token), torch.where(rows, yes.log_prob, no.log_prob), statistics)
+
+
+def lossless(base: type[UnmaskingRule]) -> type[UnmaskingRule]:
+    """The rule that gives the text of `base` token for token, with fewer forwards; to be registered under a name.
+
+    base: goes at its own pace, masks nothing again, and remembers nothing; its statistics are of the scores alone.
+
+    Raises:
+        ValueError: it is another kind of rule.
+    """
+    plain = not any(
+        STATISTICS[name].settings() or STATISTICS[name].remembers or STATISTICS[name].wide
+        for name in base.statistics
+        if name in STATISTICS
+    )
+    if issubclass(base, FixedStepsRule) or base.remasks or base.extra is not UnmaskingRule.extra or not plain:
+        raise ValueError(
+            f"{base.__name__} can't be drafted: give `lossless` a rule that has no `steps`, masks nothing again and "
+            "remembers nothing."
+        )
+    name = f"Lossless{base.__name__}"
+    namespace: dict[str, Any] = {"base": base, "__doc__": f"{LosslessRule.__doc__} Of: {base.__doc__}"}
+    return dataclass(frozen=True)(type(name, (LosslessRule, base), {**namespace, "statistics": base.statistics}))
+
+
+UNMASKING_RULES.register("freedave", lossless(OneRule))
+UNMASKING_RULES.register("freedave_threshold", lossless(ThresholdRule))
+UNMASKING_RULES.register("freedave_entropy", lossless(EntropyRule))
+UNMASKING_RULES.register("freedave_localleap", lossless(LocalLeapRule))

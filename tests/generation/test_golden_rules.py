@@ -1,0 +1,186 @@
+"""The field's rules against complete runs of their published implementations, canvas by canvas."""
+
+import functools
+import itertools
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conv_dlm import DECODE_TYPES, SettingError
+from conv_dlm.generation import UNMASKING_RULES, DecodeType, lossless
+from tests.generation.toy_rules import EOS, GOLDEN, MASK, RuleToy, golden_runs
+
+RUNS = {run["id"]: run for run in golden_runs()}
+# their names of settings -> ours
+NAMES = {
+    "klass": {"conf_threshold": "klass_threshold", "kl_threshold": "kl_threshold", "history_length": "history_length"},
+    "credit": {
+        "alpha": "credit_weight", "beta": "credit_decay", "gamma": "credit_power", "threshold": "threshold",
+    },
+    "localleap": {"threshold": "threshold", "relaxed_threshold": "relaxed_threshold", "radius": "leap_radius"},
+    "hierarchical": {"threshold": "threshold", "low_threshold": "low_threshold"},
+    "wino": {"threshold": "wino_threshold", "threshold_back": "verify_threshold"},
+    "rcr": {"steps": "steps", "mode": "rcr_schedule"},
+    "saber": {"n": "saber_tokens"},
+    "multiblock": {
+        "entropy_threshold": "multiblock_entropy", "block_add_threshold": "block_add_threshold",
+        "decoded_token_threshold": "decoded_token_threshold", "block_length": "flight_length",
+    },
+}  # fmt: skip
+# forwards after which ours differs on purpose -> why
+DIFFERS = {
+    "klass.02": (30, "no divergence from another block's steps: a block's predictions start without a history"),
+    "multiblock.02": (20, "early_stop: an end token there fills what is behind it at once"),
+}
+
+
+@functools.cache
+def toy(name):
+    return RuleToy(f"toy.{name}")
+
+
+def ours(run, prompts=None, **keywords):
+    settings, names = run["settings"], NAMES.get(run["rule"], {})
+    keywords = {"decode_type": run["rule"], **{new: settings[old] for old, new in names.items()}, **keywords}
+    if run["rule"] != "multiblock":
+        keywords["block_length"] = settings["block_length"]
+    ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
+    return toy(run["toy"]).generate(
+        ids.clamp(min=0), attention_mask=(ids >= 0).long(), max_new_tokens=settings["gen_length"], eos_token_id=None,
+        pad_token_id=0, return_dict_in_generate=True, output_history=True, **keywords,
+    )  # fmt: skip
+
+
+def test_the_toy_is_theirs():
+    check, model = load_file(GOLDEN / "toys.safetensors"), toy("p1")
+    x = check["check.x"].long().view(-1, check["check.x"].shape[-1])
+    assert torch.equal(model(x).logits.view_as(check["check.logits"]), check["check.logits"])
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] != "freedave"])
+def test_canvas_by_canvas(name):
+    run = RUNS[name]
+    theirs, out = torch.tensor(run["canvas"]), ours(run)
+    equal = 0
+    for expected, canvas in zip(theirs, out.history[:, 0], strict=False):
+        if not torch.equal(expected, canvas):
+            break
+        equal += 1
+    if name in DIFFERS:
+        assert equal == DIFFERS[name][0]
+        return
+    assert equal == len(theirs)
+    unchanged = sum(torch.equal(*pair) for pair in itertools.pairwise(theirs))
+    assert run["forwards"] - unchanged <= int(out.forwards) <= run["forwards"]
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] == "freedave"])
+def test_freedave(name):
+    """Their text, in as many forwards or fewer, and that of the rule without drafts, which needs no more only where it
+    decides about whole blocks at once (06)."""
+    run = RUNS[name]
+    threshold, draft_steps = run["settings"]["confidence_threshold"], run["settings"]["draft_steps"] - 1
+    kind = {"decode_type": "freedave"}
+    if threshold is not None:
+        kind = {"decode_type": "freedave_threshold", "threshold": threshold}
+    out = ours(run, draft_steps=draft_steps, **kind)
+    base = ours(run, decode_type="threshold", threshold=1.0 if threshold is None else threshold)
+    assert torch.equal(out.sequences, base.sequences)
+    assert int(out.forwards) < int(base.forwards) or name == "freedave.06"
+    if not run["settings"]["early_exit"]:
+        assert out.sequences[0].tolist() == run["canvas"][-1] and int(out.forwards) <= run["forwards"]
+
+
+@pytest.mark.parametrize("rule", sorted({run["rule"] for run in RUNS.values() if run["rule"] != "freedave"}))
+def test_rows_of_a_padded_batch(rule):
+    """Prompts of different lengths: each row takes the steps of the row alone."""
+    run = next(run for run in RUNS.values() if run["rule"] == rule)
+    one, other = run["prompt"], run["prompt"][2:]
+    together = ours(run, [one, [-1, -1, *other]])
+    for row, prompt in enumerate((one, other)):
+        alone = ours(run, [prompt])
+        steps = len(alone.history)
+        assert torch.equal(together.history[:steps, row, 2 * row :], alone.history[:, 0])
+        assert int(together.forwards[row]) == int(alone.forwards[0])
+
+
+PAIRS = [
+    ("freedave", "threshold", {"threshold": 1.0}),
+    *((f"freedave_{base}", base, {}) for base in ("threshold", "entropy", "localleap")),
+    ("conv_freedave", "conv_threshold", {}),
+]
+
+
+def draw_pair(seed):
+    """A random toy and the text of a rule with and without drafts."""
+    random = torch.Generator().manual_seed(seed)
+
+    def number(low, high):
+        return int(torch.randint(low, high + 1, (), generator=random))
+
+    name, base, settings = PAIRS[seed % len(PAIRS)]
+    model = RuleToy(f"toy.p{number(1, 3)}")
+    model.W = model.W[:, :] + torch.randn(model.W.shape, generator=random) * model.W.std() * 0.5
+    prompts = torch.randint(0, MASK, (2, number(1, 8)), generator=random)
+    prompts[torch.rand(prompts.shape, generator=random) < 0.1] = MASK
+    prompts[:, 0] = 5
+    if "threshold" in DECODE_TYPES[name].fields and not settings:
+        settings = {"threshold": number(3, 10) / 10}
+    size = {"kernel_size": number(2, 20)} if name.startswith("conv") else {"block_length": number(1, 24)}
+    common = dict(
+        attention_mask=torch.ones_like(prompts), max_new_tokens=number(1, 32), pad_token_id=0,
+        eos_token_id=[EOS, 7] if seed % 2 else None, return_dict_in_generate=True, **size, **settings,
+    )  # fmt: skip
+    if name == "freedave":
+        drafted = {key: value for key, value in common.items() if key != "threshold"}
+    else:
+        drafted = common
+    one = model.generate(prompts, decode_type=base, **common)
+    out = model.generate(prompts, decode_type=name, draft_steps=number(1, 6), **drafted)
+    return one, out
+
+
+def holds_for(seeds):
+    saved = 0
+    for seed in seeds:
+        one, out = draw_pair(seed)
+        assert torch.equal(out.sequences, one.sequences), seed
+        assert (out.forwards <= one.forwards).all(), seed
+        saved += int((one.forwards - out.forwards).sum())
+    assert saved > 0
+
+
+def test_drafts_are_lossless_on_random_toys():
+    holds_for(range(20))
+
+
+@pytest.mark.slow
+def test_drafts_are_lossless_on_a_thousand_random_toys():
+    holds_for(range(20, 1020))
+
+
+def test_what_cannot_be_drafted_is_refused():
+    for base in ("confidence", "remasking", "wino", "klass", "credit"):
+        with pytest.raises(ValueError, match="can't be drafted"):
+            lossless(UNMASKING_RULES[base])
+    run = RUNS["freedave.02"]
+    for wrong, match in (
+        ({"repetition_penalty": 1.2}, "model's own scores"),
+        ({"do_sample": True}, "says the tokens by itself"),
+        ({"lookahead": 30}, "takes several at once"),
+        ({"cache_implementation": "window"}, "beside it"),
+    ):
+        with pytest.raises(SettingError, match=match):
+            ours(run, decode_type="freedave", **wrong)
+
+
+def test_any_rule_at_its_own_pace_can_be_drafted():
+    UNMASKING_RULES.register("lossless_factor", lossless(UNMASKING_RULES["factor"]))
+    DECODE_TYPES.register("lossless_factor", DecodeType("block", "lossless_factor", "as factor", do_sample=False))
+    try:
+        run = RUNS["freedave.05"]
+        out, one = (ours(run, decode_type=name, factor=0.5) for name in ("lossless_factor", "factor"))
+        assert torch.equal(out.sequences, one.sequences) and int(out.forwards) < int(one.forwards)
+    finally:
+        del UNMASKING_RULES["lossless_factor"], DECODE_TYPES["lossless_factor"]
