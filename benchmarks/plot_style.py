@@ -103,6 +103,8 @@ def add_legend(figure: "Figure", columns: int | None = None) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     columns = columns or int(figure.get_figwidth() / 1.6)
+    lines = -(-len(entries) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, lines - 9))  # a long one costs the panels nothing
     figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, frameon=False)
 
 
