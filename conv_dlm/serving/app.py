@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.queue import Worker
@@ -205,8 +206,8 @@ def _is_here(host: str | None) -> bool:
 
 
 def _printable(name: str) -> str:
-    """A name from outside as a header or a log may have it."""
-    return ascii(name[:64])[1:-1]
+    """A name from outside as a header or a log may have it: quoted as in an address, and never empty."""
+    return quote(name[:64], safe="") or '""'
 
 
 async def read_body(http: Any, most: int) -> bytes:

@@ -81,11 +81,11 @@ def test_tokens_as_a_prompt(client, tiny_tokenizer):
 
 
 def test_unknown_fields_are_ignored_and_said(address, caplog):
-    strange = {"min_tokens": 3, "mirostat": 1, "session_id": "x", "cache_prompt": None, "keep_alive": [], "ü\n": {}}
+    strange = {"min_tokens": 3, "mirostat": 1, "session_id": "x", "cache_prompt": None, "keep_alive": [], "ü\n": {}, "": 1, " a ": 1}
     reply = post(address, PROMPT | {"max_tokens": 4, "seed": 1} | strange)
     assert reply.status_code == 200
     assert set(reply.headers["x-ignored-fields"].split(", ")) == {
-        "min_tokens", "mirostat", "session_id", "cache_prompt", "keep_alive", "\\xfc\\n"
+        "min_tokens", "mirostat", "session_id", "cache_prompt", "keep_alive", "%C3%BC%0A", '""', "%20a%20"
     }  # fmt: skip
     assert "min_tokens" in caplog.text
     assert reply.json()["choices"] == post(address, PROMPT | {"max_tokens": 4, "seed": 1}).json()["choices"]
