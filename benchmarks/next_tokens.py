@@ -1,10 +1,11 @@
-"""What a causal LM knows of word problems: its next tokens, with everything before them given.
+"""What a model knows of word problems: its next tokens, with everything before them given.
 
     python -m benchmarks.next_tokens outputs/embedded/autoregressive --problems 150
 
-For checkpoints of the embedded model's first phase, whose answers would take longer. The share of most probable tokens
+For checkpoints of the embedded model on its way, whose answers would take longer. The share of most probable tokens
 that are right, by kind: results of sums, differences, products and quotients; operands; the final number; other tokens,
-of which many could stand there as well.
+of which many could stand there as well. For a masked diffusion LM, everything from the token on is masked, and numbers
+alone are asked for, each by a row of its own.
 """
 
 import argparse
@@ -18,8 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conv_dlm.cli.data import read_levels
 from conv_dlm.evaluation.figures import figure, shown
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.word_problems import Problem, problems
 
+OTHER = "other tokens"
 OPERATIONS = {"+": "sums", "-": "differences", "*": "products", "/": "quotients"}
 
 
@@ -40,17 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     nats: list[float] = []
     for problem in problems(args.seed, args.problems, split="test", levels=read_levels(args.level)):
         prompt, solution = encode(problem, tokenizer)
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([prompt + solution])).logits[0, len(prompt) - 1 : -1].float()
-        targets = torch.tensor(solution)
+        asked = list(kinds(solution, tokenizer))
+        if isinstance(model, DiffusionGenerationMixin):
+            places = [place for place, kind in enumerate(asked) if kind != OTHER]
+            logits = masked_logits(model, prompt, solution, places)
+        else:
+            places = list(range(len(solution)))
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([prompt + solution])).logits[0, len(prompt) - 1 : -1].float()
+        targets = torch.tensor(solution)[places]
         nats += (-logits.log_softmax(-1).gather(1, targets[:, None]).squeeze(1)).tolist()
-        for kind, hit in zip(kinds(solution, tokenizer), (logits.argmax(-1) == targets).tolist(), strict=True):
-            right.setdefault(kind, []).append(float(hit))
-    print(f"nats a token of the solution: {shown(figure(nats), 1, '.3f')}")
+        for place, hit in zip(places, (logits.argmax(-1) == targets).tolist(), strict=True):
+            right.setdefault(asked[place], []).append(float(hit))
+    print(f"nats a token that is asked for: {shown(figure(nats), 1, '.3f')}")
     counts = Counter({kind: len(hits) for kind, hits in right.items()})
     for kind, count in counts.most_common():
         print(f"{kind:14} {shown(figure(right[kind]), 100, '.1f'):>12} % of {count}")
     return 0
+
+
+@torch.no_grad()
+def masked_logits(model: Any, prompt: list[int], solution: list[int], places: list[int]) -> torch.Tensor:
+    """Logits [places, V] of a denoiser for tokens of the solution, each with all from it on masked."""
+    mask, start = model.config.mask_token_id, len(prompt)
+    rows = torch.tensor([prompt + solution]).repeat(len(places), 1)
+    masked = torch.arange(rows.shape[1]) >= start + torch.tensor(places)[:, None]
+    logits = model(input_ids=rows.masked_fill(masked, mask), attention_mask=torch.ones_like(rows)).logits.float()
+    logits[..., mask] = -torch.inf
+    at = start + torch.tensor(places) - int(bool(getattr(model.config, "shift_logits", False)))
+    return logits[torch.arange(len(places)), at]
 
 
 def encode(problem: Problem, tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -67,7 +88,7 @@ def kinds(solution: Sequence[int], tokenizer: Any) -> Iterator[str]:
     for place, word in enumerate(words):
         before = words[place - 1] if place else ""
         if not word.isdecimal():
-            yield "other tokens"
+            yield OTHER
         elif before == "####":
             yield "final numbers"
         elif before == "=" and place >= 4:

@@ -1,19 +1,30 @@
-"""A causal Llama as the start of a masked diffusion LM in LLaDA's layout.
+"""A causal LM as the start of a masked diffusion LM.
 
-    python -m trainers.causal_to_diffusion outputs/causal outputs/denoiser
+    python -m trainers.causal_to_diffusion outputs/causal outputs/denoiser --shift
 
-The weights stay what they are; attention goes both ways from now on, and a position predicts its own token instead of
-the next one. What such a model says before further training is worth nothing, but it learns much faster than random
-weights (DiffuLLaMA, arXiv 2410.17891; Dream, arXiv 2508.15487).
+The weights stay what they are; attention goes both ways from now on. What such a model says before further training
+is worth little, but it learns much faster than random weights (DiffuLLaMA, arXiv 2410.17891).
+
+With `--shift` a position goes on predicting the token at its right, as in Dream (arXiv 2508.15487): what the causal
+model knows is kept, and training takes a fraction of the steps. The layout is A2D's, for a Llama, Qwen2 or Qwen3.
+Without it, a position predicts its own token, and a Llama gets LLaDA's layout.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+    Qwen3ForCausalLM,
+)
 
 import conv_dlm  # noqa: F401  registers LLaDA
+from conv_dlm.models.a2d import modeling_a2d as a2d
 from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
 
@@ -64,10 +75,37 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     return denoiser
 
 
+SHIFTED: dict[type[PreTrainedModel], tuple[type, type]] = {
+    LlamaForCausalLM: (a2d.A2DLlamaConfig, a2d.A2DLlamaLMHeadModel),
+    Qwen2ForCausalLM: (a2d.A2DQwen2Config, a2d.A2DQwen2LMHeadModel),
+    Qwen3ForCausalLM: (a2d.A2DQwen3Config, a2d.A2DQwen3LMHeadModel),
+}
+
+
+def to_shifted(model: Any, mask_token_id: int) -> Any:
+    """The same weights in A2D's layout, where a position predicts the token at its right as before.
+
+    Args:
+        model: a [`~transformers.LlamaForCausalLM`], [`~transformers.Qwen2ForCausalLM`] or
+            [`~transformers.Qwen3ForCausalLM`].
+        mask_token_id (`int`): a token of the vocabulary that no text has.
+    """
+    config_class, model_class = SHIFTED[type(model)]
+    fields: dict[str, Any] = model.config.to_dict()
+    for name in ("model_type", "architectures", "use_cache"):
+        fields.pop(name, None)
+    config = config_class(**fields, shift_logits=True, mask_token_id=mask_token_id)
+    denoiser = model_class(config)
+    denoiser.to(dtype=model.dtype)
+    denoiser.load_state_dict(model.state_dict())
+    return denoiser
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("causal", help="folder or name of a Llama; its tokenizer names a mask token")
     parser.add_argument("output", type=Path, help="folder to write to")
+    parser.add_argument("--shift", action="store_true", help="a position predicts the token at its right, as before")
     return parser
 
 
@@ -80,9 +118,16 @@ def main() -> None:
             f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model"
         )
     model = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
-    if not isinstance(model, LlamaForCausalLM):
-        parser.error(f"{args.causal} is a {type(model).__name__}; LLaDA's layout has a place for Llama's weights alone")
-    denoiser = to_llada(model, tokenizer.mask_token_id)
+    if not 0 <= tokenizer.mask_token_id < model.config.vocab_size:
+        parser.error(f"the tokenizer's mask, {tokenizer.mask_token_id}, is none of {model.config.vocab_size} tokens")
+    denoiser: Any
+    if args.shift and type(model) in SHIFTED:
+        denoiser = to_shifted(model, tokenizer.mask_token_id)
+    elif not args.shift and isinstance(model, LlamaForCausalLM):
+        denoiser = to_llada(model, tokenizer.mask_token_id)
+    else:
+        takes = "`--shift` takes a Llama, a Qwen2 or a Qwen3" if args.shift else "without `--shift`, it must be a Llama"
+        parser.error(f"{args.causal} is a {type(model).__name__}; {takes}")
     denoiser.save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
     print(f"{denoiser.num_parameters():,} parameters saved to {args.output}.")

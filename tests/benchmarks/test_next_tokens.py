@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks import next_tokens
 from conv_dlm.word_problems import problem
+from trainers.causal_to_diffusion import to_shifted
 from trainers.from_scratch import StartArguments
 from trainers.from_scratch import main as start
 
@@ -26,4 +29,22 @@ def test_kinds_and_a_run(tmp_path: Path, capsys: Any) -> None:
     assert sorted(results) == sorted(str(step.result) for step in asked.steps)
     capsys.readouterr()
     assert next_tokens.main([str(tmp_path), "--problems", "3", "--level", "1-2"]) == 0
-    assert "nats a token of the solution: " in capsys.readouterr().out
+    assert "nats a token that is asked for: " in capsys.readouterr().out
+
+    causal = next_tokens.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    to_shifted(causal, tokenizer.mask_token_id).save_pretrained(tmp_path / "denoiser")
+    tokenizer.save_pretrained(tmp_path / "denoiser")
+    assert next_tokens.main([str(tmp_path / "denoiser"), "--problems", "3", "--level", "1-2"]) == 0
+    shown = capsys.readouterr().out
+    assert "operands" in shown and next_tokens.OTHER not in shown
+    # Seen from left to right, the denoiser is the causal model, whatever is masked behind.
+    same = to_shifted(causal, tokenizer.mask_token_id)
+    same.config.attention_pattern = "causal"
+    same = type(same)(same.config).eval()
+    same.load_state_dict(causal.state_dict())
+    with torch.no_grad():
+        theirs = causal(input_ids=torch.tensor([prompt + solution])).logits[0, len(prompt) - 1 : -1]
+    places = [0, 3, len(solution) - 1]
+    ours = next_tokens.masked_logits(same, prompt, solution, places)
+    theirs[:, tokenizer.mask_token_id] = -torch.inf
+    torch.testing.assert_close(ours, theirs[places])

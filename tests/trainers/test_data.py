@@ -136,6 +136,21 @@ def test_word_problems_are_an_endless_stream() -> None:
         load_data(DataArguments(dataset_name="word_problems"), evaluate=True)
 
 
+def test_a_share_of_worksheets() -> None:
+    arguments = DataArguments(
+        dataset_name="word_problems", problem_forms=["json"], problem_rows=3, problem_drill=0.25, max_eval_rows=30,
+        dataset_test_split="validation",
+    )  # fmt: skip
+    train, test = load_data(arguments, evaluate=True)
+    asked = [row["prompt"][0]["content"] for row in train.take(24)]
+    is_story = ["JSON" in question for question in asked]  # sheets are in prose
+    assert is_story == 2 * ([True] * 9 + [False] * 3)
+    assert [question for question, story in zip(asked, is_story, strict=True) if story] == [
+        row["prompt"][0]["content"] for row in rows(0, 18, levels=(1, 12), forms=("json",), alike=3)
+    ]
+    assert all("JSON" in row["prompt"][0]["content"] for row in test)
+
+
 # Bad input
 
 
@@ -149,6 +164,7 @@ def test_word_problems_are_an_endless_stream() -> None:
         ({"max_eval_rows": 0}, "max_eval_rows=0"),
         ({"problem_levels": [3]}, "two numbers, the least and the largest"),
         ({"problem_rows": 0}, "problem_rows=0"),
+        ({"problem_drill": 1.0}, "problem_drill=1.0"),
     ],
 )
 def test_impossible_arguments_are_named(settings: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import yaml
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from trl.scripts import sft as trl_sft
 
-from conv_dlm.models import LLaDAModelLM
+from conv_dlm.models.a2d.modeling_a2d import A2DLlamaLMHeadModel
 from conv_dlm.word_problems import problem, write_rows
 from trainers import MDLMTrainer, causal_to_diffusion, from_scratch, sft
 from trainers.scripts import Arguments, finetune
@@ -43,14 +43,14 @@ def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: py
     assert isinstance(causal, LlamaForCausalLM)
 
     monkeypatch.setattr(
-        "sys.argv", ["causal_to_diffusion", str(tmp_path / "autoregressive"), str(tmp_path / "denoiser")]
+        "sys.argv", ["causal_to_diffusion", str(tmp_path / "autoregressive"), str(tmp_path / "denoiser"), "--shift"]
     )
     causal_to_diffusion.main()
     arguments = Arguments(*sft.make_parser().parse_args_and_config(["--config", recipe("diffusion"), *SHORT]))
     arguments.training.eval_strategy = "no"
     finetune(MDLMTrainer, arguments)
     denoiser = AutoModelForCausalLM.from_pretrained(tmp_path / "diffusion")
-    assert isinstance(denoiser, LLaDAModelLM)
+    assert isinstance(denoiser, A2DLlamaLMHeadModel) and denoiser.config.shift_logits
     assert denoiser.num_parameters() == causal.num_parameters()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import conv_dlm  # noqa: F401
@@ -84,6 +85,41 @@ def test_the_denoiser_has_the_causal_models_weights(start: Path, tmp_path: Path,
         theirs, ours = (model.eval()(input_ids=ids, use_cache=False).logits for model in (causal, denoiser))
     torch.testing.assert_close(ours[:, -1], theirs[:, -1], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(ours[:, 0], theirs[:, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3"])
+def test_a_position_goes_on_predicting_the_next_token(
+    family: str, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Seen from left to right, the start of a shifted denoiser is the causal model."""
+    size = dict(vocab_size=700, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    config_class, model_class = (getattr(transformers, f"{family}{kind}") for kind in ("Config", "ForCausalLM"))
+    causal = model_class(config_class(**size, num_key_value_heads=1, tie_word_embeddings=True)).eval()
+    causal.save_pretrained(tmp_path / "causal")
+    AutoTokenizer.from_pretrained(start).save_pretrained(tmp_path / "causal")
+    words = ["causal_to_diffusion", str(tmp_path / "causal"), str(tmp_path / "denoiser"), "--shift"]
+    monkeypatch.setattr("sys.argv", words)
+    causal_to_diffusion.main()
+
+    denoiser = AutoModelForCausalLM.from_pretrained(tmp_path / "denoiser", attention_pattern="causal")
+    ids = torch.tensor([[5, 9, 300, 12]])
+    with torch.no_grad():
+        theirs, ours = (model.eval()(input_ids=ids, use_cache=False).logits for model in (causal, denoiser))
+    torch.testing.assert_close(ours, theirs)
+    bidirectional = AutoModelForCausalLM.from_pretrained(tmp_path / "denoiser")
+    assert bidirectional.config.shift_logits and bidirectional.config.attention_pattern == "full"
+    assert bidirectional.config.mask_token_id == AutoTokenizer.from_pretrained(tmp_path / "denoiser").mask_token_id
+
+
+def test_what_can_not_be_shifted(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    small = transformers.GPT2Config(vocab_size=700, n_embd=8, n_layer=1, n_head=1)
+    transformers.GPT2LMHeadModel(small).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(start).save_pretrained(tmp_path)
+    for words, message in ((["--shift"], "takes a Llama, a Qwen2 or a Qwen3"), ([], "it must be a Llama")):
+        monkeypatch.setattr("sys.argv", ["causal_to_diffusion", str(tmp_path), str(tmp_path / "out"), *words])
+        with pytest.raises(SystemExit):
+            causal_to_diffusion.main()
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
