@@ -21,7 +21,7 @@ def test_scores():
         shares = ("accuracy", "sound", "form", "equations", "first_step", "steps_right")
         assert task.score(row, [solution]) == dict.fromkeys(shares, 1) | {"loops": 0}
         assert task.score(row, [""]) == dict.fromkeys(shares, 0) | {"loops": 0}
-        *first, last, final = solution.splitlines()
+        *first, _, final = solution.splitlines()
         cut = "\n".join([*first, "That is 2 + 2 = 5.", final])
         assert task.score(row, [cut])["steps_right"] == len(first) / row["level"]
         wrong = f"That is 2 + 2 = 5.\n{solution}"
