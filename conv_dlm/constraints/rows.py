@@ -15,7 +15,7 @@ from conv_dlm.constraints.errors import ImpossibleConstraint
 from conv_dlm.constraints.feasibility import OPEN, StateSets
 from conv_dlm.constraints.joint import best_choice, draw_choice
 from conv_dlm.constraints.token_automaton import TokenAutomaton, compiled
-from conv_dlm.constraints.vocabulary import vocabulary_of
+from conv_dlm.constraints.vocabulary import Vocabulary, vocabulary_of
 
 OUTSIDE = 1e4  # nats that a token outside of the k best costs a draw: they are taken only where no other way is left
 UNLIKELY = -1e9  # instead of never, for what a processor forbids and the language may need
@@ -74,7 +74,7 @@ class RowConstraints:
         for row, constraint in enumerate(constraints):
             if constraint is None or not masked[row].any():
                 continue
-            automaton = compiled(constraint.expression, vocabulary)
+            automaton = self._automaton(constraint.expression, vocabulary, masked[row])
             if not any(automaton is known for known in self.automata):
                 self.automata.append(automaton)
             number = next(n for n, known in enumerate(self.automata) if automaton is known)
@@ -100,6 +100,17 @@ class RowConstraints:
             except ImpossibleConstraint as error:
                 where = f"Row {region.row}: " if len(constraints) > 1 else ""
                 raise ImpossibleConstraint(f"{where}{error}", error.least) from error
+
+    @staticmethod
+    def _automaton(expression: str, vocabulary: Vocabulary, masked: np.ndarray) -> TokenAutomaton:
+        """With forced spans as the tokenizer writes them, where no text is given within and the canvas has room for it.
+        masked: bool [L], of the row."""
+        first, last = np.flatnonzero(masked)[[0, -1]]
+        if masked[first : last + 1].all():
+            automaton = compiled(expression, vocabulary, as_spelled=True)
+            if StateSets(automaton, ends=bool(masked[-1])).feasible([OPEN] * int(last + 1 - first)):
+                return automaton
+        return compiled(expression, vocabulary)
 
     def line(self, region: Region, ids: np.ndarray) -> list[int]:
         """The classes of a region, `OPEN` for masks. ids: int64 [L], of its row."""
@@ -177,8 +188,9 @@ class RowConstraints:
         scores: FloatTensor [N, V], as processors left them.
         top_k, temperature: of the draw; where nothing is drawn a class weighs as much as its best token.
         """
-        log_p = scores - scores.logsumexp(-1, keepdim=True)
+        total = scores.logsumexp(-1, keepdim=True)
         greedy = temperature == 0 or top_k == 1
+        log_p = scores if greedy else scores - total  # as wide as the vocabulary; what remains of it isn't
         weights = log_p if greedy else log_p / temperature
         if not greedy and 0 < top_k < scores.shape[-1]:
             least = scores.topk(top_k, dim=-1).values[:, -1:]
@@ -189,6 +201,8 @@ class RowConstraints:
         found: dict[str, Tensor] = {}
         for number, token_class in enumerate(self._classes_of_tokens(scores)):
             its = _by_class(log_p, weights, keys, token_class, self.classes, greedy)
+            if greedy:
+                its |= {name: its[name] - total for name in (WEIGHT, LOG_PROB)}
             if not found:
                 found = its
                 continue
@@ -262,9 +276,10 @@ def _by_class(
     """Of each class the weight, the token with the largest key, and its log p: [N, classes]."""
     index = token_class.expand_as(keys)
     best = keys.new_full((len(keys), classes), -torch.inf).scatter_reduce(1, index, keys, "amax")
-    ids = torch.arange(1, keys.shape[1] + 1, device=keys.device).expand_as(index)
-    is_best = (keys == best.gather(1, index)) & keys.isfinite()
-    token = torch.zeros_like(best, dtype=torch.long).scatter_reduce(1, index, ids * is_best, "amax")
+    ids = torch.arange(1, keys.shape[1] + 1, device=keys.device, dtype=torch.int32)
+    is_best = torch.where(keys == best.gather(1, index), ids, 0)
+    token = torch.zeros_like(best, dtype=torch.int32).scatter_reduce(1, index, is_best, "amax").long()
+    token = token.where(best.isfinite(), 0)
     weight = best
     if not greedy:
         top = weights.new_full(best.shape, -torch.inf).scatter_reduce(1, index, weights, "amax")

@@ -6,7 +6,7 @@ of the canvas is end tokens.
 Suffixes: S states, C classes, E edges (pairs of states that some token joins), V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -16,6 +16,7 @@ from conv_dlm.constraints.byte_automaton import DEAD, ByteAutomaton, byte_automa
 from conv_dlm.constraints.vocabulary import Trie, Vocabulary, trie
 
 AT_ONCE = 1 << 22  # pairs of state and node that are looked at together
+SPELLED = 256  # bytes of a forced string that are looked at for its first token
 NEVER, END = 0, 1  # classes: tokens that no state takes, end tokens
 START = 0
 
@@ -89,9 +90,15 @@ class TokenAutomaton:
 
 
 @lru_cache(maxsize=64)
-def compiled(expression: str, vocabulary: Vocabulary) -> TokenAutomaton:
-    """The automaton of `expression` over the tokens of `vocabulary`; the last 64 are kept."""
-    return token_automaton(byte_automaton(expression), vocabulary.tokens, vocabulary.end_token_ids, vocabulary.size)
+def compiled(expression: str, vocabulary: Vocabulary, as_spelled: bool = False) -> TokenAutomaton:
+    """The automaton of `expression` over the tokens of `vocabulary`; the last 64 are kept.
+
+    as_spelled: what the language leaves no choice for is written as the tokenizer writes it.
+    """
+    spell = vocabulary.spell if as_spelled else None
+    return token_automaton(
+        byte_automaton(expression), vocabulary.tokens, vocabulary.end_token_ids, vocabulary.size, spell
+    )
 
 
 def token_automaton(
@@ -99,17 +106,23 @@ def token_automaton(
     tokens: Sequence[bytes | None],
     end_token_ids: tuple[int, ...],
     vocab_size: int | None = None,
+    spell: Callable[[str], Sequence[int]] | None = None,
 ) -> TokenAutomaton:
     """The strings of `tokens` whose bytes the `automaton` accepts, and end tokens behind them.
 
     tokens: the bytes of each id, None where it may not occur.
     end_token_ids: may be empty; then the text fills the canvas.
     vocab_size: of the model, which may have more ids than the tokenizer.
+    spell: the ids that a text is written with. With it, bytes that the language leaves no choice for have these tokens,
+        or one that goes on behind them.
     """
     size = max(vocab_size or 0, len(tokens), *(token_id + 1 for token_id in end_token_ids), 0)
     columns, group_of_byte = np.unique(automaton.delta, axis=1, return_inverse=True)
     words = trie(tokens, group_of_byte.ravel().astype(np.int64))
     state, node, target = _walk(columns, words)
+    if spell is not None:
+        keep = _as_spelled(automaton, tokens, words, spell, state, node)
+        state, node, target = state[keep], node[keep], target[keep]
     # a state that no sequence of tokens leads out of is none: its bytes exist, but no token spells them
     pair = np.unique(state * len(columns) + target)
     alive = leads_to(pair // len(columns), pair % len(columns), automaton.accepting)
@@ -158,6 +171,49 @@ def _walk(columns: np.ndarray, words: Trie) -> tuple[np.ndarray, np.ndarray, np.
             pending.append((start[more], node[more], at[more]))
     start, node, at = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return start, node, at
+
+
+def _as_spelled(
+    automaton: ByteAutomaton, tokens: Sequence[bytes | None], words: Trie, spell: Callable[[str], Sequence[int]],
+    state: np.ndarray, node: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """bool [M]: the transitions that stay where forced bytes are written as `spell` writes them: at a state with a
+    forced string ahead, its first token, and tokens that are longer than the string. Every state still leads to an end.
+    """
+    ahead = _forced(automaton)
+    longest = np.full(len(automaton.delta), -1)  # tokens up to this length are restricted
+    first = np.full(len(automaton.delta), -1)
+    for at, (length, string) in ahead.items():
+        try:
+            text = string.decode(errors="strict" if length == len(string) else "ignore")
+        except UnicodeDecodeError:  # within a character
+            continue
+        ids = spell(text)
+        spelled = [tokens[token] if token < len(tokens) else None for token in ids]
+        if ids and b"".join(token or b"" for token in spelled) == text.encode() and words.node[ids[0]] >= 0:
+            longest[at], first[at] = length, words.node[ids[0]]
+    depth = np.zeros(len(words.first) - 1, dtype=np.int64)
+    for parent in range(len(depth)):  # children have larger numbers
+        depth[words.child[words.first[parent] : words.first[parent + 1]]] = depth[parent] + 1
+    return np.asarray((depth[node] > longest[state]) | (node == first[state]))
+
+
+def _forced(automaton: ByteAutomaton) -> dict[int, tuple[int, bytes]]:
+    """The string that each state has ahead as long as the language leaves no choice, for states with one: its length
+    and its first `SPELLED` bytes."""
+    one = ((automaton.delta >= 0).sum(1) == 1) & ~automaton.accepting
+    byte = (automaton.delta >= 0).argmax(1)
+    found: dict[int, tuple[int, bytes]] = {}
+    for start in np.flatnonzero(one).tolist():
+        path, at = [], start
+        while one[at] and at not in found:
+            path.append(at)
+            at = int(automaton.delta[at, byte[at]])
+        length, string = found.get(at, (0, b""))
+        for at in reversed(path):
+            length, string = length + 1, (bytes([byte[at]]) + string)[:SPELLED]
+            found[at] = length, string
+    return found
 
 
 def _counted(count: np.ndarray) -> np.ndarray:

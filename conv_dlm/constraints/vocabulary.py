@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -28,11 +28,13 @@ class Vocabulary:
     tokens: the bytes of each id, None for ids that never occur in a text.
     end_token_ids: may be empty.
     size: of the model's vocabulary, which may have more ids than the tokenizer.
+    spell: the ids that the tokenizer writes a text with.
     """
 
     tokens: tuple[bytes | None, ...]
     end_token_ids: tuple[int, ...]
     size: int
+    spell: Callable[[str], list[int]]
 
 
 _vocabularies: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[tuple[int, ...], int, int], Vocabulary]]"
@@ -50,8 +52,19 @@ def vocabulary_of(
         for token_id in (*end_token_ids, mask_token_id):
             if token_id < len(tokens):
                 tokens[token_id] = None
-        known[key] = Vocabulary(tuple(tokens), end_token_ids, max(size, len(tokens)))
+        known[key] = Vocabulary(tuple(tokens), end_token_ids, max(size, len(tokens)), _speller(tokenizer))
     return known[key]
+
+
+def _speller(tokenizer: "PreTrainedTokenizerBase") -> Callable[[str], list[int]]:
+    """What `Vocabulary.spell` is; it doesn't keep the tokenizer alive, whose vocabulary is kept as long as it is."""
+    its = ref(tokenizer)
+
+    def spell(text: str) -> list[int]:
+        known = its()
+        return [] if known is None else list(known.encode(text, add_special_tokens=False))
+
+    return spell
 
 
 def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes | None]:

@@ -396,6 +396,8 @@ class Denoising:
             return self.processors(self.canvas, scores, at)
         forbidden = ~self.constraint.mask(self.canvas, scores, at)
         scores = scores.masked_fill(forbidden, -torch.inf)
+        if not self.processors:
+            return scores
         processed = self.processors(self.canvas, scores, at).masked_fill(forbidden, -torch.inf)
         nothing = processed.amax(-1, keepdim=True) == -torch.inf
         return torch.where(nothing, scores, processed)

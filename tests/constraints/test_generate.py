@@ -234,3 +234,16 @@ def test_a_rule_that_chooses_its_length_is_refused(model, tokenizer, monkeypatch
     monkeypatch.setattr(ConfidenceRule, "first_end", lambda self, canvas: canvas.end - 1)
     with pytest.raises(SettingError, match="needs rows of a fixed length"):
         run(model, tokenizer, ["ab"], Regex("a*"), decode_type="llada", steps=4, max_new_tokens=8)
+
+
+def test_what_has_one_text_costs_no_forward(model, tokenizer):
+    settings = {"decode_type": "conv", "steps": 4}
+    start, out = run(model, tokenizer, ["ab", "x"], Choice(["nein: 12"]), max_new_tokens=12, **settings)
+    written = tokenizer("nein: 12", add_special_tokens=False).input_ids
+    assert len(written) < len("nein: 12")  # it isn't spelled out
+    for row in out.sequences[:, start:].tolist():
+        assert row[: len(written) + 1] == [*written, EOS]
+    assert out.forwards.tolist() == [0, 0]
+    # in a canvas that fits no other spelling, the tokenizer's isn't insisted on
+    _, out = run(model, tokenizer, ["a"], Regex("(?:en){3}"), max_new_tokens=3, **settings)
+    assert texts(tokenizer, out.sequences, start - 1) == ["enenen"]

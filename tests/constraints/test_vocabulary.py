@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -108,6 +109,20 @@ def test_any_order_of_random_tokens_ends_in_the_language(name, request):
         assert re.fullmatch(expression, text)
 
 
+def test_forced_spans_are_written_as_the_tokenizer_writes_them(byte_level):
+    expression = '\\{"answer": (?:12|7), "unit": "pages 日本"\\}'
+    plain, spelled = (compiled(expression, vocabulary(byte_level), as_spelled=how) for how in (False, True))
+    for number in ("12", "7"):
+        text = f'{{"answer": {number}, "unit": "pages 日本"}}'
+        written = byte_level(text, add_special_tokens=False).input_ids
+        bytes_of = {token: n for n, token in enumerate(token_bytes(byte_level)) if token and len(token) == 1}
+        in_bytes = [bytes_of[bytes([byte])] for byte in text.encode()]
+        for ids, in_plain, in_spelled in ((written, True, True), (in_bytes, True, False)):
+            assert StateSets(plain).feasible([int(plain.token_class[token]) for token in ids]) == in_plain
+            assert StateSets(spelled).feasible([int(spelled.token_class[token]) for token in ids]) == in_spelled
+    assert spelled.least[0] >= plain.least[0]
+
+
 def test_impossible_canvases_say_why(byte_level):
     table = compiled("a{40}\\n", vocabulary(byte_level))
     with pytest.raises(ImpossibleConstraint, match=r"needs at least \d+ tokens, and there are 2") as caught:
@@ -127,4 +142,4 @@ def test_impossible_canvases_say_why(byte_level):
 
 def vocabulary_without_nul(tokenizer):
     known = vocabulary(tokenizer)
-    return type(known)(tuple(None if t and b"\x00" in t else t for t in known.tokens), known.end_token_ids, known.size)
+    return replace(known, tokens=tuple(None if t and b"\x00" in t else t for t in known.tokens))
