@@ -42,9 +42,9 @@ def best_tokens(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     over all V. Returns FloatTensor [N, K] and LongTensor [N, K].
     """
     log_normalizer = scores.logsumexp(-1, keepdim=True)
-    if top_k == 0 or top_k >= scores.shape[-1]:
+    if top_k == 0:
         return scores - log_normalizer, torch.arange(scores.shape[-1], device=scores.device).expand_as(scores)
-    best = scores.max(-1, keepdim=True) if top_k == 1 else scores.topk(top_k, dim=-1)
+    best = scores.max(-1, keepdim=True) if top_k == 1 else scores.topk(min(top_k, scores.shape[-1]), dim=-1)
     return best[0] - log_normalizer, best[1]
 
 

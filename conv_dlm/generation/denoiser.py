@@ -106,7 +106,10 @@ class Denoiser:
         ids, inputs = pick(canvas.ids), self._inputs(canvas, which, pick, seen, end, positions)
         if self.cache is not None:
             self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
-        predicted = (window - 1).clamp(min=0) if self.shift_logits else window
+        predicted = window
+        if self.shift_logits:  # a row's first position has nothing at its left, whatever padding stands there
+            start = canvas.constant("padding", lambda: canvas.padding.sum(1))
+            predicted = torch.maximum(window - 1, (start if which is None else start[which])[:, None])
         kept = predicted if positions is None else _places(predicted, positions, length)
         given = pick(canvas.given) if self.guidance_scale != 1 else None
         if extra is not None:

@@ -43,7 +43,12 @@ from conv_dlm.generation.observing import Callback, Observer
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
 from conv_dlm.generation.parts.lossless import LosslessRule
-from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS, ConvolutionWeights, PositionWeights
+from conv_dlm.generation.parts.position_weights import (
+    POSITION_WEIGHTS,
+    ConvolutionWeights,
+    PositionWeights,
+    SlideWeights,
+)
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
 from conv_dlm.generation.placement import canvas_device
@@ -505,6 +510,9 @@ def _check_lookahead(canvas: Canvas, weights: PositionWeights, config: Diffusion
             "lookahead", f"hides masks that `exit_schedule={config.exit_schedule!r}` has to look at",
             "drop one of them", lookahead,
         )  # fmt: skip
+    stride = -(-int(canvas.size.max()) // (config.steps or 1))
+    if isinstance(weights, SlideWeights) and stride > reach:  # it leaves masks behind, and moves on all the same
+        reach += stride
     if reach > lookahead:
         way_out = "lower `kernel_size`" if isinstance(weights, ConvolutionWeights) else "set a shorter `block_length`"
         raise SettingError(

@@ -109,7 +109,10 @@ class DualPolicy(PrefixPolicy):
     and values are replaced in place."""
 
     def computed(self, now: Situation) -> Tensor:
-        return now.seen if now.scope is None else _with_scope(now) & now.seen
+        if now.scope is None:
+            return now.seen
+        # what has come into sight since the block was entered was never computed
+        return (_with_scope(now) | (now.kept.ids == -1)) & now.seen
 
 
 @CACHE_POLICIES.register("window")
