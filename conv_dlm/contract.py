@@ -20,6 +20,9 @@ Contract = Mapping[str, str | None]
 MODELS_AND_GENERATION: Contract = {
     # Overridden for `generate`
     "transformers.GenerationMixin.generate": "self, inputs, generation_config, ...",
+    "transformers.GenerationMixin.adjust_generation_fn": "self, generation_config, from_auto_class, from_pipeline, "
+    "pretrained_model_name_or_path, cache_dir, force_download, proxies, local_files_only, token, revision, subfolder, "
+    "trust_remote_code, **kwargs",
     # Called by it
     "transformers.integrations.deepspeed.is_deepspeed_zero3_enabled": "",
     "transformers.integrations.fsdp.is_fsdp_managed_module": "module",
@@ -133,6 +136,7 @@ TRAINERS: Contract = {
     "transformers.Trainer._get_eval_sampler": "self, eval_dataset",
     "transformers.Trainer._get_num_items_in_batch": "self, batch_samples, device",
     "transformers.Trainer._save_checkpoint": "self, model, trial",
+    "transformers.Trainer.training_step": "self, model, inputs, num_items_in_batch",
     "transformers.Trainer._load_from_checkpoint": "self, resume_from_checkpoint, model",
     "transformers.Trainer._load_best_model": "self",
     "transformers.Trainer._push_from_checkpoint": "self, checkpoint_folder",
@@ -153,8 +157,6 @@ TRAINERS: Contract = {
     # Called
     "transformers.Trainer.get_tp_size": "self",
     "transformers.Trainer._get_output_dir": "self, trial",
-    "transformers.trainer_utils.rotate_checkpoints": "output_dir, save_total_limit, best_model_checkpoint, use_mtime, "
-    "...",
     "trl.trainer.utils.create_model_from_path": "model_id, ...",
     "trl.chat_template_utils.has_generation_markers": "chat_template, ...",
     "trl.chat_template_utils.is_chat_template_stop_token_trained": "processing_class, chat_template, ...",

@@ -4,18 +4,22 @@ Transformers writes directly into `checkpoint-N`, resumes from the highest N, an
 process has finished. Here a marker stays in the folder while any process writes into it.
 """
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 MARKER = "checkpoint-is-incomplete.txt"  # Transformers' own name for it, where it saves on SIGTERM
 
@@ -43,6 +47,34 @@ def remove_unfinished(output_dir: str | Path) -> None:
     for checkpoint in checkpoints(output_dir):
         if (checkpoint / MARKER).exists():
             shutil.rmtree(checkpoint)
+
+
+def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
+    """Delete the oldest complete checkpoints but `limit`; never the best one, nor the newest.
+
+    They are marked first: one whose deletion was interrupted is not taken for complete.
+    """
+    if not limit or limit < 1:
+        return
+    whole = sorted(filter(is_whole, checkpoints(output_dir)), key=lambda path: path.stat().st_mtime)
+    kept = whole[-1:] + [path for path in whole[:-1] if best and path.resolve() == Path(best).resolve()]
+    others = [path for path in whole if path not in kept]
+    for path in others[: len(others) - max(0, limit - len(kept))]:
+        (path / MARKER).write_text("This checkpoint is being deleted.\n")
+        shutil.rmtree(path)
+
+
+def finished_at(checkpoint: str | Path, max_steps: int) -> int | None:
+    """The step of a checkpoint that is at the end of a run of `max_steps`; None if there are steps left, or unknown."""
+    step = int(json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"])
+    return step if 0 < max_steps <= step else None
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether this process's part of a tensor has neither NaN nor infinities."""
+    local: Any = getattr(tensor, "ds_tensor", tensor)
+    local = local.to_local() if hasattr(local, "to_local") else local
+    return not (local.is_floating_point() and local.device.type != "meta") or bool(local.isfinite().all())
 
 
 def read_resume(resume: str | bool | None) -> str | bool | None:
@@ -116,14 +148,86 @@ class WholeCheckpoints(Trainer):
         Raises:
             `ValueError`: the checkpoint to resume from is missing or incomplete.
         """
+        self._bad_step: Tensor | None = None
         checkpoint = choose_checkpoint(resume_from_checkpoint, self.args.output_dir or ".")
         self.accelerator.wait_for_everyone()  # all have chosen
         if self.args.should_save:
             remove_unfinished(self.args.output_dir or ".")
         self.accelerator.wait_for_everyone()
-        return super().train(checkpoint, *args, **kwargs)
+        plain = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+        if checkpoint and plain and (step := finished_at(checkpoint, self.args.max_steps)) is not None:
+            return self._end_again(checkpoint, step)
+        if self.args.should_save and self.args.save_strategy != "no":
+            self._check_saving()
+        output = super().train(checkpoint, *args, **kwargs)
+        self._check_finite()
+        return output
+
+    def _end_again(self, checkpoint: str, step: int) -> TrainOutput:
+        """The end of a run that is complete: its weights, and no further step."""
+        self._load_from_checkpoint(checkpoint)
+        self.state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+            self._load_best_model()
+        self.accelerator.print(f"{checkpoint} is at step {step} of {self.args.max_steps}: the run is complete.")
+        return TrainOutput(step, 0.0, {})
+
+    def _check_saving(self) -> None:
+        """Write what Transformers checks only while it saves: what can't be saved is said before the first step.
+
+        Raises:
+            `ValueError`: config, generation config or tokenizer can't be saved.
+            `OSError`: nothing can be written to `output_dir`.
+        """
+        model: Any = self.accelerator.unwrap_model(self.model)
+        parts: list[Any] = [getattr(model, name, None) for name in ("config", "generation_config")]
+        parts.append(self.processing_class)
+        Path(self.args.output_dir or ".").mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.args.output_dir, prefix=".saving-") as folder:
+            for part in parts:
+                if hasattr(part, "save_pretrained"):
+                    try:
+                        part.save_pretrained(folder)
+                    except (ValueError, TypeError) as error:
+                        raise ValueError(
+                            f"The {type(part).__name__} can't be saved, so that no checkpoint could be: {error}"
+                        ) from error
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One micro-batch; notes, without waiting for the device, the first step whose loss is not finite."""
+        loss = super().training_step(*args, **kwargs)
+        step = torch.full((), self.state.global_step + 1, device=loss.device)
+        bad = torch.where(loss.detach().isfinite(), 0, step)
+        self._bad_step = bad if self._bad_step is None else torch.where(self._bad_step > 0, self._bad_step, bad)
+        return loss
+
+    def _check_finite(self) -> None:
+        """Raise FloatingPointError if a loss was not finite, or a weight or the optimizer's state is not.
+
+        All ranks raise, wherever it was.
+        """
+        bad = 0 if self._bad_step is None else int(self._bad_step)
+        sick = float(bad > 0 or not all(map(is_finite, self._state_tensors())))
+        if float(self.accelerator.reduce(torch.tensor(sick, device=self.args.device), "sum")) > 0:
+            raise FloatingPointError(self.diverged(f"The loss was first not finite at step {bad}" if bad else
+                                     f"Weights are not finite at step {self.state.global_step}"))  # fmt: skip
+
+    def diverged(self, what: str) -> str:
+        """The message about a run that has diverged: what is wrong, and the last checkpoint, which is finite."""
+        last = last_checkpoint(self.args.output_dir or ".")
+        good = f"The last good checkpoint is {last}" if last else "There is no checkpoint from before"
+        return f"{what}. {good}; lower `learning_rate` or `max_grad_norm`, or train in float32."
+
+    def _state_tensors(self) -> Iterator[Tensor]:
+        model: Any = self.model
+        yield from (parameter for parameter in model.parameters() if parameter.requires_grad)
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
+        if isinstance(inner, torch.optim.Optimizer) and not self.is_deepspeed_enabled:
+            for state in inner.state.values():
+                yield from (value for value in state.values() if isinstance(value, Tensor))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        self._check_finite()  # before anything is written, or an older one deleted
         run_dir = self._get_output_dir(trial=trial)
         folder = Path(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         if self.args.should_save:
@@ -140,12 +244,7 @@ class WholeCheckpoints(Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(folder))
         if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=run_dir,
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
+            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         """Load weights to resume with. Trainer's own code can't load checkpoints with other tensor names than the

@@ -1,11 +1,14 @@
 """Arguments of [`MDLMTrainer`]."""
 
 import copy
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import SFTConfig
+
+from trainers.numbers import read_numbers
 
 # Options of SFT that mean something else, or nothing, for a denoiser: name, the only value, why.
 _REFUSED = (
@@ -148,6 +151,12 @@ class MDLMTrainingConfig(SFTConfig):
         return new
 
     def __post_init__(self) -> None:
+        read_numbers(self)
+        if isinstance(self.eval_sample_kwargs, str):
+            try:
+                json.loads(self.eval_sample_kwargs)
+            except ValueError as error:
+                raise ValueError(f"`eval_sample_kwargs={self.eval_sample_kwargs}` is no JSON: {error}.") from error
         super().__post_init__()
         for name, only, reason in _REFUSED:
             value = getattr(self, name)

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
+from conv_dlm.answering.ends import end_ids
+from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
 from trainers import adapters
 from trainers.checkpoints import WholeCheckpoints, replaced
 from trainers.losses import are_top, row_sums, token_log_probs
@@ -21,6 +23,7 @@ from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER, ModelCards
 from trainers.noise import Rows
 from trainers.progressive import Chains
+from trainers.rows import first_row
 from trainers.samples import SampleCallback, sample_options
 from trainers.shifted import check_attention, predictable, predicting
 from trainers.tokenizing import Check, as_trained, is_chat, load_tokenizer, tokenize
@@ -105,6 +108,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             self._add_samples()
         self.add_callback(self._step_clock)  # after the samples, whose time it leaves out
         self._find_mask_token()
+        self._say_ends()
         check_attention(self.model)
 
     def _find_mask_token(self) -> None:
@@ -112,9 +116,22 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         mask = self._tokenizer.mask_token_id
         if mask is None:
             mask = getattr(self.model.config, "mask_token_id", None)
+        elif (other := getattr(self.model.config, "mask_token_id", None)) not in (None, mask):
+            raise ValueError(
+                f"The tokenizer's mask token has the id {mask}, the model's {other}: set `model.config.mask_token_id`, "
+                "or `tokenizer.mask_token`, so that both are the one that the model was trained with."
+            )
         if mask is None:
             raise ValueError("Neither tokenizer nor model names a mask token: set `model.config.mask_token_id`.")
         self.mask_token_id = int(mask)
+
+    def _say_ends(self) -> None:
+        """What ends an answer goes into the generation config that is saved: the model learns all of it."""
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        config: Any = getattr(model, "generation_config", None)
+        if config is not None:
+            ends = end_ids(self._tokenizer, config)
+            config.eos_token_id = ends[0] if len(ends) == 1 else ends
 
     def _add_samples(self) -> None:
         if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
@@ -149,8 +166,9 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         if kwargs.get("processing_class") is None:
             kwargs["processing_class"] = load_tokenizer(model, args)
         self._reading_tokenizer = as_trained(kwargs["processing_class"], args)
+        self._limits = limits_of(model, args, self._reading_tokenizer)
         self._row_formatter = kwargs.pop("formatting_func", None)
-        self.chats = is_chat(next(iter(kwargs["train_dataset"])))
+        self.chats = is_chat(first_row(kwargs["train_dataset"], "train"))
         kwargs["train_dataset"] = self._tokenize(kwargs["train_dataset"], args, "train", training=True)
         if kwargs.get("eval_dataset") is not None:
             kwargs["eval_dataset"] = self._tokenize(kwargs["eval_dataset"], args, "eval")
@@ -168,6 +186,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
                 pads=training or self._pads_evaluation,
                 formatting_func=self._row_formatter,
                 check=self.row_check(args, self._reading_tokenizer),
+                limits=self._limits,
             )
             self._tokenized.append(datasets)
         return datasets
@@ -328,7 +347,22 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         super().log(logs, start_time)
         for key in ("loss", "grad_norm", "eval_loss", "eval_nelbo"):
             if not math.isfinite(logs.get(key, 0.0)):
-                raise FloatingPointError(
-                    f"`{key}` is {logs[key]} at step {self.state.global_step}. The last checkpoint is in order; lower "
-                    "`learning_rate` or `max_grad_norm`, or train in float32."
-                )
+                raise FloatingPointError(self.diverged(f"`{key}` is {logs[key]} at step {self.state.global_step}"))
+
+
+def limits_of(model: Any, args: MDLMTrainingConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    """What rows may hold and how long they may be, for a model or the name of one; see [`check_tokens`]."""
+    options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+    if isinstance(model, str):
+        revision = options.get("revision") or "main"
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
+    else:
+        config = model.config
+    grows = args.eos_token is not None or args.chat_template_path is not None  # then TRL resizes the embedding
+    size = getattr(config, "embedding_size", None) or getattr(config, "vocab_size", None)
+    mask = tokenizer.mask_token_id
+    return {
+        "mask_token_id": getattr(config, "mask_token_id", None) if mask is None else mask,
+        "vocabulary": None if grows else size,
+        "context": next((n for name in CONTEXT_LENGTH_NAMES if (n := getattr(config, name, None)) is not None), None),
+    }

@@ -7,9 +7,9 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from conv_dlm.answering.ends import end_ids
 from trainers.mdlm_config import MDLMTrainingConfig
-
-CHATS = ("messages", "conversations")
+from trainers.reading import CHATS, read_row
 
 
 def check_columns(dataset: Any, text_column: str, name: str) -> None:
@@ -20,6 +20,7 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
         text_column (`str`): the column of plain text (`dataset_text_field`).
         name (`str`): what the messages call the data.
     """
+    first_row(dataset, name)
     columns = column_names(dataset)
     if "input_ids" in columns:
         return
@@ -32,15 +33,37 @@ def check_columns(dataset: Any, text_column: str, name: str) -> None:
             "scripts map others with `prompt_column` and `completion_column`, or with `prompt_template: alpaca`."
         )
     if isinstance(dataset, Dataset):
-        values = enumerate(dataset[response])
-        empty = next((index for index, value in values if not response_text(value).strip()), None)
-        if empty is not None:
-            raise ValueError(f"Row {empty} of the `{name}` data has an empty `{response}`: drop it, or give it one.")
+        for index, row in enumerate(dataset):
+            if row[response] in (None, "", []):
+                raise ValueError(
+                    f"Row {index} of the `{name}` data has an empty `{response}`: drop it, or give it one."
+                )
+            try:
+                value = read_row(row, text_column)["messages" if response in CHATS else response]
+            except ValueError as error:
+                raise ValueError(f"Row {index} of the `{name}` data: {error}.") from error
+            if not response_text(value).strip() and not has_calls(value):
+                raise ValueError(
+                    f"Row {index} of the `{name}` data has an empty `{response}`: drop it, or give it one."
+                )
 
 
 def column_names(dataset: Any) -> list[str]:
     """The columns of a dataset; of its first row if it is a stream that doesn't know them."""
     return list(next(iter(dataset)) if dataset.column_names is None else dataset.column_names)
+
+
+def first_row(dataset: Any, name: str) -> Any:
+    """The first row of a dataset. Raises ValueError if there is none."""
+    row = next(iter(dataset), None)
+    if row is None:
+        raise ValueError(f"The `{name}` data have no rows.")
+    return row
+
+
+def has_calls(value: Any) -> bool:
+    """Whether the response calls a tool, which needs no text."""
+    return isinstance(value, list) and bool(value[-1].get("tool_calls"))
 
 
 def response_text(value: Any) -> str:
@@ -71,6 +94,7 @@ class RowEnds:
         max_length (`int`, *optional*): of prompt and response.
         keep_end (`bool`): whether longer rows lose their beginning, not their end.
         covered (`bool`): whether the further EOS have labels.
+        ends (set of `int`): the ids that end an answer.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -82,6 +106,7 @@ class RowEnds:
     max_length: int | None
     keep_end: bool
     covered: bool
+    ends: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, args: MDLMTrainingConfig, tokenizer: PreTrainedTokenizerBase, pads: bool) -> "RowEnds":
@@ -96,6 +121,7 @@ class RowEnds:
             args.max_length,
             args.truncation_mode == "keep_end",
             args.loss_cover == "response_and_eos",
+            frozenset(end_ids(tokenizer)),
         )
 
     def __call__(self, ids: list[int], labels: list[int], index: int, name: str) -> tuple[list[int], list[int]]:
@@ -105,11 +131,11 @@ class RowEnds:
             ValueError: a row without response.
         """
         eos = self.tokenizer.eos_token_id
-        if eos in labels:
-            end = len(labels) - labels[::-1].index(eos)
+        if any(label in self.ends for label in labels):
+            end = max(place for place, label in enumerate(labels, 1) if label in self.ends)
             if not str(self.tokenizer.decode(ids[end:])).strip():
                 ids, labels = ids[:end], labels[:end]
-        if all(label in (-100, eos) for label in labels):
+        if all(label == -100 or label in self.ends for label in labels):
             raise ValueError(f"Row {index} of the `{name}` data has an empty response: drop it, or give it one.")
         if self.max_length is not None and len(ids) > self.max_length:
             kept = slice(-self.max_length, None) if self.keep_end else slice(self.max_length)
@@ -119,7 +145,7 @@ class RowEnds:
                     f"Row {index} of the `{name}` data: the prompt fills `max_length={self.max_length}` and leaves no "
                     "room for the response; raise `max_length`, or shorten or drop the row."
                 )
-        ended = labels[-1] in self.tokenizer.all_special_ids
+        ended = labels[-1] in self.ends or labels[-1] in self.tokenizer.all_special_ids
         if ended and labels[-1] != eos and (self.max_length is None or len(ids) < self.max_length):
             ids, labels = [*ids, eos], [*labels, eos]
         extra = self._extra(ids, labels, index) if ended else 0

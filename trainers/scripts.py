@@ -1,6 +1,7 @@
 """What `trainers.sft` and `trainers.r2ft` share: their arguments, and the run from these to a saved model."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers.utils import find_adapter_config_file
 from trl import DatasetMixtureConfig, ModelConfig, TrlParser, get_peft_config, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
-from trainers.checkpoints import last_checkpoint, read_resume
+from trainers.checkpoints import choose_checkpoint, finished_at, last_checkpoint, read_resume
 from trainers.data import DataArguments, load_data
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
@@ -46,6 +47,9 @@ def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
     training = arguments.training
     check_processes(training)
     resume = check_output_dir(training.output_dir, training.resume_from_checkpoint)
+    if is_finished(training, resume):
+        print(f"The run in {training.output_dir} is complete: nothing is changed.")
+        return
     trainer = build_trainer(trainer_class, arguments)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(training.output_dir)
@@ -53,6 +57,14 @@ def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=arguments.data.dataset_name)
     trainer.end()
+
+
+def is_finished(training: MDLMTrainingConfig, resume: str | bool | None) -> bool:
+    """Whether the run that is to be resumed has made all its steps, and saved its model."""
+    checkpoint = choose_checkpoint(resume, str(training.output_dir))
+    if checkpoint is None or finished_at(checkpoint, training.max_steps) is None:
+        return False
+    return any(Path(str(training.output_dir), name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def check_processes(training_args: MDLMTrainingConfig) -> None:
@@ -101,8 +113,7 @@ def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDL
     import conv_dlm  # noqa: F401  registers LLaDA and MDLM
 
     data, training, model = arguments.data, arguments.training, arguments.model
-    if not model.model_name_or_path:
-        raise ValueError("Name the model to start from: set `model_name_or_path`.")
+    check_model_name(model.model_name_or_path)
     given: Any = training.model_init_kwargs or {}
     options = {
         "revision": model.model_revision,
@@ -120,7 +131,7 @@ def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDL
     adapted = load_adapter(model, training, options)
     training.model_init_kwargs = None if adapted else options  # used, or for the trainer to use
     return trainer_class(
-        model=adapted or model.model_name_or_path,
+        model=adapted or str(model.model_name_or_path),
         args=training,
         train_dataset=train,
         eval_dataset=test,
@@ -128,6 +139,28 @@ def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDL
         quantization_config=None if adapted else get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
+
+
+def check_model_name(name: str | None) -> None:
+    """Refuse a model that isn't there before the Hub is asked for it.
+
+    Raises:
+        `ValueError`: no name; or the folder of a run that hasn't been made, with the recipe that makes it.
+    """
+    if not name:
+        raise ValueError("Name the model to start from: set `model_name_or_path`.")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
+            raise ValueError(f"`model_name_or_path={name}` is a folder without a model: it has no config.json.")
+        return
+    if not (name.startswith((".", "/", "~", "outputs/")) or name.count("/") > 1):
+        return
+    recipes = sorted(Path("configs").rglob("*.y*ml"))
+    line = re.compile(rf"^output_dir: *{re.escape(name)} *(#.*)?$", re.MULTILINE)
+    made_by = [str(path) for path in recipes if line.search(path.read_text(encoding="utf-8"))]
+    remedy = f"the recipe {made_by[0]} makes it, run that first" if made_by else "train it first, or mend the path"
+    raise ValueError(f"`model_name_or_path={name}`: there is no such folder; {remedy}.")
 
 
 def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrainedTokenizerBase:

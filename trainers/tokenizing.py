@@ -15,13 +15,15 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 from trl import get_training_chat_template, is_conversational, is_conversational_from_value, maybe_convert_to_chatml
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
 from trainers.mdlm_config import MDLMTrainingConfig
-from trainers.rows import RowEnds, check_columns, column_names
+from trainers.reading import check_tokens, read_row
+from trainers.rows import RowEnds, check_columns, column_names, first_row
 
 logger = logging.get_logger(__name__)
 Check = Callable[[list[int], list[int], int, str], None]  # ids, labels, row and data set: raises ValueError
@@ -73,6 +75,7 @@ class Tokenizing:
         ends ([`RowEnds`]): how responses end.
         check (`Callable`, *optional*): raises ValueError for a row that can't be trained on.
         name (`str`): what messages call the data.
+        limits (`dict`): what the model can take; see [`check_tokens`].
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -84,13 +87,26 @@ class Tokenizing:
     ends: RowEnds
     check: Check | None
     name: str
+    limits: dict[str, int | None]
 
     def __call__(self, row: dict[str, Any], index: int) -> dict[str, list[int]]:
-        if "input_ids" not in row:
-            row = self._tokenized(self._with_text(dict(row)))
-        ids = list(row["input_ids"])
-        labels = list(row["labels"]) if "labels" in row else self._labels(row, ids)
+        try:
+            if "input_ids" not in row:
+                row = row if self.formatting_func is not None else read_row(row, self.text_column)
+                row = self._tokenized(self._with_text(dict(row)))
+            ids = list(row["input_ids"])
+            labels = list(row["labels"]) if "labels" in row else self._labels(row, ids)
+        except (TypeError, AttributeError, KeyError, IndexError, TemplateError) as error:
+            raise ValueError(f"Row {index} of the `{self.name}` data can't be read: {error}.") from error
+        except ValueError as error:
+            raise ValueError(f"Row {index} of the `{self.name}` data: {str(error).rstrip('.')}.") from error
+        if len(ids) != len(labels):
+            raise ValueError(f"Row {index} of the `{self.name}` data has {len(ids)} ids and {len(labels)} labels.")
         ids, labels = self.ends(ids, labels, index, self.name)
+        try:
+            check_tokens(ids, labels, **self.limits)
+        except ValueError as error:
+            raise ValueError(f"Row {index} of the `{self.name}` data: {error}.") from error
         if self.check is not None:
             self.check(ids, labels, index, self.name)
         return {"input_ids": ids, "labels": labels}
@@ -169,6 +185,7 @@ def tokenize(
     pads: bool,
     formatting_func: Callable[[dict[str, Any]], str] | None = None,
     check: Check | None = None,
+    limits: dict[str, int | None] | None = None,
 ) -> Any:
     """A dataset as it is trained on: tokenized, cut to `max_length`, padded with EOS as the config says, shuffled.
 
@@ -193,7 +210,7 @@ def tokenize(
     elif args.completion_only_loss:
         raise ValueError("`formatting_func` makes one text of a row, which has no completion: drop it, or "
                          "`completion_only_loss`.")  # fmt: skip
-    columns, first = column_names(dataset), next(iter(dataset))
+    columns, first = column_names(dataset), first_row(dataset, name)
     completion_only = args.completion_only_loss
     tokenizing = Tokenizing(
         tokenizer,
@@ -205,6 +222,7 @@ def tokenize(
         RowEnds.of(args, tokenizer, pads),
         check,
         name,
+        limits or {"mask_token_id": tokenizer.mask_token_id, "vocabulary": None, "context": None},
     )
     options: dict[str, Any] = {"with_indices": True, "remove_columns": columns}
     if isinstance(dataset, Dataset):
@@ -235,4 +253,8 @@ def assistant_template(tokenizer: PreTrainedTokenizerBase, first: dict[str, Any]
 
 def is_chat(row: dict[str, Any]) -> bool:
     """Whether a row holds messages, in either of TRL's spellings."""
+    try:
+        row = read_row(row, "text")
+    except ValueError:  # said with the row's number, where rows are checked
+        return False
     return is_conversational(row) or is_conversational_from_value(row)

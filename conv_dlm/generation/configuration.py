@@ -4,6 +4,7 @@ As in Transformers, every field is `None` until somebody sets it. The parts are 
 checkpoint's `generation_config.json` and the keywords of `generate` go before them.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import CompileConfig, GenerationConfig, PreTrainedConfig
 
+from conv_dlm.generation.arguments import id_list
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.parts.decode_types import DECODE_TYPES, DecodeType
@@ -72,9 +74,30 @@ INHERITED_SETTINGS: dict[str, Setting] = {
         "keep keys and values between forwards, which is faster and inexact", choices=CACHE_POLICIES
     ),
 }
+# further ones, which are no option of the command line: their types and ranges
+FURTHER_SETTINGS: dict[str, Setting] = {
+    "max_length": Setting("length of prompt and response", low=0, kind=int),
+    "num_return_sequences": Setting("responses to each prompt", low=1, kind=int),
+    "max_time": Setting("seconds after which a run stops", low=0, kind=float),
+    "top_p": Setting("draw from the best tokens that have this probability together", low=0, high=1, kind=float),
+    "min_p": Setting("draw from tokens with this share of the best one's probability", low=0, high=1, kind=float),
+    "typical_p": Setting("draw from the most typical tokens", low=0, high=1, kind=float),
+    "top_h": Setting("draw from tokens up to this share of the entropy", low=0, high=1, kind=float),
+    "epsilon_cutoff": Setting("draw from tokens above this probability", low=0, high=1, kind=float),
+    "eta_cutoff": Setting("the same, less where the entropy is high", low=0, high=1, kind=float),
+    "remove_invalid_values": Setting("replace NaN and infinite scores", kind=bool),
+    "renormalize_logits": Setting("normalise scores after all processors", kind=bool),
+    "return_dict_in_generate": Setting("return more than the ids", kind=bool),
+}
+# what is read only where something is drawn
+FOR_DRAWS = ("top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff")
 # fields of `GenerationConfig` that change nothing here, and why; Transformers' users set them by habit
 WITHOUT_MEANING = {
     "prefill_chunk_size": "there is no prefill",
+    "penalty_alpha": "contrastive search goes from left to right",
+    "dola_layers": "logits of inner layers are not looked at",
+    "prompt_lookup_num_tokens": "nothing is guessed and verified: a forward commits several tokens already",
+    "token_healing": "the end of the prompt stays as it is",
     "output_scores": "scores are kept for no position; the output has `log_probs`",
     "output_logits": "logits are kept for no position; the output has `log_probs`",
     "output_attentions": "a run has many forwards; call the model on a canvas of `output_history=True`",
@@ -188,6 +211,10 @@ class DiffusionGenerationConfig(GenerationConfig):
         """`values` without those that can't be here; `use_cache`, which files have for writing from left to right,
         goes without a word."""
         values = {name: value for name, value in values.items() if name != "use_cache"}
+        for name in ("watermarking_config", "compile_config"):  # objects, which their own classes check
+            if isinstance(values.get(name), dict):
+                values = {other: value for other, value in values.items() if other != name}
+                warnings.warn(f"A saved generation config: `{name}` is left out.", stacklevel=3)
         while True:
             try:
                 cls(**values)
@@ -226,7 +253,8 @@ class DiffusionGenerationConfig(GenerationConfig):
     def is_random(self) -> bool:
         """Whether anything is drawn, so that another seed gives another text. Of settings in force."""
         by_rule = "remasking" in self.resolved_decode_type.fields and self.remasking == "random"
-        return bool(self.temperature > 0 or by_rule)
+        one = self.top_k == 1 and not self.resolved_decode_type.do_sample  # a rule that draws the token only
+        return bool((self.temperature > 0 and not one) or by_rule)
 
     def resolve(self) -> None:
         """Fill what the decode type says (`do_sample`, `temperature`, `top_k`, `repetition_penalty`)."""
@@ -242,11 +270,19 @@ class DiffusionGenerationConfig(GenerationConfig):
     def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
         """Check the values, by the parts' settings in place of Transformers' own checks, which tie `top_k`, `top_p` and
         `temperature` to its meaning of `do_sample`. Raises SettingError naming the field, its value and the remedy."""
-        for name, its in (all_settings() | INHERITED_SETTINGS).items():
+        if self.max_time == math.inf:  # Transformers' users say so for "no limit"
+            self.max_time = None
+        for name, its in (all_settings() | INHERITED_SETTINGS | FURTHER_SETTINGS).items():
+            value = its.as_meant(getattr(self, name, None))
             if name == "decode_type":
-                DECODE_TYPES.find(self.decode_type or self.default_of(name))
-            else:
-                its.check(name, getattr(self, name, None))
+                DECODE_TYPES.find(self.default_of(name) if value is None else value)
+            elif value is not None:
+                its.check(name, value)
+                setattr(self, name, value)
+        for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+            ids = id_list(name, getattr(self, name, None))
+            if ids is not None and not isinstance(getattr(self, name), int | list):
+                setattr(self, name, ids[0] if len(ids) == 1 else ids)
         if self.do_sample and self.temperature == 0:
             raise SettingError("do_sample", "contradicts `temperature=0`", "drop one of them", True)
         if self.compile_config is not None and not isinstance(self.compile_config, CompileConfig):

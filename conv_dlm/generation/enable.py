@@ -3,6 +3,9 @@
 import warnings
 from typing import Any
 
+from transformers import PreTrainedModel
+
+from conv_dlm.generation.arguments import as_whole, vocabulary_of
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
@@ -24,9 +27,15 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
 
     Raises SettingError if no mask token is known, or if its id is outside the vocabulary.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise SettingError("model", f"is a {type(model).__name__}", "load it first, by `from_pretrained`")
     mask_token_id = mask_token_id if mask_token_id is not None else getattr(model.config, "mask_token_id", None)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    if mask_token_id is None or not 0 <= mask_token_id < vocabulary:
+    mask_token_id, vocabulary = as_whole(mask_token_id), vocabulary_of(model)
+    if vocabulary is None:
+        raise SettingError(
+            "model", f"({type(model).__name__}) doesn't say what it embeds", "give its class `get_input_embeddings`"
+        )
+    if isinstance(mask_token_id, bool) or not isinstance(mask_token_id, int) or not 0 <= mask_token_id < vocabulary:
         raise SettingError(
             "mask_token_id", f"is not an id of this model's {vocabulary} tokens", "pass the mask's, or add one first "
             "(`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)", mask_token_id,
@@ -36,7 +45,7 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
             f"The attention of {type(model).__name__} is causal: it sees no text at the right, and has to be adapted "
             "to masked diffusion before it can denoise.", stacklevel=2,
         )  # fmt: skip
-    cls = type(model)
+    cls: Any = type(model)
     if not issubclass(cls, DiffusionGenerationMixin):
         namespace = {"__module__": cls.__module__, "can_generate": classmethod(lambda _: True)}
         model.__class__ = type(cls.__name__, (DiffusionGenerationMixin, cls), namespace)

@@ -3,6 +3,10 @@
 from typing import Any
 
 
+class NotFiniteError(ValueError):
+    """No token can be chosen: the model's logits, or the scores that a processor made of them, are NaN or infinite."""
+
+
 class SettingError(ValueError):
     """A setting of `generate` that is impossible, or contradicts another one.
 

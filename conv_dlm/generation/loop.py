@@ -19,7 +19,7 @@ from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates
 from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.errors import SettingError
+from conv_dlm.generation.errors import NotFiniteError, SettingError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
@@ -120,6 +120,7 @@ class Denoising:
             self.schedule = AdaptiveSchedule(self.weights.current_block)
         self.memory = self.rule.start(self.canvas)
         self.forwards = [0] * ids.shape[0]
+        self.sick = torch.zeros((), dtype=torch.bool, device=ids.device)
         # what is known of each position by the last forward that predicted it
         self.token = torch.full_like(ids, self.canvas.mask_token_id)
         self.log_prob = torch.zeros(ids.shape, device=ids.device)
@@ -317,6 +318,11 @@ class Denoising:
             logits, beside = logits.split([window.shape[1], logits.shape[1] - window.shape[1]], 1)
             self.extra_logits = self._renewed_rows(self.extra_logits, beside, which, active)
         candidates, values = self._draw(logits, which, window, step, how)
+        # of NaN, of +inf and of nothing but -inf the log-probability is NaN, whatever the rule
+        nothing = candidates.log_prob.isnan().view(window.shape)
+        self.sick = self.sick | (nothing if active is None else nothing & active[:, None]).any()
+        if self.sick.device.type == "cpu" or self.after_step is not None:
+            self.check_finite()
 
         row = None if which is None else which[:, None]
         if self.last_forwards is not None:
@@ -346,6 +352,15 @@ class Denoising:
             self.values[name] = renewed(self.values.get(name), value)
         if self.remembers:
             self.predicted = renewed(self.predicted, torch.ones_like(window, dtype=torch.bool).flatten())
+
+    def check_finite(self) -> None:
+        """Raise NotFiniteError if there was nothing to choose from; at once where nobody waits for it."""
+        if bool(self.sick):
+            raise NotFiniteError(
+                "No token can be chosen: the model's logits, or the scores that `logits_processor` and "
+                "`suppress_tokens` leave of them, are NaN or infinite. Look at the checkpoint's weights, and load it "
+                "in bfloat16 or float32 if it overflows."
+            )
 
     def _renewed_rows(self, old: Tensor | None, new: Tensor, which: Tensor | None, active: Tensor | None) -> Tensor:
         """[B, ...]: `new` [R, ...] in the rows of a forward, `old` in the others."""
@@ -478,3 +493,4 @@ class Denoising:
             self.filling = True
             self.commit(left, self.token, self.log_prob, number)
             self.end_rows(number)
+        self.check_finite()

@@ -22,6 +22,8 @@ from conv_dlm.generation.prepare import Prepared, prepare, resolve
 
 check_contract(MODELS_AND_GENERATION)
 
+WHERE_FROM = ("cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder")
+
 
 class DiffusionGenerationMixin(GenerationMixin):
     """Denoising `generate` for a model that maps ids to logits of the same positions.
@@ -53,6 +55,20 @@ class DiffusionGenerationMixin(GenerationMixin):
             if value.mask_token_id is None:
                 value.mask_token_id = getattr(self.config, "mask_token_id", None)
         self.__dict__["_generation_config"] = value
+
+    def adjust_generation_fn(self, generation_config: Any, *args: Any, **kwargs: Any) -> None:
+        """Read the checkpoint's generation config, as Transformers does where it can.
+
+        Values that its own checks refuse and that mean nothing here, or are fine here, never prevent loading.
+        """
+        try:
+            cast(Any, super()).adjust_generation_fn(generation_config, *args, **kwargs)
+        except (ValueError, TypeError, AttributeError):
+            folder = kwargs.get("pretrained_model_name_or_path", args[2] if len(args) > 2 else None)
+            if generation_config is not None or folder is None:
+                raise
+            found = {name: kwargs[name] for name in WHERE_FROM if kwargs.get(name)}
+            self.generation_config = DiffusionGenerationConfig.from_pretrained(folder, **found)
 
     @torch.no_grad()
     def generate(

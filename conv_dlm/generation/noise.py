@@ -39,7 +39,11 @@ def row_seeds(generator: Generator | Sequence[Generator] | None, rows: int, devi
 
 
 def check_generators(generator: Generator | Sequence[Generator] | None, rows: int) -> None:
-    """Raise SettingError for a list of another length than there are rows."""
+    """Raise SettingError for what is no generator, and for a list of another length than there are rows."""
+    several: Any = generator if isinstance(generator, list | tuple) else [] if generator is None else [generator]
+    for one in several:
+        if not isinstance(one, Generator):
+            raise SettingError("generator", f"holds a {type(one).__name__}", "pass a torch.Generator for each row")
     if isinstance(generator, Sequence) and len(generator) != rows:
         raise SettingError(
             "generator", f"holds {len(generator)} generators for {rows} rows", "pass one, or one for each row"

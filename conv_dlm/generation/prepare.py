@@ -21,6 +21,15 @@ from transformers import (
     StopStringCriteria,
 )
 
+from conv_dlm.generation.arguments import (
+    as_whole,
+    check_callables,
+    check_ids,
+    id_list,
+    read_attention_mask,
+    read_input_ids,
+    vocabulary_of,
+)
 from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.candidates import MEASURES
@@ -29,6 +38,7 @@ from conv_dlm.generation.capabilities import check_canvas_cache, supports_canvas
 from conv_dlm.generation.configuration import (
     DEFAULT_MAX_NEW_TOKENS,
     EXCLUSIVE_FIELDS,
+    FOR_DRAWS,
     WITHOUT_MEANING,
     DiffusionGenerationConfig,
     all_settings,
@@ -52,7 +62,7 @@ from conv_dlm.generation.parts.position_weights import (
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
 from conv_dlm.generation.placement import canvas_device
-from conv_dlm.generation.processors import CanvasProcessors, build_processors
+from conv_dlm.generation.processors import LEFT_TO_RIGHT, CanvasProcessors, build_processors
 from conv_dlm.generation.row_adapters import RowAdapters
 from conv_dlm.generation.row_streamers import RowStreamers
 from conv_dlm.generation.settings import INHERITED
@@ -73,8 +83,17 @@ UNSUPPORTED = {
     "inputs_embeds": ("is not supported: a canvas is made of ids", "pass `input_ids`"),
 }  # fmt: skip
 # keywords that others hand over by habit, and that change nothing
-HARMLESS = frozenset({"position_ids", "token_type_ids", "logits_to_keep", "past_key_values", "trust_remote_code"})
+HARMLESS = frozenset({"token_type_ids", "trust_remote_code"})
+# keywords of a model's forward, that every forward of a run has of its own
+OWN_OF_FORWARDS = ("position_ids", "logits_to_keep", "past_key_values")
+# ids of special tokens that `generate` reads -> what to do about a wrong one
+TOKEN_IDS = {
+    "eos_token_id": "pass None for no end, or the id that ends a response",
+    "pad_token_id": "pass the tokenizer's",
+    "bos_token_id": "pass the tokenizer's",
+}
 # fields of `GenerationConfig` of other ways to generate -> the value that asks for nothing
+NEUTRAL = {"top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "top_h": None, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 ONE = {"num_beams": 1, "num_beam_groups": 1}
 
 
@@ -130,10 +149,23 @@ def resolve(
     anchored = POSITION_WEIGHTS[config.resolved_decode_type.weights].anchored
     if isinstance(pattern, BlockCausal) and anchored and config.block_length is None:
         config.block_length = pattern.block_length
+    _without_left_to_right(config, {*kwargs, *(() if generation_config is None else generation_config.to_diff_dict())})
     config.resolve()
     config.validate()
     given = {name for name, value in kwargs.items() if value is not None} - set(others)
-    return config, others, _in_vain(config, given)
+    return config, others, _in_vain(config, given, kwargs)
+
+
+def _without_left_to_right(config: DiffusionGenerationConfig, said: set[str]) -> None:
+    """Drop what a checkpoint's config has for writing from left to right; asked for in a call, it is refused."""
+    for name, nothing in {**LEFT_TO_RIGHT, **{name: (None, one) for name, one in ONE.items()}}.items():
+        if name not in said and getattr(config, name, None) not in nothing:
+            setattr(config, name, None)
+    for name in ("num_return_sequences", "stop_strings"):  # for a call to say, with its prompts and its tokenizer
+        if name not in said:
+            setattr(config, name, None)
+    if "bad_words_ids" not in said and config.bad_words_ids is not None:
+        config.bad_words_ids = [ids for ids in config.bad_words_ids if len(ids) == 1] or None
 
 
 def _know_all_settings(config: DiffusionGenerationConfig) -> None:
@@ -143,13 +175,36 @@ def _know_all_settings(config: DiffusionGenerationConfig) -> None:
             setattr(config, name, None)
 
 
-def _in_vain(config: DiffusionGenerationConfig, given: set[str]) -> list[SettingError]:
-    """Of the keywords `given`, those that have no effect with the others."""
+def _in_vain(
+    config: DiffusionGenerationConfig, given: set[str], kwargs: dict[str, Any]
+) -> list[SettingError]:
+    """Of the keywords `given`, those that have no effect with the others. `kwargs`: as they were said."""
     found = [
+        SettingError(name, "has no effect: each forward of a run has its own", "drop it")
+        for name in OWN_OF_FORWARDS
+        if kwargs.get(name) is not None
+    ]
+    if "temperature" in given and config.do_sample is False and as_whole(kwargs["temperature"]) != 0:
+        found.append(
+            SettingError(
+                "temperature", "has no effect with `do_sample=False`", "drop one of them", kwargs["temperature"]
+            )
+        )
+    elif config.do_sample and config.top_k == 1 and not config.is_random:
+        why = f"has no effect with `top_k=1` and `decode_type={config.decode_type!r}`: there is one candidate"
+        said = [name for name in ("temperature", "do_sample") if name in given]
+        found += [SettingError(name, why, "raise `top_k`, or drop it", kwargs[name]) for name in said[:1]]
+    found += [
         SettingError(name, f"has no effect: {reason}", "drop it", getattr(config, name))
         for name, reason in WITHOUT_MEANING.items()
         if name in given and getattr(config, name)
     ]
+    found += [
+        SettingError(name, "has no effect where nothing is drawn at random", "drop it, or set `do_sample=True`",
+                     getattr(config, name))
+        for name in FOR_DRAWS
+        if name in given and not config.do_sample and getattr(config, name) not in (None, NEUTRAL[name])
+    ]  # fmt: skip
     for name in sorted(given & set(all_settings()) - config.active_settings):
         selector, values = next(iter(users_of(name).items()))
         now = getattr(config, selector)
@@ -193,18 +248,28 @@ def prepare(
     """
     input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
     _check_arguments(kwargs)
+    if not isinstance(generation_config, GenerationConfig | None):
+        raise SettingError(
+            "generation_config", f"is a {type(generation_config).__name__}",
+            "pass a `DiffusionGenerationConfig`, or settings as keywords",
+        )  # fmt: skip
+    check_callables("stopping_criteria", stopping_criteria or [])
+    check_callables("logits_processor", logits_processor or [])
+    check_callables("callback_on_step_end", [callback_on_step_end] if callback_on_step_end is not None else [])
     config, others, in_vain = resolve(model, generation_config, kwargs)
     for error in in_vain:
         if strict:
             raise error
         warnings.warn(str(error), stacklevel=4)
     for name, value in others.items():
-        if value is not None and name not in HARMLESS:
+        if value is not None and name not in HARMLESS and name not in OWN_OF_FORWARDS:
             near = difflib.get_close_matches(name, {*user_settings(), *INHERITED}, 1)
             raise SettingError(name, "is not known to `generate`", f"did you mean `{near[0]}`?" if near else "drop it")
     _check_config(model, config, synced_gpus)
 
-    input_ids = _input_ids(model, input_ids, config)
+    vocabulary = vocabulary_of(model)
+    _check_token_ids(config, set(kwargs) if generation_config is None else {*kwargs, *TOKEN_IDS}, vocabulary)
+    input_ids = _input_ids(model, input_ids, config, vocabulary)
     device = input_ids.device
     padding = _padding(input_ids, attention_mask, config)
     if config.num_return_sequences and config.num_return_sequences > 1:
@@ -247,7 +312,8 @@ def prepare(
     varies = type(rule).first_end is not UnmaskingRule.first_end
     if pad_token_id is None and (varies or observer.criteria or observer.rows_may_end or observer.callback):
         raise SettingError("pad_token_id", "is not known, and something must follow where a row ends early", "pass it")
-    processors = [*rule.processors(), *build_processors(config, list(logits_processor or []), eos_token_ids, device)]
+    own = list(logits_processor or [])
+    processors = [*rule.processors(), *build_processors(config, own, eos_token_ids, device, vocabulary)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
     if isinstance(rule, LosslessRule) and (processors or constraints is not None or confidence_of_ends):
         raise SettingError(
@@ -320,30 +386,43 @@ def _check_config(model: Any, config: DiffusionGenerationConfig, synced_gpus: bo
         )  # fmt: skip
 
 
-def _input_ids(model: Any, input_ids: Tensor | None, config: DiffusionGenerationConfig) -> Tensor:
+def _input_ids(
+    model: Any, input_ids: Tensor | None, config: DiffusionGenerationConfig, vocabulary: int | None
+) -> Tensor:
     if input_ids is None:
         if config.bos_token_id is None:
             raise SettingError("input_ids", "is missing, and there is no `bos_token_id` to begin with", "pass it")
         return torch.tensor([_listed(config.bos_token_id)[:1]], device=canvas_device(model))
-    if input_ids.dim() != 2 or input_ids.dtype not in (torch.long, torch.int):
-        raise SettingError(
-            "input_ids", f"is a {input_ids.dtype} tensor of shape {tuple(input_ids.shape)}", "pass ids [B, P]"
-        )
-    if input_ids.shape[0] == 0:
-        raise SettingError("input_ids", "is an empty batch", "give at least one row")
-    return input_ids.to(canvas_device(model)).long()
+    return read_input_ids(input_ids, vocabulary, canvas_device(model))
+
+
+def _check_token_ids(config: DiffusionGenerationConfig, said: set[str], vocabulary: int | None) -> None:
+    """Ids of special tokens are ids of the model. Of what no call has `said`, an id that means nothing (-1, or one of a
+    tokenizer with more tokens) is left out: it never turns up."""
+    if config.mask_token_id is not None:
+        check_ids("mask_token_id", [config.mask_token_id], vocabulary, "pass the mask's, or resize the embedding")
+    for name, remedy in TOKEN_IDS.items():
+        ids = id_list(name, getattr(config, name))
+        if ids is None:
+            continue
+        if name in said:
+            check_ids(name, ids, vocabulary, remedy)
+            if name == "eos_token_id" and config.mask_token_id in ids:
+                raise SettingError(name, "is the mask token", remedy, config.mask_token_id)
+        never = {config.mask_token_id} if name == "eos_token_id" else set()
+        kept = [one for one in ids if 0 <= one < (vocabulary or one + 1) and one not in never]
+        if len(kept) < len(ids):
+            setattr(config, name, kept or None)
+    if "suppress_tokens" not in said and config.suppress_tokens is not None:
+        ids = id_list("suppress_tokens", config.suppress_tokens) or []
+        config.suppress_tokens = [one for one in ids if 0 <= one < (vocabulary or one + 1)] or None
 
 
 def _padding(input_ids: Tensor, attention_mask: Tensor | None, config: DiffusionGenerationConfig) -> Tensor | None:
     """BoolTensor [B, P] of the padding, a run of pad tokens at the left; None if there is none. Where nobody says and
     the pad id also means something else, a batch must."""
     if attention_mask is not None:
-        if attention_mask.shape != input_ids.shape:
-            raise SettingError(
-                "attention_mask",
-                f"has shape {tuple(attention_mask.shape)}, but `input_ids` {tuple(input_ids.shape)}", "they must agree",
-            )  # fmt: skip
-        text = attention_mask.to(input_ids.device).bool()
+        text = read_attention_mask(attention_mask, input_ids)
         if bool((text.int().diff(dim=1) < 0).any()):
             raise SettingError(
                 "attention_mask", "has zeros behind text", "pad at the left (`tokenizer.padding_side = 'left'`)"
@@ -369,6 +448,8 @@ def _padding(input_ids: Tensor, attention_mask: Tensor | None, config: Diffusion
 
 def _check_followers(input_ids: Tensor, streamer: Any, generator: Any) -> None:
     rows = input_ids.shape[0]
+    if streamer is not None and not all(callable(getattr(streamer, name, None)) for name in ("put", "end")):
+        raise SettingError("streamer", f"is a {type(streamer).__name__}", "pass one with the methods `put` and `end`")
     if streamer is not None and rows > 1 and not isinstance(streamer, RowStreamers):
         raise SettingError(
             "streamer", f"shows one text, but the batch has {rows} rows",
@@ -526,7 +607,10 @@ def _criteria(config: DiffusionGenerationConfig, own: Sequence[Any] | None, toke
     criteria = StoppingCriteriaList()
     if config.max_time is not None:
         criteria.append(MaxTimeCriteria(max_time=config.max_time))
-    if config.stop_strings is not None:
+    if config.stop_strings:
+        strings = [config.stop_strings] if isinstance(config.stop_strings, str) else config.stop_strings
+        if not isinstance(strings, list | tuple | set) or not all(isinstance(s, str) and s for s in strings):
+            raise SettingError("stop_strings", "must be a text or a list of texts", value=config.stop_strings)
         if tokenizer is None:
             raise SettingError("stop_strings", "needs the tokenizer", "pass `tokenizer=`", config.stop_strings)
         criteria.append(StopStringCriteria(tokenizer, config.stop_strings))

@@ -14,12 +14,14 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 from transformers.generation import logits_process as hf
 
+from conv_dlm.generation.arguments import check_callables, check_ids, id_list
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.statistics import Places
 
 ORDER = "needs the tokens before a position, which denoising unmasks in any order"
+DROP_IT = "leave it out"
 WAY_OUT = "drop it; `suppress_tokens`, `repetition_penalty` and `bad_words_ids` of one token each work"
 # field of `GenerationConfig` -> whether a value asks for a processor that only makes sense from left to right
 LEFT_TO_RIGHT: dict[str, tuple[Any, ...]] = {
@@ -58,6 +60,7 @@ def build_processors(
     own: Sequence[Any],
     eos_token_ids: Tensor | None,
     device: torch.device,
+    vocabulary: int | None = None,
 ) -> LogitsProcessorList:
     """The processors that the fields of `config` ask for, and the caller's `own` ones.
 
@@ -72,16 +75,21 @@ def build_processors(
     if config.repetition_penalty not in (None, 1.0):
         asked.append(hf.RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
     if config.sequence_bias is not None:
-        asked.append(hf.SequenceBiasLogitsProcessor(config.sequence_bias))
-    if config.bad_words_ids is not None:
-        asked.append(hf.NoBadWordsLogitsProcessor(config.bad_words_ids, eos_token_ids))
+        asked.append(_made("sequence_bias", config, hf.SequenceBiasLogitsProcessor))
+        check_ids("sequence_bias", (i for ids in asked[-1].sequence_bias for i in ids), vocabulary, DROP_IT)
+    if config.bad_words_ids:
+        asked.append(_made("bad_words_ids", config, hf.NoBadWordsLogitsProcessor, eos_token_ids))
+        check_ids("bad_words_ids", (i for ids in config.bad_words_ids for i in ids), vocabulary, DROP_IT)
     if config.remove_invalid_values:
         asked.append(hf.InfNanRemoveLogitsProcessor())
-    if config.suppress_tokens is not None:
-        asked.append(hf.SuppressTokensLogitsProcessor(config.suppress_tokens, device=str(device)))
+    suppressed = id_list("suppress_tokens", config.suppress_tokens)
+    if suppressed:
+        check_ids("suppress_tokens", suppressed, vocabulary, DROP_IT)
+        asked.append(hf.SuppressTokensLogitsProcessor(suppressed, device=str(device)))
     processors = LogitsProcessorList([*_replaced(asked, own), *_warpers(config, device)])
     if config.renormalize_logits:
         processors.append(hf.LogitNormalization())
+    check_callables("logits_processor", own)
     for processor in processors:
         _check(processor)
     return processors
@@ -109,18 +117,27 @@ def _warpers(config: DiffusionGenerationConfig, device: torch.device) -> list[An
         return []
     found: list[Any] = []
     if config.top_h is not None:
-        found.append(hf.TopHLogitsWarper(top_h=config.top_h))
+        found.append(_made("top_h", config, hf.TopHLogitsWarper))
     if config.top_p is not None and config.top_p < 1:
         found.append(hf.TopPLogitsWarper(top_p=config.top_p))
     if config.min_p is not None:
         found.append(hf.MinPLogitsWarper(min_p=config.min_p))
     if config.typical_p is not None and config.typical_p < 1:
-        found.append(hf.TypicalLogitsWarper(mass=config.typical_p))
+        found.append(_made("typical_p", config, hf.TypicalLogitsWarper))
     if config.epsilon_cutoff is not None and 0 < config.epsilon_cutoff < 1:
         found.append(hf.EpsilonLogitsWarper(epsilon=config.epsilon_cutoff))
     if config.eta_cutoff is not None and 0 < config.eta_cutoff < 1:
         found.append(hf.EtaLogitsWarper(epsilon=config.eta_cutoff, device=str(device)))
     return found
+
+
+def _made(name: str, config: DiffusionGenerationConfig, processor: type, *further: Any) -> Any:
+    """The processor of a field's value, which it checks by itself."""
+    value = getattr(config, name)
+    try:
+        return processor(value, *further)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise SettingError(name, f"can't be: {error}".rstrip("."), value=value) from error
 
 
 def _check(processor: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from transformers import GenerationConfig
 
+from conv_dlm.generation.arguments import WHOLE_NUMBERS_BELOW, as_flag, as_whole, plain
 from conv_dlm.generation.errors import SettingError
 
 T = TypeVar("T")
@@ -57,17 +58,27 @@ class Setting:
             if not isinstance(value, bool):
                 raise SettingError(name, "must be True or False", value=value)
         elif self.kind is str:
+            if not isinstance(value, str):
+                raise SettingError(name, "must be a name", value=value)
             if self.choices is not None and value not in self.choices:
                 raise SettingError(name, f"must be one of {tuple(self.choices)}", value=value)
-        elif not self._is_number(value):
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise SettingError(name, f"must be {self._range()}, as a number", value=value)
+        elif not self._is_in_range(value):
             raise SettingError(name, f"must be {self._range()}", value=value)
+        elif self.kind is int and value >= WHOLE_NUMBERS_BELOW:
+            raise SettingError(name, f"must be below {WHOLE_NUMBERS_BELOW}", value=value)
 
-    def _is_number(self, value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
+    def as_meant(self, value: Any) -> Any:
+        """The value in this setting's own type, where it says the same: 16.0 as 16, numbers of NumPy as Python's."""
+        if self.kind is int:
+            return as_whole(value)
+        return as_flag(value) if self.kind is bool else plain(value)
+
+    def _is_in_range(self, value: Any) -> bool:
+        if not math.isfinite(value) or (self.kind is int and not isinstance(value, int)):
             return False
-        if self.inside:
-            return self.low < value < self.high
-        return self.low <= value <= self.high and not math.isnan(value)
+        return self.low < value < self.high if self.inside else self.low <= value <= self.high
 
     def _range(self) -> str:
         what = "a whole number " if self.kind is int else ""
@@ -76,7 +87,7 @@ class Setting:
         if self.high < math.inf:
             return f"{what}between {self.low:g} and {self.high:g}"
         article = "of " if self.kind is int else ""
-        return f"{what}{article}at least {self.low:g}" if self.low > -math.inf else what.strip() or "a number"
+        return f"{what}{article}at least {self.low:g}" if self.low > -math.inf else what.strip() or "finite"
 
 
 def setting(default: Any, help: str, **details: Any) -> Any:
@@ -149,6 +160,8 @@ class Registry(dict[str, T], Generic[T]):
         return part
 
     def __setitem__(self, name: str, part: T) -> None:
+        if not (isinstance(name, str) and name):
+            raise ValueError(f"The name of a {self.what} must be a text, not {name!r}.")
         if name in self:
             raise ValueError(f"{self.what} {name!r} exists already; choose another name.")
         if isinstance(part, type) and issubclass(part, Part):

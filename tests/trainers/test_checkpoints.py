@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerState
 
 from trainers import MDLMTrainer, R2FTConfig, R2FTTrainer
-from trainers.checkpoints import MARKER, choose_checkpoint, is_whole, last_checkpoint, read_resume, remove_unfinished
+from trainers.checkpoints import (
+    MARKER,
+    choose_checkpoint,
+    is_whole,
+    last_checkpoint,
+    read_resume,
+    remove_unfinished,
+    rotate,
+)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mdlm": {},
@@ -241,3 +250,79 @@ def test_the_count_of_tokens_is_in_the_checkpoint(make_run):
     trainer.train()
     state = json.loads((Path(trainer.args.output_dir) / "checkpoint-2" / "trainer_state.json").read_text())
     assert state["num_input_tokens_seen"] == trainer.state.num_input_tokens_seen > 0
+
+
+# Runs that diverge, and runs that are complete
+
+
+def break_at(trainer: Any, step: int) -> None:
+    """The weights turn NaN in the given step."""
+
+    class Break(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == step - 1:
+                next(trainer.model.parameters()).data.fill_(float("nan"))
+
+    trainer.add_callback(Break())
+
+
+@pytest.mark.parametrize("limit", [1, 2, None])
+def test_a_diverged_run_keeps_its_good_checkpoints(make_run, limit):
+    trainer = make_run("sick", max_steps=12, logging_steps=10, save_total_limit=limit)
+    break_at(trainer, 5)
+    out = Path(trainer.args.output_dir)
+    with pytest.raises(FloatingPointError, match=f"first not finite at step 5.*good checkpoint is {out}/checkpoint-4"):
+        trainer.train()
+    assert not (out / "checkpoint-6").exists()
+    tensors = load_file(out / "checkpoint-4" / "model.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+
+
+def test_a_run_that_diverges_in_its_last_step_saves_nothing(make_run):
+    trainer = make_run("sick", max_steps=3, logging_steps=10, save_strategy="no", learning_rate=1e38, max_grad_norm=0)
+    with pytest.raises(FloatingPointError, match="There is no checkpoint from before"):
+        trainer.train()
+
+
+def test_a_complete_run_is_not_trained_on(make_run):
+    make_run("done", max_steps=4, lr_scheduler_type="constant").train()
+    again = make_run("done", max_steps=4, lr_scheduler_type="constant")
+    out = Path(again.args.output_dir)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert again.train(resume_from_checkpoint=True).global_step == 4
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    saved = load_file(out / "checkpoint-4" / "model.safetensors")
+    again.save_model(str(out / "final"))
+    for name, tensor in load_file(out / "final" / "model.safetensors").items():
+        assert torch.equal(tensor, saved[name])
+    make_run("done", max_steps=6, lr_scheduler_type="constant").train(resume_from_checkpoint=True)  # longer: goes on
+    assert (out / "checkpoint-6").is_dir()
+
+
+def test_what_cannot_be_saved_is_said_before_the_first_step(make_run):
+    trainer = make_run("out")
+    trainer.model.config.architectures = [object()]  # no JSON
+    with pytest.raises(ValueError, match="LLaDAConfig can't be saved, so that no checkpoint could be"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+
+
+def test_a_model_is_saved_whatever_fields_it_has(make_run):
+    """As after training with gradient checkpointing off: `use_cache` in both configs."""
+    trainer = make_run("out", max_steps=2)
+    trainer.model.config.use_cache = trainer.model.generation_config.use_cache = True
+    trainer.model.generation_config.num_beams = 4
+    trainer.train()
+    folder = Path(trainer.args.output_dir, "checkpoint-2")
+    type(trainer.model).from_pretrained(folder)
+
+
+def test_what_is_deleted_is_marked_first(tmp_path, monkeypatch):
+    for step in (2, 4, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        os.utime(tmp_path / f"checkpoint-{step}", (step, step))
+    seen = []
+    monkeypatch.setattr("shutil.rmtree", lambda path: seen.append((path.name, (path / MARKER).exists())))
+    rotate(tmp_path, 1, str(tmp_path / "checkpoint-2"))
+    assert seen == [("checkpoint-4", True)]

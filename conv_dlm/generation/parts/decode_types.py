@@ -41,6 +41,8 @@ class DecodeType:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 0:
+            raise ValueError(f"`top_k={self.top_k!r}` of a decode type must be a whole number of at least 0.")
         POSITION_WEIGHTS.find(self.weights)
         rule = UNMASKING_RULES.find(self.rule)
         if self.weights == "slide" and not issubclass(rule, FixedStepsRule):
@@ -62,9 +64,14 @@ class DecodeType:
 class DecodeTypes(Registry[DecodeType]):
     """The decode types by name."""
 
+    def __setitem__(self, name: str, part: DecodeType) -> None:
+        if not isinstance(part, DecodeType):
+            raise ValueError(f"{name!r} is a {type(part).__name__}; make a `conv_dlm.DecodeType` of it.")
+        super().__setitem__(name, part)
+
     def find(self, name: str) -> DecodeType:
         """The parts behind `name`. Raises SettingError with the nearest known name."""
-        if name in self:
+        if isinstance(name, str) and name in self:
             return self[name]
         near = difflib.get_close_matches(str(name), self, n=1, cutoff=0)[0]
         raise SettingError("decode_type", "does not exist", f"did you mean {near!r}? Known: {', '.join(self)}", name)

@@ -146,7 +146,10 @@ class LLaDAConfig(PreTrainedConfig):
             self.mlp_hidden_size = self.mlp_ratio * self.d_model
         if self.n_kv_heads is None:
             self.n_kv_heads = 1 if self.multi_query_attention else self.n_heads
+        for name in ("output_attentions", "output_hidden_states"):  # of a call; a checkpoint's default means nothing
+            kwargs.pop(name, None)
         super().__post_init__(**kwargs)
+        self.return_dict = True  # a tuple would have no logits by name
         self.validate_architecture()
 
     @classmethod
@@ -179,7 +182,8 @@ class LLaDAConfig(PreTrainedConfig):
     def convert_rope_params_to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse what `rope_parameters` could not express, instead of ignoring it."""
         for key in ("rope_scaling", "rope_parameters"):
-            if kwargs.pop(key, None):
+            said = kwargs.pop(key, None)
+            if said and {**self.rope_parameters, **said} != self.rope_parameters:
                 raise ValueError(f"`{key}` is not part of LLaDA's layout; set `rope_theta` (a higher base) instead.")
         return kwargs
 
