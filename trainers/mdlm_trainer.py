@@ -350,15 +350,17 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
                 raise FloatingPointError(self.diverged(f"`{key}` is {logs[key]} at step {self.state.global_step}"))
 
 
-def limits_of(model: Any, args: MDLMTrainingConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+def limits_of(
+    model: Any, args: MDLMTrainingConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, int | None]:
     """What rows may hold and how long they may be, for a model or the name of one; see [`check_tokens`]."""
-    options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+    config, grows = getattr(model, "config", None), False
+    if args is not None:
+        grows = args.eos_token is not None or args.chat_template_path is not None  # then TRL resizes the embedding
     if isinstance(model, str):
-        revision = options.get("revision") or "main"
-        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=args.trust_remote_code)
-    else:
-        config = model.config
-    grows = args.eos_token is not None or args.chat_template_path is not None  # then TRL resizes the embedding
+        options = args.model_init_kwargs if args is not None and isinstance(args.model_init_kwargs, dict) else {}
+        remote = args is not None and args.trust_remote_code
+        config = AutoConfig.from_pretrained(model, revision=options.get("revision") or "main", trust_remote_code=remote)
     size = getattr(config, "embedding_size", None) or getattr(config, "vocab_size", None)
     mask = tokenizer.mask_token_id
     return {

@@ -44,3 +44,48 @@ def test_bad_input(run, tmp_path: Path, words: tuple, message: str):
 def test_a_folder_is_not_overwritten(run, tmp_path: Path):
     result = run("data", "word-problems", "--rows", 1, "--output", tmp_path)
     assert result.code == 2 and "is a folder; name a file in it" in result.err
+
+
+def test_check_says_all_at_once(run, tiny_checkpoint, tmp_path: Path):
+    good = [{"prompt": f"{n}?", "completion": f"{n}." + "!" * n} for n in range(8)]
+    rows = [
+        *good, good[0], {"prompt": "x?", "completion": "x" * 300}, {"prompt": None, "completion": "x"},
+        {"prompt": "m?", "completion": "a<|mask|>"}, {"prompt": "e?", "completion": " "},
+        {"question": "q", "answer": "a"},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]}, {"messages": []},
+        {"messages": [{"role": "narrator", "content": "Once"}]},
+    ]  # fmt: skip
+    file, held_out = tmp_path / "rows.jsonl", tmp_path / "test.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n", encoding="utf-8")
+    held_out.write_text("".join(json.dumps(row) + "\n" for row in [good[1], {"prompt": "new", "completion": "x"}]))
+    words = ("data", "check", file, "--model", tiny_checkpoint, "--held-out", held_out)
+    result = run(*words, "--max-length", 20)
+    assert result.code == 1
+    for line in (
+        f"{file}, line {len(rows) + 1}: not JSON", "rows: 17, of which 6 can't be trained on",
+        "row 10: `prompt` has no value", "row 11: the text holds the mask token", "row 12: `completion` is empty",
+        "row 13: no response: the columns are question, answer", "row 15: `messages` is empty",
+        "row 16: `messages[0]` has the role 'narrator'", "roles: assistant 1, user 1",
+        "cut by max_length: 2", "answers trained without an end: 2", "duplicates: 1", "that are trained on: 1",
+        "tokens of a row: 0% 5",
+    ):  # fmt: skip
+        assert line in result.out, (line, result.out)
+    long = run(*words)
+    assert "row 9: it has 303 tokens, and the model a context of 256" in long.out
+
+    file.write_text("".join(json.dumps(row) + "\n" for row in good))
+    assert run(*words[:5]).code == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe\x00", b'{"prompt": "a", "comp'])
+def test_files_that_hold_nothing(run, tiny_checkpoint, tmp_path: Path, content: bytes):
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(content)
+    result = run("data", "check", file, "--model", tiny_checkpoint)
+    assert result.code == 2 and str(file) in result.err and "Traceback" not in result.err
+
+
+def test_check_needs_a_file(run, tmp_path: Path):
+    assert run("data", "check").code == 2
+    assert "is no file" in run("data", "check", tmp_path / "none.jsonl").err
+    assert "needs `--rows N`" in run("data", "word-problems").err

@@ -186,7 +186,8 @@ def test_a_text_may_hold_any_line_separator(tmp_path):
         ({"eval_sample_kwargs": {"kernel_siez": 8}}, "`kernel_siez` is not known.* did you mean `kernel_size`"),
         ({"eval_sample_kwargs": {"decode_type": "convv"}}, "convv"),
         ({"eval_sample_kwargs": {"decode_type": "topk", "kernel_size": 8}}, "`kernel_size`=8 has no effect"),
-        ({"canvas_length": 300}, r"`max_new_tokens`=300 and the prompt \(\d+ tokens\)"),
+        ({"eval_sample_kwargs": {"max_new_tokens": 300}}, r"`max_new_tokens`=300 and the prompt \(\d+ tokens\)"),
+        ({"canvas_length": 300}, r"it has \d+ tokens, and the model a context of 256"),
         ({"eval_dataset": None, "eval_strategy": "no"}, "give the trainer an `eval_dataset`"),
     ],
 )
