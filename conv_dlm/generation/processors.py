@@ -73,7 +73,7 @@ def build_processors(
             raise SettingError(name, ORDER, WAY_OUT, value)
     asked = LogitsProcessorList()
     if config.repetition_penalty not in (None, 1.0):
-        asked.append(hf.RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+        asked.append(hf.RepetitionPenaltyLogitsProcessor(float(config.repetition_penalty)))
     if config.sequence_bias is not None:
         asked.append(_made("sequence_bias", config, hf.SequenceBiasLogitsProcessor))
         check_ids("sequence_bias", (i for ids in asked[-1].sequence_bias for i in ids), vocabulary, DROP_IT)

@@ -37,6 +37,7 @@ def text(model: Any, ids: Any = PROMPT, **said: Any) -> list[list[int]]:
         (dict(temperature=np.float32(0.5)), dict(temperature=0.5)),
         (dict(temperature=torch.tensor(0.5)), dict(temperature=0.5)),
         (dict(do_sample=0), dict(do_sample=False)),
+        (dict(repetition_penalty=2), dict(repetition_penalty=2.0)),
         (dict(do_sample=np.bool_(False)), dict(do_sample=False)),
         (dict(eos_token_id=torch.tensor([186, 72])), dict(eos_token_id=[186, 72])),
         (dict(eos_token_id=np.array(186)), dict(eos_token_id=186)),
