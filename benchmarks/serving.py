@@ -3,8 +3,9 @@
     python -m benchmarks.serving --results benchmarks/results/serving_cpu.json
     python -m benchmarks.serving --device cuda --dtype bfloat16 --results outputs/serving_cuda.json
 
-The server of `conv-dlm serve` runs in this process; clients send GSM8K's questions to it, all at once, and the time is
-that until the last answer. Every request has its own seed, so that the answers must be the same whatever the batch.
+The server of `conv-dlm serve` runs in this process; clients send generated word problems to it, all at once, and the
+time is that until the last answer. Every request has its own seed, so that the answers must be the same whatever the
+batch.
 """
 
 import argparse
@@ -18,13 +19,13 @@ from typing import Any
 from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.answering.loading import load_model, own_name
 from conv_dlm.answering.prompting import Prompter
+from conv_dlm.cli.data import read_levels
 from conv_dlm.serving.app import build_app
 from conv_dlm.serving.queue import Worker
 from conv_dlm.serving.served import Limits, ServedModel
 from conv_dlm.serving.server import in_background
 from conv_dlm.utils.environment import describe_run
-
-PROMPTS = Path(__file__).parent / "prompts/gsm8k_short.jsonl"
+from conv_dlm.word_problems import problems
 
 
 def ask(address: str, question: str, seed: int, settings: dict[str, int]) -> tuple[str, int]:
@@ -63,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", default="cpu")
     add("--dtype")
     add("--requests", type=int, default=8, help="at the same time")
+    add("--level", default="1-8", metavar="N[-N]", help="of the problems: number of operations")
     add("--max-tokens", type=int, default=64)
     add("--steps", type=int, default=32)
     add("--batch-sizes", nargs="+", type=int, default=[1, 8])
@@ -77,10 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     limits = Limits(args.max_tokens, args.steps)
     settings = {"max_tokens": args.max_tokens, "steps": args.steps}
     served = ServedModel(name, model, tokenizer, Prompter(tokenizer), {"max_new_tokens": 1, "steps": 1}, limits)
-    questions = [json.loads(line)["prompt"] for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    questions = [one.question for one in problems(0, args.requests, split="test", levels=read_levels(args.level))]
     rows = []
     for batch_size in args.batch_sizes:
-        rows.append(run(served, questions[: args.requests], batch_size, settings))
+        rows.append(run(served, questions, batch_size, settings))
         print(
             f"{name}, {args.requests} requests, at most {batch_size} together: {rows[-1]['seconds']:.1f} s, "
             f"{rows[-1]['tokens_per_second']:.1f} tokens/s",

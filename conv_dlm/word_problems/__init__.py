@@ -4,7 +4,7 @@
 is right and what is wrong with an answer. Nothing but Python's standard library is needed.
 """
 
-from conv_dlm.word_problems.checker import Verdict, check, loops, repetition
+from conv_dlm.word_problems.checker import Verdict, check, loops
 from conv_dlm.word_problems.problem import FORMS, LEVELS, LIMITS, SPLITS, Problem, problem, problems
 from conv_dlm.word_problems.rows import row, rows, write_rows
 
@@ -19,7 +19,6 @@ __all__ = [
     "loops",
     "problem",
     "problems",
-    "repetition",
     "row",
     "rows",
     "write_rows",

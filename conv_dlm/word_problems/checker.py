@@ -6,7 +6,6 @@ An answer is text: sentences with equations such as `3 * 12 = 36`, or `23 / 4 = 
 
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,14 +128,6 @@ def given_numbers(question: str) -> set[int]:
         if re.search(pattern, question, re.IGNORECASE):
             numbers.update(operands)
     return numbers
-
-
-def repetition(text: str, n: int = 4) -> float:
-    """Share of n-grams of words that have stood in the text before; 0 where there is none."""
-    words = text.split()
-    grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
-    total = sum(grams.values())
-    return (total - len(grams)) / total if total else 0.0
 
 
 def loops(text: str) -> bool:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_it_runs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    sizes = ["--requests", "3", "--max-tokens", "8", "--steps", "4", "--batch-sizes", "1", "2"]
+    sizes = ["--requests", "3", "--level", "1", "--max-tokens", "8", "--steps", "4", "--batch-sizes", "1", "2"]
     serving.main(["--model", str(tiny_checkpoint), *sizes, "--results", str(results)])
     run = json.loads(results.read_text())
     assert {"command", "date", "versions", "device"} <= set(run) and run["same_answers"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conv_dlm.word_problems import check, loops, repetition
+from conv_dlm.word_problems import check, loops
 
 QUESTION = "A box holds 12 pens. Tom has 3 boxes, gives away half of the pens and 4 more. How many are left?"
 GOOD = [
@@ -104,13 +104,6 @@ def test_json():
         assert not check(QUESTION, broken, 14).form, broken
     assert check(QUESTION, json_answer(answer="14"), 14).right is False
     assert check(QUESTION, json_answer(steps=["3 * 12 = 35"]), 14).first_wrong_step == 0
-
-
-def test_repetition():
-    assert repetition("a b c d e f") == 0
-    assert repetition("a b c d a b c d") == pytest.approx(1 / 5)
-    assert repetition("a b c") == 0
-    assert repetition("one two " * 20) > 0.9
 
 
 @pytest.mark.parametrize(
