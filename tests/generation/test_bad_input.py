@@ -24,6 +24,7 @@ BATCH = torch.tensor([[0, 1, 40], [1, 50, 60]])
         (dict(decode_type="convv"), "did you mean 'conv'"),
         (dict(decode_type="llada-conv"), "did you mean 'llada_conv'"),
         (dict(kernel_size=0), "`kernel_size`=0"),
+        (dict(kernel_size=1), "`kernel_size`=1"),  # no mask would ever be in reach of known text
         (dict(decode_type="conv", kernel_size=2.5), "`kernel_size`=2.5"),
         (dict(steps=0), "`steps`=0"),
         (dict(decode_type="llada", block_length=4, steps=3, max_new_tokens=20), "5 blocks"),

@@ -41,7 +41,7 @@ def runs(draw):
     if "steps" in fields:
         keywords["steps"] = draw(st.integers(4, 40))
     if "kernel_size" in fields:
-        keywords["kernel_size"] = draw(st.integers(1, 40))
+        keywords["kernel_size"] = draw(st.integers(2, 40))
     if "block_length" in fields:
         one_each = "steps" in fields and decode_type != "slide"  # blocks need a step each
         least = -(-(new_tokens + 9) // keywords["steps"]) if one_each else 1

@@ -149,6 +149,7 @@ def test_word_problems_in_canvases(make_trainer):
         save_strategy="no",
         canvas_length=64,
         loss_cover="response",
+        max_length=256,
     )
     assert trainer.train().training_loss > 0
 

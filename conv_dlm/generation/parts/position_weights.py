@@ -88,7 +88,7 @@ class ConvolutionWeights(PositionWeights):
     """s_i = tanh(conv_mult * u_i), u_i known positions in reach in both directions. arXiv 2509.15188."""
 
     kernel_size: int = setting(
-        128, "width of the convolution in positions; even values grow by one", low=1, source="arXiv 2509.15188"
+        128, "width of the convolution in positions; even values grow by one", low=2, source="arXiv 2509.15188"
     )
     conv_mult: float = setting(
         1.0, "factor on the number of known neighbours in the convolution", low=0, inside=True,
