@@ -83,6 +83,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for. `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
     """
     items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "launch"))
+    # Before them all what forks: autograd's threads, which some backward passes start, don't survive that.
+    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "FORKS"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
