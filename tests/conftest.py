@@ -82,9 +82,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Files that launch processes come first: they take longest, and a worker that began one at the end would be waited
     for. `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
     """
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "launch"))
     # Before them all what forks: autograd's threads, which some backward passes start, don't survive that.
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "FORKS"))
+    first = ("FORKS", "launch")
+    items.sort(key=lambda item: [not hasattr(getattr(item, "module", None), name) for name in first])
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

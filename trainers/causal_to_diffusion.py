@@ -29,6 +29,12 @@ from conv_dlm.models.llada.configuration_llada import LLaDAConfig
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
 
 
+def check_mask(model: Any, mask_token_id: int) -> None:
+    """Raise ValueError for a mask that the model has no embedding for."""
+    if not 0 <= mask_token_id < model.config.vocab_size:
+        raise ValueError(f"`mask_token_id={mask_token_id}` is no token of {model.config.vocab_size}; add one before.")
+
+
 def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     """The same weights in LLaDA's layout.
 
@@ -50,8 +56,7 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     for name, value in refused.items():
         if value:
             raise ValueError(f"`{name}={value!r}` has no place in LLaDA's layout; start from a Llama without it.")
-    if not 0 <= mask_token_id < config.vocab_size:
-        raise ValueError(f"`mask_token_id={mask_token_id}` is no token of {config.vocab_size}; add one before.")
+    check_mask(model, mask_token_id)
     layout = LLaDAConfig(
         vocab_size=config.vocab_size,
         d_model=config.hidden_size,
@@ -89,7 +94,11 @@ def to_shifted(model: Any, mask_token_id: int) -> Any:
         model: a [`~transformers.LlamaForCausalLM`], [`~transformers.Qwen2ForCausalLM`] or
             [`~transformers.Qwen3ForCausalLM`].
         mask_token_id (`int`): a token of the vocabulary that no text has.
+
+    Raises:
+        `ValueError`: the mask is no token.
     """
+    check_mask(model, mask_token_id)
     config_class, model_class = SHIFTED[type(model)]
     fields: dict[str, Any] = model.config.to_dict()
     for name in ("model_type", "architectures", "use_cache"):
@@ -118,8 +127,6 @@ def main() -> None:
             f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model"
         )
     model = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
-    if not 0 <= tokenizer.mask_token_id < model.config.vocab_size:
-        parser.error(f"the tokenizer's mask, {tokenizer.mask_token_id}, is none of {model.config.vocab_size} tokens")
     denoiser: Any
     if args.shift and type(model) in SHIFTED:
         denoiser = to_shifted(model, tokenizer.mask_token_id)

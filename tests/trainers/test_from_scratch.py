@@ -13,7 +13,7 @@ import conv_dlm  # noqa: F401
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
 from conv_dlm.word_problems import problems
 from trainers import causal_to_diffusion
-from trainers.causal_to_diffusion import to_llada
+from trainers.causal_to_diffusion import to_llada, to_shifted
 from trainers.from_scratch import MASK, TURN_END, StartArguments, main, train_tokenizer
 
 SMALL = dict(vocab_size=700, largest_number=200, tokenizer_rows=60, width=32, layers=2, heads=2, inner_width=48)
@@ -144,3 +144,5 @@ def test_a_mask_that_is_no_token():
     )
     with pytest.raises(ValueError, match="`mask_token_id=64` is no token of 64"):
         to_llada(LlamaForCausalLM(config), 64)
+    with pytest.raises(ValueError, match="`mask_token_id=64` is no token of 64"):
+        to_shifted(LlamaForCausalLM(config), 64)
