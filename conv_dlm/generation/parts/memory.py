@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.generation.parts.confidence import above_threshold
-from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, UnmaskingRule, best_per_row
+from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, UnmaskingRule, or_best
 from conv_dlm.generation.parts.statistics import STATISTICS, Places, Statistic
 from conv_dlm.generation.settings import setting
 
@@ -56,8 +56,7 @@ class KlassRule(UnmaskingRule):
         score = now.statistics["confidence"] * now.weights
         steady = now.statistics["steady"] >= self.history_length
         ready = now.eligible & steady & (score > self.klass_threshold)
-        best = best_per_row(score, now.eligible, torch.ones_like(now.canvas.size))
-        return Decision(torch.where(ready.any(1, keepdim=True), ready, best))
+        return Decision(or_best(ready, score, now.eligible))
 
 
 @STATISTICS.register("credit")

@@ -15,6 +15,7 @@ from conv_dlm.generation.parts.rules import (
     StepState,
     UnmaskingRule,
     best_per_row,
+    or_best,
 )
 from conv_dlm.generation.settings import setting
 
@@ -65,8 +66,7 @@ class WinoRule(UnmaskingRule):
         confidence = now.statistics["confidence"]
         cap = (7 * now.masks.sum(1) // 10).clamp(5, 20)
         sure = best_per_row(confidence, now.masks & (confidence > self.wino_threshold), cap)
-        best = best_per_row(confidence, now.masks, torch.ones_like(cap))
-        commit = torch.where(sure.any(1, keepdim=True), sure, best)
+        commit = or_best(sure, confidence, now.masks)
         places, some = self.places(now)
         scores = now.extra_logits.float()
         its = scores.gather(2, now.canvas.ids.gather(1, places)[..., None])[..., 0]

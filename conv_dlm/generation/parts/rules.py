@@ -188,3 +188,9 @@ def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
     order = score.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
     place = torch.arange(score.shape[1], device=score.device) < count[:, None]
     return eligible & torch.zeros_like(eligible).scatter(1, order, place)
+
+
+def or_best(chosen: Tensor, score: Tensor, among: Tensor) -> Tensor:
+    """`chosen` [B, L]; in rows where it is empty, the position `among` [B, L] with the highest `score` [B, L]."""
+    best = best_per_row(score, among, torch.ones_like(among[:, 0], dtype=torch.long))
+    return torch.where(chosen.any(1, keepdim=True), chosen, best)
