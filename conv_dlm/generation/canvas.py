@@ -165,17 +165,23 @@ class Canvas:
         self.masked = self.masked | (opened & (self.mask_index >= 0))
         self.end = end
 
-    def fill_after_end(self, eos_token_ids: Tensor, step: int, only_finished: bool) -> None:
+    def fill_after_end(
+        self, eos_token_ids: Tensor, step: int, only_finished: bool, open_: Tensor | None = None
+    ) -> None:
         """End tokens at the right of a row's first end token.
 
-        With `only_finished`, only in rows without masks before it: their sequence can't change any more. Otherwise at
-        once (EOS-fill, arXiv 2509.15188), over what was unmasked there.
+        With `only_finished`, only in rows without masks before it, or positions that are `open_` [B, L] to changes:
+        their sequence can't change any more. Otherwise at once (EOS-fill, arXiv 2509.15188), over what was unmasked
+        there.
         """
-        reached = self._is_end(eos_token_ids).cumsum(1) > 0
+        is_end = self._is_end(eos_token_ids)
         if only_finished:
-            open_before = (self.masked > reached).any(1, keepdim=True)
+            reached = (is_end if open_ is None else is_end & ~open_).cumsum(1) > 0
+            unsettled = self.masked if open_ is None else self.masked | open_
+            open_before = (unsettled > reached).any(1, keepdim=True)
             behind = (self.masked & reached) > open_before
         else:
+            reached = is_end.cumsum(1) > 0
             first = reached & (reached.cumsum(1) == 1)
             behind = (reached > first) & self._lacks_end(eos_token_ids)
         self.commit(behind, eos_token_ids[0], step)

@@ -119,6 +119,8 @@ class Denoising:
         else:
             self.schedule = AdaptiveSchedule(self.weights.current_block)
         self.memory = self.rule.start(self.canvas)
+        # where tokens may still change; None for where they stay as soon as they are there
+        self.open = self.canvas.mask_index >= 0 if self.rule.remasks else None
         self.forwards = [0] * ids.shape[0]
         self.sick = torch.zeros(1, dtype=torch.bool, device=ids.device)
         # what is known of each position by the last forward that predicted it
@@ -163,7 +165,7 @@ class Denoising:
     def step(self, index: int) -> bool:
         """One step of the reverse process. Returns whether nothing had been left to do."""
         canvas, step = self.canvas, self.schedule.step(index, self.canvas)
-        now = self.state(step)
+        now = self.state(step._replace(block=self.rule.block(canvas, self.memory, step.block)))
         finished = self.rule.finished(now)
         request = self.request(now, finished)
         its_plan = plan(request)
@@ -467,6 +469,8 @@ class Denoising:
         if decision.end is not None:
             self.canvas.extend(decision.end)
         self.memory = decision.memory
+        if self.rule.remasks:
+            self.open = self.canvas.mask_index >= 0 if decision.open is None else decision.open
 
     def end_rows(self, step: int) -> None:
         """What follows from an end token: EOS-fill if asked for, else nothing until the text before it is complete."""
@@ -474,12 +478,12 @@ class Denoising:
             return
         if self.eos_fill:
             self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=False)
-        elif not self.rule.remasks:
-            self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=True)
+        else:
+            self.canvas.fill_after_end(self.eos_token_ids, step, only_finished=True, open_=self.open)
 
     def fill(self) -> None:
         """Unmask what is left, out of the weights' reach for instance, with the best tokens: one forward, if any."""
-        canvas, left = self.canvas, self.canvas.masked
+        canvas, left, self.open = self.canvas, self.canvas.masked, None
         number = self.steps_done if self.last is None else self.last
         end = canvas.end if canvas.varies or self.eos_threshold is not None else None
         request = ForwardRequest(~left.any(1), left, left, left, end=end)

@@ -46,17 +46,23 @@ class Seen:
     ids: Tensor
     masked: Tensor
     draft: Tensor
-    first_mask: list[int]
+    first_open: list[int]
     ends: list[int]
 
     @classmethod
-    def of(cls, canvas: Canvas, draft: Tensor, eos_token_ids: Tensor | None) -> "Seen":
-        """`ends`: behind the first end token of each row, if any, or where the row was ended."""
+    def of(
+        cls, canvas: Canvas, draft: Tensor, eos_token_ids: Tensor | None, open_: Tensor | None = None
+    ) -> "Seen":
+        """`first_open`: the first position of each row that is a mask, or `open_` [B, L] to changes. `ends`: behind the
+        first end token of each row, if any, or where the row was ended."""
         length = canvas.ids.shape[1]
         end = canvas.end_of_text(eos_token_ids)
         stopped = torch.where(canvas.reason != EOS, canvas.end, length)
         ends = torch.minimum(torch.where(end, canvas.positions + 1, length).amin(1), stopped)
-        first = torch.where(canvas.masked, canvas.positions, length).amin(1)
+        unsettled = canvas.masked
+        if open_ is not None:
+            unsettled = unsettled | (open_ & (canvas.positions < canvas.end[:, None]))
+        first = torch.where(unsettled, canvas.positions, length).amin(1)
         shown = torch.where(canvas.masked, draft, canvas.ids)
         packed = torch.cat([canvas.ids, canvas.masked.long(), shown, first[:, None], ends[:, None]], 1).cpu()
         ids, masked, shown, first, ends = packed.split([length, length, length, 1, 1], dim=1)
@@ -68,9 +74,9 @@ class Observer:
 
     Streamers and criteria think left to right: they get what is unmasked without a gap from the prompt on, in order.
 
+    What a rule may still mask again or rewrite, and what follows it, is neither streamed nor shown to criteria.
+
     prompt_length: P, where the response begins.
-    stays: whether an unmasked token stays (False for rules that remask: their text is streamed when it is finished, and
-        criteria see it then).
     """
 
     def __init__(
@@ -81,19 +87,18 @@ class Observer:
         streamer: Any,
         callback: Callback | None,
         keep_history: bool,
-        stays: bool,
         eos_token_ids: Tensor | None,
     ) -> None:
         self.timers = StoppingCriteriaList(c for c in criteria if isinstance(c, MaxTimeCriteria))
         self.criteria = StoppingCriteriaList(c for c in criteria if not isinstance(c, MaxTimeCriteria))
-        self.streamer, self.callback, self.stays, self.eos_token_ids = streamer, callback, stays, eos_token_ids
+        self.streamer, self.callback, self.eos_token_ids = streamer, callback, eos_token_ids
         self.rows_may_end = isinstance(streamer, RowStreamers)
         self.row_streamers = streamer.rows if isinstance(streamer, RowStreamers) else [streamer]
         self.history = [canvas.ids] if keep_history else None
         self.device = canvas.ids.device
         self.starts: list[int] = []
         if self.criteria or streamer is not None:
-            first = Seen.of(canvas, canvas.ids, None).first_mask
+            first = Seen.of(canvas, canvas.ids, None).first_open
             self.starts = canvas.padding.sum(1).tolist()
             self.checked = [prompt_length] * len(first)
             # what follows the first mask of the prompt is streamed when it is reached
@@ -109,10 +114,9 @@ class Observer:
         canvas = run.canvas
         if self.history is not None:
             self.history.append(canvas.ids)
-        reads = (self.stays and self.criteria) or self.streamer is not None
-        if reads:
-            seen = Seen.of(canvas, run.token, self.eos_token_ids)
-            if self.stays and self.criteria:
+        if self.criteria or self.streamer is not None:
+            seen = Seen.of(canvas, run.token, self.eos_token_ids, run.open)
+            if self.criteria:
                 self._apply_criteria(canvas, seen)
             if self.streamer is not None:
                 self._stream(canvas, seen, drafts=True)
@@ -120,7 +124,6 @@ class Observer:
 
     def finish(self, run: Denoising) -> None:
         """The last look, at the complete canvas."""
-        self.stays = True
         canvas = run.canvas
         if self.criteria or self.streamer is not None:
             seen = Seen.of(canvas, run.token, self.eos_token_ids)
@@ -145,29 +148,29 @@ class Observer:
 
     def _apply_criteria(self, canvas: Canvas, seen: Seen) -> None:
         ended: dict[int, int] = {}
-        for row, first_mask in enumerate(seen.first_mask):
+        for row, first_open in enumerate(seen.first_open):
             # several tokens may have joined the prefix, and a criterion looks at the last one only
-            for end in range(self.checked[row] + 1, min(first_mask, seen.ends[row]) + 1):
+            for end in range(self.checked[row] + 1, min(first_open, seen.ends[row]) + 1):
                 prefix = seen.ids[row : row + 1, self.starts[row] : end].to(self.device)
                 if bool(self.criteria(prefix, None).all()):
                     seen.ends[row] = ended[row] = end
                     break
-            self.checked[row] = max(self.checked[row], first_mask)
+            self.checked[row] = max(self.checked[row], first_open)
         self._end(canvas, ended, CRITERION)
 
     def _stream(self, canvas: Canvas, seen: Seen, drafts: bool) -> None:
         ended: dict[int, int] = {}
-        for row, (first_mask, end) in enumerate(zip(seen.first_mask, seen.ends, strict=True)):
+        for row, (first_open, end) in enumerate(zip(seen.first_open, seen.ends, strict=True)):
             if (streamer := self.row_streamers[row]) is None:
                 continue
             start = self.streamed[row]
-            committed = min(first_mask, end) if self.stays else start
+            committed = min(first_open, end)
             if committed > start:
                 enough = streamer.put(seen.ids[row, start:committed])
                 self.streamed[row] = committed
                 if self.rows_may_end and enough:
                     ended[row] = committed
-            if drafts and first_mask < canvas.ids.shape[1] and hasattr(streamer, "put_draft"):
+            if drafts and first_open < canvas.ids.shape[1] and hasattr(streamer, "put_draft"):
                 rest = slice(self.streamed[row], end)
                 streamer.put_draft(seen.draft[row, rest], unmasked=~seen.masked[row, rest])
         self._end(canvas, ended, STREAMER)

@@ -307,7 +307,7 @@ def prepare(
     criteria = _criteria(config, stopping_criteria, tokenizer)
     observer = Observer(
         canvas, input_ids.shape[1], criteria, streamer, callback_on_step_end, bool(config.output_history),
-        not rule.remasks, eos_token_ids,
+        eos_token_ids,
     )  # fmt: skip
     varies = type(rule).first_end is not UnmaskingRule.first_end
     if pad_token_id is None and (varies or observer.criteria or observer.rows_may_end or observer.callback):
@@ -524,7 +524,7 @@ def _check_speed(
                 "cache_implementation", f"keeps what is outside of a block, and `decode_type={decode_type!r}` has no "
                 "blocks", "use 'window', or drop it", cache,
             )  # fmt: skip
-        if policy.frozen and rule.remasks:
+        if policy.frozen and rule.remasks and not rule.within_block:
             raise SettingError(
                 "cache_implementation", f"keeps what stands outside of a block, where `decode_type={decode_type!r}` "
                 "masks tokens again", "use 'window', or drop one of them", cache,

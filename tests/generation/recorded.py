@@ -22,6 +22,7 @@ PADDED = [[PAD, PAD, 1, 40, 50, 60], [1, 44, MASK, MASK, 80, 81]]
 SIZES = {"steps": 9, "kernel_size": 6, "block_length": 6, "threshold": 0.2, "factor": 2.5, "entropy_bound": 4.0}
 SIZES |= {"klass_threshold": 0.02, "kl_threshold": 0.3, "relaxed_threshold": 0.05, "low_threshold": 0.02}
 SIZES |= {"wino_threshold": 0.05, "verify_threshold": 0.1, "multiblock_entropy": 4.0, "flight_length": 6}
+SIZES |= {"editing_threshold": 0.03, "max_post_steps": 5}
 EVERY_WAY = {"ancestral", "confidence", "slide", "remasking", "threshold", "factor", "entropy"}  # with all variants
 WINDOW = {"cache_implementation": "window", "cache_refresh_interval": 4, "cache_margin": 1}
 ENDING: dict[str, Any] = {"max_new_tokens": 24, "eos_token_id": ENDS}
@@ -37,7 +38,7 @@ def cases() -> Iterator[tuple[str, list[list[int]], dict[str, Any]]]:
         caches: dict[str, dict[str, Any]] = {"": {}}
         if rule.extra is UnmaskingRule.extra:
             caches[" window"] = WINDOW
-        if kind.weights == "block" and len(caches) > 1 and not rule.remasks:
+        if kind.weights == "block" and len(caches) > 1 and (not rule.remasks or rule.within_block):
             caches |= {f" {kept}": {"cache_implementation": kept} for kept in ("prefix", "dual")}
         draws = {"temperature": 0.0} if kind.do_sample else {"temperature": 0.8, "top_k": 5}
         for cache, kept in caches.items():

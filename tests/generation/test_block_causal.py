@@ -79,10 +79,11 @@ def test_without_a_cache_nothing_behind_the_current_block_is_computed(model):
     assert lengths == sorted(lengths) and lengths[0] == BLOCK and set(lengths) == {8, 16, 24, 32, 40, 41}
 
 
-@pytest.mark.parametrize("decode_type", ["conv", "llada", "semi_ar", "remdm"])
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "semi_ar", "remdm", "editing"])
 def test_other_types_work_with_it_too(model, decode_type):
-    settings = dict(decode_type=decode_type, steps=20)
-    settings |= {} if decode_type in ("llada", "semi_ar") else {"block_length": None}
+    settings = dict(decode_type=decode_type)
+    settings |= {"threshold": 0.1, "editing_threshold": 0.02} if decode_type == "editing" else {"steps": 20}
+    settings |= {} if decode_type in ("llada", "semi_ar", "editing") else {"block_length": None}
     plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
     assert torch.equal(plain.sequences, cached.sequences) and torch.equal(plain.unmasked_at, cached.unmasked_at)
 

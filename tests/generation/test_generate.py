@@ -91,6 +91,7 @@ def test_each_type_is_different(tiny_llada):
             ("rcr", {"block_length": 10}),
             ("saber", {"block_length": 10}),
             ("multiblock", {"flight_length": 5, "multiblock_entropy": 4.0}),
+            ("editing", {"block_length": 10, "threshold": 0.05, "editing_threshold": 0.02, "max_post_steps": 4}),
         )
     }
     assert len(set(texts.values())) == len(DECODE_TYPES)

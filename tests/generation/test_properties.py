@@ -16,7 +16,7 @@ MASK, EOS, PAD = 3, 2, 0
 NUMBERS = {
     "threshold": 1, "factor": 5, "entropy_bound": 9, "klass_threshold": 0.1, "kl_threshold": 1, "credit_weight": 5,
     "relaxed_threshold": 1, "low_threshold": 0.1, "wino_threshold": 0.1, "verify_threshold": 0.2,
-    "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1,
+    "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1, "editing_threshold": 0.1,
 }  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -49,7 +49,7 @@ def runs(draw):
     for name, most in NUMBERS.items():
         if name in fields:
             keywords[name] = draw(st.floats(0, most))
-    for name in ("draft_steps", "saber_tokens", "history_length", "flight_length"):
+    for name in ("draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps"):
         if name in fields:
             keywords[name] = draw(st.integers(1, 9))
     if draw(st.booleans()) and not rule.greedy:
@@ -71,7 +71,8 @@ def shortcuts(draw, decode_type, keywords):
     remasks, found = rule.remasks, {}
     if issubclass(rule, LosslessRule):
         return found
-    kept = [None, "window", *(["prefix", "dual"] if parts.weights == "block" and not remasks else [])]
+    in_blocks = parts.weights == "block" and (not remasks or rule.within_block)
+    kept = [None, "window", *(["prefix", "dual"] if in_blocks else [])]
     cache = draw(st.sampled_from(kept)) if rule.extra is UnmaskingRule.extra else None
     if cache is not None:
         found["cache_implementation"] = cache

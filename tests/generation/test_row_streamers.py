@@ -18,15 +18,23 @@ SEEN = torch.tensor([[0] * (WIDTH - len(row)) + [1] * len(row) for row in ROWS])
 
 def generate(model, streamer, ids=IDS, mask=SEEN, seeds=(0, 1, 2), **settings):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    steps = {} if settings.get("decode_type") == "conv_threshold" else {"steps": 12}
+    paced = "steps" in conv_dlm.DECODE_TYPES[settings.get("decode_type", "conv")].fields
+    steps = {"steps": 12} if paced else {}
     settings = dict(max_new_tokens=20) | steps | settings
     return model.generate(ids, attention_mask=mask, generator=generators, streamer=streamer, **settings)
 
 
-@pytest.mark.parametrize("decode_type", ["conv", "llada", "remdm", "conv_threshold"])
+REVISED = {
+    "wino": dict(decode_type="wino", block_length=10, wino_threshold=0.02, verify_threshold=0.05),
+    "editing": dict(decode_type="editing", block_length=10, threshold=0.05, editing_threshold=0.02, max_post_steps=3),
+}
+
+
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "remdm", "conv_threshold", "wino", "editing"])
 @pytest.mark.parametrize("eos_token_id", [EOS, None])
 def test_rows_see_what_they_would_see_alone(tiny_llada, decode_type, eos_token_id):
     settings = dict(decode_type=decode_type, eos_token_id=eos_token_id, pad_token_id=PAD)
+    settings |= REVISED.get(decode_type, {})
     together = [Recorder() for _ in ROWS]
     generate(tiny_llada, conv_dlm.RowStreamers(together), **settings)
     for index, (row, seen) in enumerate(zip(ROWS, together, strict=True)):
@@ -36,6 +44,52 @@ def test_rows_see_what_they_would_see_alone(tiny_llada, decode_type, eos_token_i
         assert seen.put_ids[0] == IDS[index].tolist() and seen.ended == alone.ended == 1
         assert seen.put_ids[1:] == alone.put_ids[1:]
         assert seen.drafts == alone.drafts
+
+
+class Watched(Recorder):
+    """Notes how many forwards had been made when text came."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.forwards, self.at = 0, []
+        model.register_forward_hook(self.count)
+
+    def count(self, *args):
+        self.forwards += 1
+
+    def put(self, value):
+        super().put(value)
+        self.at.append(self.forwards)
+
+
+@pytest.mark.parametrize("decode_type", ["wino", "editing"])
+def test_text_that_may_be_revised_is_streamed_when_its_block_is_settled(make_llada, decode_type):
+    model, ids = make_llada(), torch.tensor([[1, 40, 50]])
+    watched, settings = Watched(model), dict(REVISED[decode_type], eos_token_id=None, pad_token_id=PAD)
+    out = generate(
+        model, watched, ids, torch.ones_like(ids), [0], return_dict_in_generate=True, output_history=True, **settings
+    )
+    history = out.history[:, 0]
+    again = (history[:-1] != MASK) & (history[1:] != history[:-1])
+    assert again.any()
+    assert [len(put) for put in watched.put_ids[1:]] == [10, 10]
+    assert [token for put in watched.put_ids for token in put] == out.sequences[0].tolist()
+    for block, at in enumerate(watched.at[1:]):  # each when nothing more happens to it
+        its = history[:, 3 + 10 * block : 13 + 10 * block]
+        assert (its[at:] == its[-1]).all()
+    assert watched.at[1] < watched.at[-1]
+
+
+@pytest.mark.parametrize("decode_type", ["wino", "editing"])
+def test_a_row_whose_settled_text_ends_makes_no_further_forward(tiny_llada, decode_type):
+    settings = dict(REVISED[decode_type], pad_token_id=PAD, return_dict_in_generate=True)
+    ids = torch.tensor([[1, 40, 50]])
+    whole = generate(tiny_llada, None, ids, torch.ones_like(ids), [0], eos_token_id=None, **settings)
+    end = int(whole.sequences[0, 5])
+    out = generate(tiny_llada, None, ids, torch.ones_like(ids), [0], eos_token_id=end, **settings)
+    first = whole.sequences[0, 3:].tolist().index(end) + 4
+    assert torch.equal(out.sequences[0, :first], whole.sequences[0, :first]) and (out.sequences[0, first:] == PAD).all()
+    assert int(out.forwards) < int(whole.forwards) and out.finish_reason == ["eos"]
 
 
 def test_some_rows_are_watched(tiny_llada):

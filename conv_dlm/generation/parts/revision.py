@@ -33,6 +33,7 @@ class WinoRule(UnmaskingRule):
 
     statistics = ("confidence",)
     remasks = True
+    within_block = True
     wino_threshold: float = setting(
         0.6, "confidence above which a token is drafted", low=0, high=1, source="arXiv 2507.18578"
     )
@@ -75,7 +76,9 @@ class WinoRule(UnmaskingRule):
         doubted = doubted & (commit.sum(1) > 1)[:, None]
         doubted = best_per_row(-belief, doubted, torch.minimum(doubted.sum(1), accepted - 1))
         again = torch.zeros_like(commit, dtype=torch.int).scatter_add(1, places, doubted.int()) > 0
-        return Decision(commit, again, memory=(now.step.block, commit.sum(1)))
+        left = ((now.masks & ~commit) | again).any(1, keepdim=True)
+        open_ = left.expand_as(commit) if now.scope is None else now.scope & left
+        return Decision(commit, again, memory=(now.step.block, commit.sum(1)), open=open_)
 
 
 @UNMASKING_RULES.register("rcr")

@@ -89,6 +89,8 @@ class Decision(NamedTuple):
     log_probs: FloatTensor [B, L]; log-probabilities of `tokens`, for the output; not a number where left out.
     memory: what `StepState.memory` is to be in the next step.
     end: LongTensor [B]; where rows end from now on, if farther than before; see `UnmaskingRule.first_end`.
+    open: BoolTensor [B, L]; of a rule that masks again or rewrites, where it still may. What stands before all masks
+        and open positions stays for good. None for the whole response.
     """
 
     commit: Tensor
@@ -97,6 +99,7 @@ class Decision(NamedTuple):
     log_probs: Tensor | None = None
     memory: Any = None
     end: Tensor | None = None
+    open: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,23 @@ class UnmaskingRule(Part):
     statistics: names of what it looks at beside each position's candidate: "confidence", "mass" and "tempered_mass" of
         `Candidates`, or keys of `STATISTICS`.
     remasks: whether it masks positions again, or rewrites them. Then no token stays for sure before its row is
-        finished.
+        finished, or `Decision.open` says so.
+    within_block: whether it does so in the current block alone, where its type has blocks.
     greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
     remasks: ClassVar[bool] = False
+    within_block: ClassVar[bool] = False
     greedy: ClassVar[bool] = False
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""
         raise NotImplementedError
+
+    def block(self, canvas: Canvas, memory: Any, first: Tensor) -> Tensor:
+        """LongTensor [B]: the block that each row is at, of its `memory` and the `first` block that has a mask."""
+        return first
 
     def wants(self, now: StepState) -> Tensor:
         """BoolTensor [B, L]: the positions that the step wants predicted, before its forwards. A row none of whose ids

@@ -1,0 +1,83 @@
+"""A rule that goes on rewriting what it has unmasked. Shapes: B rows, L canvas positions."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.parts.confidence import ThresholdRule
+from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, UnmaskingRule, best_per_row
+from conv_dlm.generation.settings import setting
+
+
+class Edited(NamedTuple):
+    """What the rule remembers of the block that each row is at.
+
+    block: LongTensor [B].
+    rounds: LongTensor [B]; forwards made since there was no mask in it.
+    open: BoolTensor [B, L]; its positions, until it is done.
+    """
+
+    block: Tensor
+    rounds: Tensor
+    open: Tensor
+
+    def still_open(self, canvas: Canvas) -> Tensor:
+        """BoolTensor [B, L]: what is open and has not been cut off."""
+        return self.open & (canvas.positions < canvas.end[:, None])
+
+
+@UNMASKING_RULES.register("editing")
+@dataclass(frozen=True)
+class EditingRule(UnmaskingRule):
+    """Token editing, LLaDA2.1's joint threshold (arXiv 2602.08676): a forward unmasks what reaches `threshold`, and
+    rewrites tokens of the block for which the model is surer of another one than `editing_threshold`. Where no mask is
+    left, it goes on until nothing changes, `max_post_steps` forwards at most. For models that are trained to edit."""
+
+    statistics = ("confidence",)
+    remasks = True
+    within_block = True
+    threshold: float = ThresholdRule.settings()["threshold"].field()
+    editing_threshold: float = setting(
+        0.9, "probability of another token above which it takes the place of the one that is there", low=0, high=1,
+        source="LLaDA2.1, arXiv 2602.08676",
+    )  # fmt: skip
+    editing_tokens: int = setting(
+        1, "tokens that a step of `editing` unmasks at least, as far as there are masks", low=1,
+        source="LLaDA2.1, arXiv 2602.08676",
+    )  # fmt: skip
+    max_post_steps: int = setting(
+        16, "forwards that a block gets at most when it has no mask left", low=0, source="LLaDA2.1, arXiv 2602.08676"
+    )
+
+    def start(self, canvas: Canvas) -> Edited:
+        return Edited(torch.zeros_like(canvas.size), torch.zeros_like(canvas.size), torch.zeros_like(canvas.masked))
+
+    def block(self, canvas: Canvas, memory: Edited, first: Tensor) -> Tensor:
+        return torch.where(memory.still_open(canvas).any(1), memory.block, first)
+
+    def its_block(self, now: StepState) -> Tensor:
+        """BoolTensor [B, L]: positions of the block that are no prompt."""
+        free = (now.canvas.mask_index >= 0) & (now.canvas.positions < now.canvas.end[:, None])
+        return free if now.scope is None else free & now.scope
+
+    def wants(self, now: StepState) -> Tensor:
+        return self.its_block(now) & (now.weights > 0)
+
+    def finished(self, now: StepState) -> Tensor:
+        return ~(now.canvas.masked | now.memory.still_open(now.canvas)).any(1)
+
+    def __call__(self, now: StepState) -> Decision:
+        its, confidence = self.its_block(now), now.statistics["confidence"]
+        score = confidence * now.weights
+        least = torch.full_like(now.canvas.size, self.editing_tokens)
+        unmasked = now.eligible & (score >= self.threshold) | best_per_row(score, now.eligible, least)
+        other = (now.token != now.canvas.ids) & (confidence > self.editing_threshold)
+        edited = its & ~now.canvas.masked & other
+        rounds = torch.where(now.masks.any(1), 0, now.memory.rounds + 1)
+        calm = ~now.masks.any(1) & ~edited.any(1)
+        done = ~(now.masks & ~unmasked).any(1) & (calm | (rounds >= self.max_post_steps))
+        left = its & ~done[:, None]
+        return Decision(unmasked | edited, memory=Edited(now.step.block, rounds, left), open=left)
