@@ -1,6 +1,7 @@
 """PEFT adapters of denoisers: default target layers, misleading layer names, 4-bit base models."""
 
 import copy
+import difflib
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ def complete(peft_config: PeftConfig, model: str | PreTrainedModel | PeftModel, 
         options: for [`~transformers.AutoConfig.from_pretrained`], if the model is a name.
 
     Raises:
-        `ValueError`: a target is the output head, or a name that only the published files use.
+        `ValueError`: a target is the output head, or a name that only the published files use; or the
+            adapter's type puts vectors before the text.
     """
+    check_kind(peft_config)
     config = AutoConfig.from_pretrained(model, **options) if isinstance(model, str) else model.config
     kind = config.model_type
     peft_config = copy.copy(peft_config)
@@ -59,6 +62,45 @@ def check_targets(targets: str | list[str] | set[str], kind: str) -> None:
                 f"`target_modules` holds {target!r}, the output head, which adapters don't go to: leave it out, or "
                 "train it whole with `modules_to_save`."
             )
+
+
+def check_kind(peft_config: PeftConfig) -> None:
+    """Raise ValueError for an adapter that puts vectors before the text: a canvas has no place for them."""
+    if peft_config.is_prompt_learning:
+        kind = getattr(peft_config.peft_type, "value", peft_config.peft_type)
+        raise ValueError(
+            f"`peft_config` is of the type {kind}, which puts vectors before the text; denoising doesn't see them: "
+            "train a LoRA, say `LoraConfig()`."
+        )
+
+
+def check_adapters(model: torch.nn.Module) -> None:
+    """Raise ValueError for an adapted model, some names of whose config lead to no layer; PEFT passes over them."""
+    if not isinstance(model, PeftModel):
+        return
+    modules = [name for name, _ in model.get_base_model().named_modules()]
+    for config in model.peft_config.values():
+        check_kind(config)
+        for field in ("target_modules", "modules_to_save", "target_parameters"):
+            names = getattr(config, field, None)
+            if not isinstance(names, list | tuple | set):  # a pattern that fits nothing is PEFT's own error
+                continue
+            last = [name.rsplit(".", 1)[0] if field == "target_parameters" else name for name in names]
+            wrong = sorted(
+                name for name, end in zip(names, last, strict=True) if not any(leads_to(end, one) for one in modules)
+            )
+            if wrong:
+                layers = sorted({one.rsplit(".", 1)[-1] for one in modules if one} - set(map(str, range(10_000))))
+                near = difflib.get_close_matches(wrong[0].split(".")[-1], layers, 1)
+                remedy = f"did you mean {near[0]!r}?" if near else "drop it, or see `model.named_modules()`."
+                raise ValueError(f"`{field}` holds {wrong[0]!r}, and the model has no such layer; {remedy}")
+
+
+def leads_to(name: str, module: str) -> bool:
+    """Whether PEFT would take a module for the one of that name; its own wrappers stand inside."""
+    inside = [part for part in module.split(".") if part not in ("base_layer", "original_module", "modules_to_save")]
+    wanted = name.split(".")
+    return inside[-len(wanted) :] == wanted
 
 
 def keep_trainable(model: torch.nn.Module) -> None:

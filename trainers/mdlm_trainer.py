@@ -69,8 +69,9 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             As for [`trl.SFTTrainer`].
 
     Raises:
-        `ValueError`: tokenizer and model have no mask token, or no EOS; the data have no response column; a row has no
-            response.
+        `ValueError`: tokenizer and model have no mask token, or no EOS; the model is causal, or sees block by block; an
+            adapter that a canvas has no place for, or a target that is no layer; the data have no response column; a
+            row has no response.
         `FloatingPointError`: a logged loss or gradient norm is not finite.
     """
 
@@ -103,6 +104,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             raise ValueError(
                 "`masking='progressive'` takes a stream: pass an IterableDataset, or set `streaming: true`."
             )
+        adapters.check_adapters(self.model)
         adapters.keep_trainable(self.model)
         if args.eval_samples:
             self._add_samples()

@@ -6,6 +6,9 @@ Shapes: B rows, L positions.
 from typing import Any
 
 from torch import Tensor
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from conv_dlm.generation.attention import sees_only_left
 
 
 def predicting(model: Any, target_BL: Tensor) -> Tensor:
@@ -36,11 +39,17 @@ def shifts(model: Any) -> bool:
 
 
 def check_attention(model: Any) -> None:
-    """Raise a `ValueError` for a model that the objective is not of: one that sees block by block."""
+    """Raise a `ValueError` for a model that the objective is not of: one that sees block by block, or only the left."""
     pattern = getattr(model.config, "attention_pattern", "full")
     if pattern == "block_causal":
         raise ValueError(
             f"{type(model).__name__} has `attention_pattern='block_causal'`, and this objective masks the whole canvas "
             "at once: it would train what the model never sees. Train one with full attention (LLaDA, MDLM, Dream, "
             "A2D, LLaDA-MoE)."
+        )
+    if pattern == "causal" or (not is_deepspeed_zero3_enabled() and sees_only_left(model)):
+        raise ValueError(
+            f"{type(model).__name__} is causal: no position sees text at its right, and this objective trains to fill "
+            "masks in from both sides. Turn it into a denoiser first: `python -m trainers.causal_to_diffusion` does it "
+            "for a Llama, Qwen2 or Qwen3."
         )

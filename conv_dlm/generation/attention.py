@@ -4,7 +4,9 @@ Shapes: R rows, Q queries, K keys.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -36,3 +38,26 @@ class BlockCausal:
 
 AttentionPattern = Bidirectional | BlockCausal
 BIDIRECTIONAL = Bidirectional()
+
+
+@torch.no_grad()
+def sees_only_left(model: Any) -> bool:
+    """Whether a model is for writing from left to right: no position sees what stands at its right.
+
+    Its attention layers say so (`is_causal`, as Transformers has it). Of a model without such layers, or whose layers
+    don't say, a forward of three short rows tells: a change at the left is seen at the right, and not the other way.
+    """
+    said = {getattr(module, "is_causal", None) for module in model.modules()} - {None}
+    if said:
+        return True in said
+    was_training = model.training
+    ids = torch.zeros(3, 8, dtype=torch.long, device=model.device)
+    ids[1, 0] = ids[2, -1] = 1
+    try:
+        logits = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):  # `generate` says what is wrong
+        return False
+    finally:
+        model.train(was_training)
+    at_the_right, at_the_left = (logits[0, -1] - logits[1, -1]).abs().max(), (logits[0, 0] - logits[2, 0]).abs().max()
+    return bool(at_the_right > 0) and bool(at_the_left <= 1e-3 * at_the_right)

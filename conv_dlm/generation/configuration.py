@@ -4,6 +4,7 @@ As in Transformers, every field is `None` until somebody sets it. The parts are 
 checkpoint's `generation_config.json` and the keywords of `generate` go before them.
 """
 
+import difflib
 import math
 import warnings
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.parts.decode_types import DECODE_TYPES, DecodeType
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
-from conv_dlm.generation.settings import Part, Registry, Setting, declare, setting
+from conv_dlm.generation.settings import INHERITED, Part, Registry, Setting, declare, setting
 
 DEFAULT_MAX_NEW_TOKENS = 128
 
@@ -134,6 +135,20 @@ def users_of(name: str) -> dict[str, list[str]]:
     return {selector: keys for selector, keys in found.items() if keys}
 
 
+def known_fields() -> frozenset[str]:
+    """All fields that a config may have: the settings, and Transformers' own."""
+    return INHERITED | Registry.known.keys() | {"_commit_hash"}
+
+
+LOOKS_LIKE = 0.8  # similarity, by difflib, from which on a name is a misspelt setting and not some other library's
+
+
+def did_you_mean(name: str) -> str:
+    """The remedy for a name that is none."""
+    near = difflib.get_close_matches(name, {*user_settings(), *INHERITED}, 1)
+    return f"did you mean `{near[0]}`?" if near else "drop it"
+
+
 def _fields(part: DecodeType | type[Part]) -> Mapping[str, Any] | frozenset[str]:
     return part.fields if isinstance(part, DecodeType) else part.settings()
 
@@ -169,6 +184,9 @@ class DiffusionGenerationConfig(GenerationConfig):
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __init__(self, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in known_fields():
+                raise SettingError(name, "is no setting", did_you_mean(name), kwargs[name])
         for name in Registry.known:  # before super, which validates
             setattr(self, name, kwargs.pop(name, None))
         super().__init__(**kwargs)
@@ -195,7 +213,7 @@ class DiffusionGenerationConfig(GenerationConfig):
             return config
         # a config marked as derived from the model's would lose its own fields when it is saved and loaded again
         values = {name: value for name, value in config.to_dict().items() if name != "_from_model_config"}
-        converted = cls(**cls._possible(values))
+        converted = cls._with_foreign(cls(**cls._possible(cls._known(values))), values)
         if hasattr(config, "_original_object_hash"):  # "unchanged since loaded", so that it can always be saved back
             converted._original_object_hash = hash(converted)
         return converted
@@ -204,7 +222,27 @@ class DiffusionGenerationConfig(GenerationConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """From saved values. Those that say something else elsewhere, and can't be here, are left out with a warning:
         they never prevent loading."""
-        return super().from_dict(cls._possible(config_dict), **kwargs)
+        asked = kwargs.pop("return_unused_kwargs", False)
+        foreign = [name for name in kwargs if name not in known_fields() and not name.startswith("_")]
+        unused = {name: kwargs.pop(name) for name in foreign} if asked else {}
+        config = cls._with_foreign(super().from_dict(cls._possible(cls._known(config_dict)), **kwargs), config_dict)
+        return (config, unused) if asked else config
+
+    @staticmethod
+    def _known(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name in known_fields()}
+
+    @staticmethod
+    def _with_foreign(config: Any, values: dict[str, Any]) -> Any:
+        """The config with those fields that mean nothing here, which are saved again as they were; one that looks like
+        a setting's name is said."""
+        for name, value in values.items():
+            if name in known_fields() or hasattr(type(config), name):
+                continue
+            setattr(config, name, value)
+            if difflib.get_close_matches(name, user_settings(), 1, LOOKS_LIKE):
+                warnings.warn(f"A saved generation config: `{name}` is no setting; {did_you_mean(name)}", stacklevel=4)
+        return config
 
     @classmethod
     def _possible(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from conv_dlm.generation.arguments import as_whole, vocabulary_of
+from conv_dlm.generation.attention import sees_only_left
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
@@ -25,6 +26,8 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
     shift_logits (`bool`, defaults to `False`): whether the logits at a position predict the token at its right, as in
         Dream and other models adapted from autoregressive ones.
 
+    A model that sees no text at the right is a warning: it has to be adapted first.
+
     Raises SettingError if no mask token is known, or if its id is outside the vocabulary.
     """
     if not isinstance(model, PreTrainedModel):
@@ -40,10 +43,10 @@ def enable_diffusion(model: Any, mask_token_id: int | None = None, shift_logits:
             "mask_token_id", f"is not an id of this model's {vocabulary} tokens", "pass the mask's, or add one first "
             "(`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)", mask_token_id,
         )  # fmt: skip
-    if any(getattr(module, "is_causal", False) for module in model.modules()):
+    if sees_only_left(model):
         warnings.warn(
-            f"The attention of {type(model).__name__} is causal: it sees no text at the right, and has to be adapted "
-            "to masked diffusion before it can denoise.", stacklevel=2,
+            f"{type(model).__name__} is causal: it sees no text at the right, and has to be adapted to masked "
+            "diffusion before it can denoise (`python -m trainers.causal_to_diffusion`).", stacklevel=2,
         )  # fmt: skip
     cls: Any = type(model)
     if not issubclass(cls, DiffusionGenerationMixin):

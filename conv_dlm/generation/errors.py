@@ -23,4 +23,5 @@ class SettingError(ValueError):
 
     def __str__(self) -> str:
         said = f"`{self.field}`" if self.value is ... else f"`{self.field}`={self.value!r}"
-        return f"{said} {self.problem}{f'; {self.remedy}' if self.remedy else ''}."
+        text = f"{said} {self.problem}{f'; {self.remedy}' if self.remedy else ''}"
+        return text if text.endswith("?") else f"{text}."

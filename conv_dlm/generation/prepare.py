@@ -4,7 +4,6 @@
 """
 
 import copy
-import difflib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +41,8 @@ from conv_dlm.generation.configuration import (
     WITHOUT_MEANING,
     DiffusionGenerationConfig,
     all_settings,
-    user_settings,
+    did_you_mean,
+    known_fields,
     users_of,
 )
 from conv_dlm.generation.denoiser import Denoiser
@@ -65,7 +65,7 @@ from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.processors import LEFT_TO_RIGHT, CanvasProcessors, build_processors
 from conv_dlm.generation.row_adapters import RowAdapters
 from conv_dlm.generation.row_streamers import RowStreamers
-from conv_dlm.generation.settings import INHERITED
+from conv_dlm.generation.soft_prompts import check_no_soft_prompt
 
 CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
 # keywords of Transformers' `generate` that can't have a meaning here -> why, and the way out
@@ -131,7 +131,8 @@ def resolve(
     """
     config = copy.deepcopy(DiffusionGenerationConfig.from_any(generation_config or DiffusionGenerationConfig()))
     _know_all_settings(config)
-    others = config.update(**kwargs)
+    others = {name: value for name, value in kwargs.items() if name not in known_fields()}
+    config.update(**{name: value for name, value in kwargs.items() if name in known_fields()})
     inherited = model.generation_config.to_dict()
     for together in EXCLUSIVE_FIELDS:
         if any(getattr(config, name) is not None for name in together):
@@ -248,6 +249,7 @@ def prepare(
     """
     input_ids = kwargs.pop("input_ids", None) if inputs is None else inputs
     _check_arguments(kwargs)
+    check_no_soft_prompt(model)
     if not isinstance(generation_config, GenerationConfig | None):
         raise SettingError(
             "generation_config", f"is a {type(generation_config).__name__}",
@@ -263,8 +265,7 @@ def prepare(
         warnings.warn(str(error), stacklevel=4)
     for name, value in others.items():
         if value is not None and name not in HARMLESS and name not in OWN_OF_FORWARDS:
-            near = difflib.get_close_matches(name, {*user_settings(), *INHERITED}, 1)
-            raise SettingError(name, "is not known to `generate`", f"did you mean `{near[0]}`?" if near else "drop it")
+            raise SettingError(name, "is not known to `generate`", did_you_mean(name))
     _check_config(model, config, synced_gpus)
 
     vocabulary = vocabulary_of(model)
@@ -375,6 +376,11 @@ def _check_config(model: Any, config: DiffusionGenerationConfig, synced_gpus: bo
     for name, value in ends.items():
         if value not in (None, False) and config.eos_token_id is None:
             raise SettingError(name, "needs to know the end token", "pass `eos_token_id`, or drop it", value)
+    if getattr(model.config, "attention_pattern", None) == "causal":
+        warnings.warn(
+            f"{type(model).__name__} has `attention_pattern='causal'`: it sees no text at the right, which denoising "
+            "counts on.", stacklevel=5,
+        )  # fmt: skip
     if getattr(model.config, "time_conditioning", False):
         raise ValueError(
             "`time_conditioning=True` models are not supported by `generate`: their logits depend on the time too."

@@ -151,6 +151,20 @@ def test_fields_of_other_peoples_configs_never_prevent_loading(tiny_llada, tmp_p
         model.generate(PROMPT, attention_mask=torch.ones_like(PROMPT), max_new_tokens=4)
 
 
+def test_a_misspelt_field_of_a_config_is_named(tiny_llada, tmp_path):
+    with pytest.raises(conv_dlm.SettingError, match=r"`stepz`=3 is no setting; did you mean `steps`\?$"):
+        DiffusionGenerationConfig(stepz=3)
+    with pytest.raises(conv_dlm.SettingError, match="`validate` is not known to `generate`"):
+        tiny_llada.generate(torch.tensor([[1, 40]]), validate=True)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"stepz": 3, "somebodys_own": 1}))
+    with pytest.raises(conv_dlm.SettingError, match="`stepz`=4"):
+        DiffusionGenerationConfig.from_pretrained(tmp_path, stepz=4)
+    with pytest.warns(UserWarning, match=r"`stepz` is no setting; did you mean `steps`\?$") as said:
+        config, unused = DiffusionGenerationConfig.from_pretrained(tmp_path, xyz=4, return_unused_kwargs=True)
+    assert len(said) == 1 and unused == {"xyz": 4}
+    assert config.somebodys_own == 1 and config.to_diff_dict()["somebodys_own"] == 1
+
+
 def test_check_generate_refuses_what_generate_refuses(tiny_llada):
     """The arguments that no config knows, too; and it draws nothing."""
     state = torch.random.get_rng_state()

@@ -1,10 +1,22 @@
 """What a model's forward can do is declared by its class, or known of Transformers' own models; nothing is guessed."""
 
 import copy
+import warnings
 
 import pytest
 import torch
-from transformers import EuroBertConfig, EuroBertForMaskedLM, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
+    EuroBertConfig,
+    EuroBertForMaskedLM,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.modeling_outputs import CausalLMOutput
 
 import conv_dlm
@@ -95,6 +107,41 @@ def test_a_model_without_such_arguments():
                             num_key_value_heads=2, intermediate_size=16, pad_token_id=0)  # fmt: skip
     model = EuroBertForMaskedLM(config)
     assert not supports_window_logits(model) and not supports_canvas_cache(model)
+
+
+def bloom():
+    """Causal, and no layer says so."""
+    config = BloomConfig(vocab_size=260, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0, bos_token_id=1,
+                         eos_token_id=2)  # fmt: skip
+    return BloomForCausalLM(config)
+
+
+def bert(**settings):
+    config = BertConfig(vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                        num_attention_heads=4, pad_token_id=0, **settings)  # fmt: skip
+    return (BertLMHeadModel if settings else BertForMaskedLM)(config)
+
+
+def undeclared(tiny_llada):
+    """One whose layers say nothing, and whose new blocks don't mix positions yet: it is not for left to right."""
+    model = copy.deepcopy(tiny_llada)
+    for layer in model.modules():
+        if hasattr(layer, "o_proj"):
+            torch.nn.init.zeros_(layer.o_proj.weight)
+            layer.is_causal = None
+    return model
+
+
+def test_a_model_that_sees_no_text_at_the_right_is_named(tiny_llama, tiny_llada):
+    for model in (copy.deepcopy(tiny_llama), bloom(), bert(is_decoder=True)):
+        training = model.training
+        with pytest.warns(UserWarning, match=f"{type(model).__name__} is causal: it sees no text at the right"):
+            conv_dlm.enable_diffusion(model, mask_token_id=MASK)
+        assert model.training == training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for model in (bert(), undeclared(tiny_llada), copy.deepcopy(tiny_llada)):
+            conv_dlm.enable_diffusion(model, mask_token_id=MASK)
 
 
 def test_the_name_of_the_cache_is_read_off_the_forward(tiny_llada):

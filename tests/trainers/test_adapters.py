@@ -7,9 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, IA3Config, LoraConfig, TaskType
+from peft import (
+    AutoPeftModelForCausalLM,
+    IA3Config,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    TaskType,
+    get_peft_model,
+)
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from conv_dlm import SettingError
 from conv_dlm.models import MDLM, MDLMConfig
 from trainers import MDLMTrainer
 from trainers.adapters import complete
@@ -156,6 +166,39 @@ def test_what_is_left_open_is_filled_in_on_a_copy(models):
 def test_names_that_mislead_are_refused(make_trainer, models, kind, target, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(model=models[kind], peft_config=LoraConfig(target_modules=["q_proj", target]))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (dict(target_modules=["q_proj", "k_porj"]), r"`target_modules` holds 'k_porj', .* did you mean 'k_proj'\?"),
+        (dict(target_modules=["q_proj"], modules_to_save=["lm_haed"]), r"holds 'lm_haed', .*'lm_head'"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_named(make_trainer, models, config, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(model=copy.deepcopy(models["llada"]), peft_config=LoraConfig(**config))
+    whole_name = ["model.layers.0.self_attn.q_proj", "v_proj"]
+    make_trainer(model=copy.deepcopy(models["llada"]), peft_config=LoraConfig(target_modules=whole_name))
+
+
+PROMPTS = dict(task_type="CAUSAL_LM", num_virtual_tokens=4, token_dim=64, num_attention_heads=4, num_layers=2)
+
+
+@pytest.mark.parametrize("kind_of_prompt", [PromptTuningConfig, PrefixTuningConfig, PromptEncoderConfig])
+def test_vectors_before_the_text_are_refused(make_trainer, models, kind_of_prompt, tiny_tokenizer):
+    """PEFT would hand `generate` to the base model, which knows nothing of them."""
+    base = copy.deepcopy(models["llada"])
+    with pytest.raises(ValueError, match=r"`peft_config` is of the type P.*vectors before the text"):
+        make_trainer(model=base, peft_config=kind_of_prompt(**PROMPTS))
+    model = get_peft_model(base, kind_of_prompt(**PROMPTS))
+    with pytest.raises(ValueError, match="vectors before the text"):
+        make_trainer(model=model)
+    ids = tiny_tokenizer("One.", return_tensors="pt").input_ids
+    with pytest.raises(SettingError, match="`adapter` of the type P"):
+        model.generate(input_ids=ids, max_new_tokens=4)
+    with model.disable_adapter():
+        assert model.generate(input_ids=ids, max_new_tokens=4).shape == (1, ids.shape[1] + 4)
 
 
 def test_the_head_can_be_trained_whole(make_trainer, models):

@@ -131,6 +131,11 @@ def test_the_mask_may_be_the_pad(make_with, tiny_tokenizer):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+def test_a_causal_model_is_refused(make_trainer, tiny_llama):
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM is causal: .*causal_to_diffusion"):
+        make_trainer(model=copy.deepcopy(tiny_llama))
+
+
 def test_a_collator_without_attention_mask_is_refused(make_with, tiny_tokenizer):
     def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         length = min(len(row["input_ids"]) for row in rows)
