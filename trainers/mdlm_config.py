@@ -48,8 +48,10 @@ class MDLMTrainingConfig(SFTConfig):
             makes them (PUMA, arXiv 2602.10314): a batch is kept for `progressive_stages` steps, and what the model was
             surest of is shown in the next. Takes a stream of data. Evaluation has random masks either way.
         progressive_stages (`int`, *optional*, defaults to `8`):
-            Steps for which a batch is kept. `save_steps` and `max_steps` have to be multiples of it,
-            so that a run resumes exactly.
+            Steps for which a batch is kept.
+        progressive_batches (`int`, *optional*, defaults to `1`):
+            Batches that take turns, so that steps one after the other have different rows. `save_steps` and `max_steps`
+            have to be multiples of `progressive_stages * progressive_batches`, so that a run resumes exactly.
         loss_cover (`str`, *optional*, defaults to `"response_and_eos"`):
             Which masked tokens have a loss: `"response_and_eos"`, the response and all EOS that pad it, for models
             that are used as they are; or `"response"`, the response and its first EOS, for models that go on to R2FT
@@ -105,6 +107,7 @@ class MDLMTrainingConfig(SFTConfig):
         metadata={"help": "Masks that are drawn, or made as by decoding.", "choices": ["random", "progressive"]},
     )
     progressive_stages: int = field(default=8, metadata={"help": "Steps for which progressive masking keeps a batch."})
+    progressive_batches: int = field(default=1, metadata={"help": "Batches that take turns with progressive masking."})
     loss_cover: str = field(
         default="response_and_eos",
         metadata={
@@ -163,14 +166,16 @@ class MDLMTrainingConfig(SFTConfig):
             if value != only and (value or only):
                 raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
         check_choice("masking", self.masking, ("random", "progressive"))
-        if self.progressive_stages < 1:
-            raise ValueError(f"`progressive_stages={self.progressive_stages}` must be 1 or more.")
+        for name in ("progressive_stages", "progressive_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}={getattr(self, name)}` must be 1 or more.")
         if self.masking == "progressive":
+            period = self.progressive_stages * self.progressive_batches
             for name in ("max_steps", "save_steps"):
-                if (steps := getattr(self, name)) % self.progressive_stages and self.save_strategy != "no":
+                if (steps := getattr(self, name)) % period and self.save_strategy != "no":
                     raise ValueError(
-                        f"`{name}={steps:g}` must be a multiple of `progressive_stages={self.progressive_stages}`: a "
-                        "checkpoint is whole only between two batches."
+                        f"`{name}={steps:g}` must be a multiple of {period}, `progressive_stages * "
+                        "progressive_batches`: a checkpoint is whole only where no batch is under way."
                     )
             self.ignore_data_skip = True  # a resumed trainer skips by itself: fewer batches than steps
         check_choice("loss_cover", self.loss_cover, ("response_and_eos", "response"))

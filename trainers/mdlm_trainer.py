@@ -96,7 +96,9 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
             options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
             loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)
             kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
-        self._chains = Chains(args.progressive_stages) if args.masking == "progressive" else None
+        self._chains = (
+            Chains(args.progressive_stages, args.progressive_batches) if args.masking == "progressive" else None
+        )
         self._read(model, args, kwargs)
         with replaced(args, **LEFT_ALONE):
             super().__init__(model=model, args=args, **kwargs)
@@ -215,14 +217,12 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         chains = self._chains
         if chains is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not chains.batches:  # at the start, or of a resumed run
+        draw = super().get_batch_samples
+        if not chains.chains:  # at the start, or of a resumed run
             for _ in range(self.state.global_step // chains.stages * num_batches):
                 next(epoch_iterator)
-        if chains.are_new_due:
-            chains.begin(*super().get_batch_samples(epoch_iterator, num_batches, device))
-        else:
-            chains.stage += 1
-        return [dict(batch) for batch in chains.batches], chains.items
+        chains.turn(self.state.global_step, lambda: draw(epoch_iterator, num_batches, device))
+        return [dict(batch) for batch in chains.chain.batches], chains.chain.items
 
     # Noise
 

@@ -1,12 +1,13 @@
 """Masks as decoding makes them: progressive unmasking, PUMA (arXiv 2602.10314).
 
 A batch is kept for K steps. In its first step the whole responses are masked. Each forward pass gives the loss of the
-masked positions, and their confidences: the most confident positions are unmasked, with their true tokens, in the next
+masked positions, and their confidences: the most confident positions are unmasked, with their true tokens, in its next
 step, so there is no extra pass. What is unmasked depends only on what was visible, so the loss has the same minimiser
-as with random masks.
+as with random masks. Several batches can take turns, so that steps one after the other have different rows.
 Shapes: B rows, L positions, M masked positions of all rows, V vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,37 +19,59 @@ from trainers.noise import PADDING, Rows
 
 
 @dataclass
-class Chains:
-    """The batches of a step, from fully masked to unmasked.
-
-    Args:
-        stages (`int`): steps for which a batch is kept, K.
+class Chain:
+    """A step's batches, kept from fully masked to unmasked.
 
     Attributes:
         batches (`list`): micro-batches of the step.
         items: the number of items that their loss is averaged over.
-        stage (`int`): the step of these batches, from 0 to K - 1.
-        masked (`dict`): masks of each micro-batch in the next forward pass, `BoolTensor` [B, L].
+        masked (`dict`): masks of each micro-batch in its next forward pass, `BoolTensor` [B, L].
+    """
+
+    batches: list[Any]
+    items: Any
+    masked: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Chains:
+    """Chains that take turns: a period of `stages * number` steps leads all of them from their first step to the last.
+
+    Args:
+        stages (`int`): steps for which a batch is kept, K.
+        number (`int`): chains.
+
+    Attributes:
+        chains (`list`): those of this period that have begun.
+        stage (`int`): the stage of the chain whose turn it is, from 0 to K - 1.
+        chain ([`Chain`]): the chain whose turn it is.
     """
 
     stages: int
-    batches: list[Any] = field(default_factory=list)
-    items: Any = None
+    number: int = 1
+    chains: list[Chain] = field(default_factory=list)
     stage: int = 0
-    masked: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chain = Chain([], None)
 
     @property
-    def are_new_due(self) -> bool:
-        """Whether the next step needs new batches."""
-        return not self.batches or self.stage == self.stages - 1
+    def period(self) -> int:
+        """Steps after which no chain is under way."""
+        return self.stages * self.number
 
-    def begin(self, batches: list[Any], items: Any) -> None:
-        """Start with new batches."""
-        self.batches, self.items, self.stage, self.masked = batches, items, 0, {}
+    def turn(self, step: int, draw: Callable[[], tuple[list[Any], Any]]) -> None:
+        """Turn to the chain of a training step; `draw` gives the batches of a new one, and their items."""
+        self.stage, which = divmod(step % self.period, self.number)
+        if self.stage == 0:
+            if which == 0:
+                self.chains = []
+            self.chains.append(Chain(*draw()))
+        self.chain = self.chains[which]
 
     def masking(self, which: int, rows: Rows, covered_BL: Tensor, attention_mask_BL: Tensor) -> Masking:
         """The masks of micro-batch `which`; EOS without a loss are hidden with the probability t of their row."""
-        masked_BL = self.masked.setdefault(which, covered_BL)
+        masked_BL = self.chain.masked.setdefault(which, covered_BL)
         noise_B = masked_BL.sum(1) / covered_BL.sum(1)
         padding_BL = eos_padding(covered_BL, attention_mask_BL)
         draws_BL = rows.uniform(PADDING, covered_BL.shape[1])
@@ -58,7 +81,7 @@ class Chains:
     def advance(self, which: int, covered_BL: Tensor, logits_MV: Tensor, mask_token_id: int) -> None:
         """Unmask the most confident positions of micro-batch `which`."""
         left_B = left_masked(covered_BL.sum(1), self.stage + 1, self.stages)
-        self.masked[which] = show(self.masked[which], confidences(logits_MV, mask_token_id), left_B)
+        self.chain.masked[which] = show(self.chain.masked[which], confidences(logits_MV, mask_token_id), left_B)
 
 
 def left_masked(count_B: Tensor, stage: int, stages: int) -> Tensor:

@@ -70,15 +70,15 @@ def test_the_true_conditionals_are_the_minimum():
         loss = torch.zeros((), dtype=torch.float64)
         for a, b in itertools.product(range(2), range(2)):
             chains = Chains(2)
-            chains.begin([None], None)
-            chains.masked[0] = covered
+            chains.turn(0, lambda: ([None], None))
+            chains.chain.masked[0] = covered
             truth = torch.tensor([a, b])
             logits = torch.stack(parameters[:2])
             # a third token stands for the mask
             padded = torch.nn.functional.pad(logits, (0, 1))
             loss = loss - pairs[a, b] * token_log_probs(padded, truth[:, None], 2).sum()
             chains.advance(0, covered, padded, 2)
-            left = chains.masked[0][0].nonzero().item()
+            left = chains.chain.masked[0][0].nonzero().item()
             row = parameters[2][a] if left == 1 else parameters[3][b]
             target = truth[left][None, None]
             loss = loss - 2 * pairs[a, b] * token_log_probs(torch.nn.functional.pad(row, (0, 1))[None], target, 2).sum()
@@ -92,8 +92,9 @@ def test_the_true_conditionals_are_the_minimum():
 # The trainer
 
 
-def test_a_batch_is_kept_and_shown_bit_by_bit(make):
-    trainer = make()
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_batch_is_kept_and_shown_bit_by_bit(make, batches: int):
+    trainer = make(progressive_batches=batches, save_steps=8)
     seen: list[tuple[Any, Any]] = []
 
     def watch(module: Any, given: Any, options: dict[str, Any]) -> None:
@@ -102,7 +103,8 @@ def test_a_batch_is_kept_and_shown_bit_by_bit(make):
     trainer.model.register_forward_pre_hook(watch, with_kwargs=True)
     trainer.train()
     assert len(seen) == 8
-    for chain in (seen[:4], seen[4:]):
+    chains = (seen[:4], seen[4:]) if batches == 1 else (seen[::2], seen[1::2])
+    for chain in chains:
         counts = [masked.sum(1) for _, masked in chain]
         for stage, (ids, masked) in enumerate(chain):
             assert torch.equal(counts[stage], left_masked(counts[0], stage, 4))
@@ -112,11 +114,14 @@ def test_a_batch_is_kept_and_shown_bit_by_bit(make):
                 assert (masked <= before).all()  # only what was masked is shown
                 assert torch.equal(ids[~before], before_ids[~before])
                 assert (ids[before & ~masked] != MASK).all()
-    assert not torch.equal(seen[0][0][:, :20], seen[4][0][:, :20])
+    first, second = (chain[0][0][:, :20] for chain in chains)
+    assert not torch.equal(first, second)
 
 
-def test_a_run_resumes_exactly(make, tmp_path):
-    settings = dict(lr_scheduler_type="constant", save_strategy="steps")
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_run_resumes_exactly(make, tmp_path, batches: int):
+    settings: dict[str, Any] = dict(lr_scheduler_type="constant", save_strategy="steps", progressive_batches=batches)
+    settings |= dict(progressive_stages=4 // batches)
     whole = make(output_dir=str(tmp_path / "whole"), **settings)
     whole.train()
     make(output_dir=str(tmp_path / "half"), max_steps=4, **settings).train()
@@ -129,7 +134,7 @@ def test_a_run_resumes_exactly(make, tmp_path):
 def test_accumulated_batches_have_chains_of_their_own(make):
     trainer = make(gradient_accumulation_steps=2, per_device_train_batch_size=2)
     trainer.train()
-    assert sorted(trainer._chains.masked) == [0, 1]
+    assert sorted(trainer._chains.chain.masked) == [0, 1]
 
 
 def test_evaluation_draws_its_masks(make, chats):
@@ -160,7 +165,12 @@ def test_word_problems_in_canvases(make_trainer):
         ({"masking": "gradual"}, "`masking='gradual'` is unknown"),
         ({"masking": "progressive", "max_steps": 8, "save_steps": 5}, "`save_steps=5` must be a multiple"),
         ({"masking": "progressive", "max_steps": 9, "save_steps": 8}, "`max_steps=9` must be a multiple"),
+        (
+            {"masking": "progressive", "progressive_batches": 2, "max_steps": 24, "save_steps": 16},
+            "`max_steps=24` must be",
+        ),
         ({"progressive_stages": 0}, "`progressive_stages=0`"),
+        ({"progressive_batches": 0}, "`progressive_batches=0`"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], message: str, tmp_path):
