@@ -22,11 +22,15 @@ def run(args: argparse.Namespace) -> int:
     from conv_dlm.models.published import FAMILIES
 
     if args.json:
-        print(json.dumps([family._asdict() for family in FAMILIES], indent=2))
+        listed = [family._asdict() | {"settings": family.settings} for family in FAMILIES]
+        for entry in listed:
+            del entry["own_settings"]
+        print(json.dumps(listed, indent=2))
         return 0
     for family in FAMILIES:
         print(f"{family.name}: attention {family.attention}; logits of the {family.predicts} position; mask "
-              f"{family.mask_token_id}\n  {family.settings}")  # fmt: skip
+              f"{family.mask_token_id}")  # fmt: skip
+        print("  " + ", ".join(f"{name}={value!r}" for name, value in family.settings.items()))
         for name, billions in family.checkpoints.items():
             sizes = ", ".join(f"{billions * 1e9 * size / GIB:.1f} {kind}" for kind, size in BYTES.items())
             print(f"  {name:60} {billions:6.2f} B weights, GiB: {sizes}")

@@ -1,7 +1,8 @@
 """The mixin that gives a masked diffusion LM its `generate`."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -35,10 +36,12 @@ class DiffusionGenerationMixin(GenerationMixin):
             generation config doesn't say.
         attention_pattern ([`~conv_dlm.generation.attention.BlockCausal`] or `Bidirectional`): what positions see of
             each other.
+        generation_defaults (`dict`): settings of `generate` that `generation_config` gets where it doesn't say others.
     """
 
     shift_logits = False
     attention_pattern: AttentionPattern = BIDIRECTIONAL
+    generation_defaults: Mapping[str, Any] = MappingProxyType({})
     config: Any
 
     @property
@@ -54,6 +57,9 @@ class DiffusionGenerationMixin(GenerationMixin):
             value = DiffusionGenerationConfig.from_any(value)
             if value.mask_token_id is None:
                 value.mask_token_id = getattr(self.config, "mask_token_id", None)
+            for name, default in self.generation_defaults.items():
+                if getattr(value, name) is None:
+                    setattr(value, name, default)
         self.__dict__["_generation_config"] = value
 
     def adjust_generation_fn(self, generation_config: Any, *args: Any, **kwargs: Any) -> None:

@@ -48,6 +48,7 @@ from conv_dlm.generation.configuration import (
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.loop import Denoising, Draws
+from conv_dlm.generation.model_blocks import blocks_of_model
 from conv_dlm.generation.noise import check_generators
 from conv_dlm.generation.observing import Callback, Observer
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
@@ -58,6 +59,7 @@ from conv_dlm.generation.parts.position_weights import (
     ConvolutionWeights,
     PositionWeights,
     SlideWeights,
+    WithinBlocks,
 )
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
@@ -291,16 +293,8 @@ def prepare(
     rule = UNMASKING_RULES[decode_type.rule].from_config(config)
     policy = CACHE_POLICIES[config.cache_implementation].from_config(config) if config.cache_implementation else None
     early_exit = EXIT_SCHEDULES[config.exit_schedule].from_config(config) if config.exit_schedule else None
-    if isinstance(pattern, BlockCausal) and weights.anchored:
-        if pattern.block_length % config.block_length:
-            raise SettingError(
-                "block_length", f"cuts across the blocks of {pattern.block_length} that {type(model).__name__} sees at "
-                "once", "drop it, or divide them evenly", config.block_length,
-            )  # fmt: skip
-        text = (~canvas.padding).cumsum(1) - 1
-        first_mask = text.gather(1, canvas.masked.int().argmax(1, keepdim=True))
-        index = text - first_mask // pattern.block_length * pattern.block_length
-        canvas.block_index = _first_alone(index, pattern.block_length, config) if config.shift_logits else index
+    if isinstance(pattern, BlockCausal):
+        weights = blocks_of_model(model, canvas, weights, rule, pattern, config)
     _check_canvas(canvas, weights, rule, config)
     _check_speed(model, canvas, weights, rule, policy, pattern, config)
 
@@ -490,21 +484,15 @@ def _check_canvas(
         blocks = int(weights.blocks(canvas).max())
         if blocks > rule.steps:
             raise SettingError(
-                "steps", f"is too few for {blocks} blocks, each of which needs one", "raise it, or `block_length`",
-                rule.steps,
+                "steps", f"is too few for {blocks} blocks, each of which needs one",
+                "raise it" if isinstance(weights, WithinBlocks) else "raise it, or `block_length`", rule.steps,
             )  # fmt: skip
-    if isinstance(weights, ConvolutionWeights) and not bool((canvas.known.any(1) | ~canvas.masked.any(1)).all()):
+    inside = weights.inside if isinstance(weights, WithinBlocks) else weights
+    if isinstance(inside, ConvolutionWeights) and not bool((canvas.known.any(1) | ~canvas.masked.any(1)).all()):
         raise SettingError(
             "decode_type", "unmasks near known text, but a row has none",
             "begin it with a prompt or the BOS token, or use 'topk'", config.decode_type,
         )  # fmt: skip
-
-
-def _first_alone(index: Tensor, block_length: int, config: DiffusionGenerationConfig) -> Tensor:
-    """Positions [B, L] renumbered so that the first of each of the model's blocks is a block by itself: its token comes
-    from the finished block before it, and is there before the others are unmasked (Fast-dLLM v2, arXiv 2509.26328)."""
-    block, place = index // block_length, index % block_length
-    return block * (block_length + config.block_length) + torch.where(place == 0, 0, place + config.block_length)
 
 
 def _check_speed(
@@ -541,15 +529,15 @@ def _check_speed(
             "another type", config.do_sample,
         )  # fmt: skip
     if type(rule).extra is not UnmaskingRule.extra:
-        if policy is not None:
-            raise SettingError(
-                "cache_implementation", f"keeps the canvas alone, and `decode_type={decode_type!r}` computes positions "
-                "beside it", "drop it", cache,
-            )  # fmt: skip
         if isinstance(pattern, BlockCausal) or config.shift_logits:
             raise SettingError(
                 "decode_type", "computes positions beside the canvas, which is for models whose attention goes both "
                 "ways and whose logits are of their own position", "use another type", decode_type,
+            )  # fmt: skip
+        if policy is not None:
+            raise SettingError(
+                "cache_implementation", f"keeps the canvas alone, and `decode_type={decode_type!r}` computes positions "
+                "beside it", "drop it", cache,
             )  # fmt: skip
         if not supports_canvas_cache(model) or model.config._attn_implementation not in ("sdpa", "eager"):
             raise SettingError(

@@ -31,6 +31,7 @@ class AdaptedConfig:
         shift_logits (`bool`): whether the logits at a position predict the token at its right.
         mask_token_id (`int`, *optional*): id of the mask; where the config doesn't say, `published_mask_token_id`, that
             of the published checkpoints, if the vocabulary is large enough.
+        published_settings (`dict`): what the published sampler does, in settings of `generate`.
 
     Raises:
         `ValueError`: a pattern that doesn't exist, or blocks without a length.
@@ -41,6 +42,7 @@ class AdaptedConfig:
     shift_logits = False
     mask_token_id: int | None = None
     published_mask_token_id: ClassVar[int | None] = None
+    published_settings: ClassVar[dict[str, Any]] = {}
     is_causal: bool
     # TRL asks every config of a class from outside Transformers for an `auto_map`; a class attribute is not saved.
     auto_map: ClassVar[dict[str, str]] = {}
@@ -114,6 +116,16 @@ class AdaptedLM:
             BlockCausal(config.block_length) if config.attention_pattern == "block_causal" else BIDIRECTIONAL
         )
         self.loss_type = "ForMaskedLM"
+
+    @property
+    def generation_defaults(self) -> dict[str, Any]:
+        """Settings of the published sampler, as far as they go with the blocks, and the cache that is exact."""
+        settings = dict(self.config.published_settings)
+        if self.config.attention_pattern == "block_causal":
+            settings["cache_implementation"] = "block"
+            if self.config.block_length % settings.get("block_length", 1):
+                del settings["block_length"]
+        return settings
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:

@@ -1,6 +1,8 @@
 """Published checkpoints that load natively, by family; what `conv-dlm models` and docs/models.md show."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from conv_dlm import models
 
 
 class Family(NamedTuple):
@@ -12,7 +14,7 @@ class Family(NamedTuple):
     attention: what a position sees.
     predicts: whose token the logits at a position are.
     mask_token_id: the mask's id.
-    settings: of `generate`, those of the published sampler in this package's words.
+    own_settings: those of the published sampler where `generate` has others by default; see `settings`.
     """
 
     name: str
@@ -21,22 +23,31 @@ class Family(NamedTuple):
     attention: str
     predicts: str
     mask_token_id: int | None
-    settings: str
+    own_settings: dict[str, Any] | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of `generate`, those of the published sampler in this package's words."""
+        if self.own_settings is not None:
+            return self.own_settings
+        config: Any = getattr(models, self.model_class.split(", ")[0]).config_class
+        exact = {"cache_implementation": "block"} if config.attention_pattern == "block_causal" else {}
+        return config.published_settings | exact
 
 
 FAMILIES = (
     Family(
         "LLaDA", "LLaDAModelLM",
         {"GSAI-ML/LLaDA-8B-Base": 8.02, "GSAI-ML/LLaDA-8B-Instruct": 8.02, "GSAI-ML/LLaDA-1.5": 8.02},
-        "full", "same", 126336, "decode_type='llada', block_length=32, one step a token",
+        "full", "same", 126336, {"decode_type": "llada", "block_length": 32},
     ),
-    Family("MDLM", "MDLM", {"kuleshov-group/mdlm-owt": 0.17}, "full", "same", 50257, "decode_type='categorical'"),
+    Family("MDLM", "MDLM", {"kuleshov-group/mdlm-owt": 0.17}, "full", "same", 50257, {"decode_type": "categorical"}),
     Family(
         "Dream", "DreamModel",
         {"Dream-org/Dream-v0-Base-7B": 7.62, "Dream-org/Dream-v0-Instruct-7B": 7.62,
          "Dream-org/Dream-Coder-v0-Instruct-7B": 7.62, "apple/DiffuCoder-7B-Base": 7.62,
          "apple/DiffuCoder-7B-cpGRPO": 7.62},
-        "full", "next", 151666, "decode_type='llada', one step a token (its own ranks by entropy)",
+        "full", "next", 151666,
     ),
     Family(
         "A2D", "A2DQwen3LMHeadModel, A2DQwen2LMHeadModel, A2DLlamaLMHeadModel",
@@ -44,29 +55,28 @@ FAMILIES = (
          "dllm-hub/Qwen3-0.6B-diffusion-bd3lm-v0.1": 0.75,
          "dllm-hub/Qwen2.5-Coder-0.5B-Instruct-diffusion-mdlm-v0.1": 0.63,
          "dllm-hub/Qwen2.5-Coder-0.5B-Instruct-diffusion-bd3lm-v0.1": 0.63},
-        "full; bd3lm: say blocks of 32", "same", 151669, "decode_type='llada', block_length=32, one step a token",
+        "full; bd3lm: say blocks of 32", "same", 151669,
     ),
     Family(
         "SDAR, TraDo", "SDARForCausalLM, SDARMoeForCausalLM",
         {"JetLM/SDAR-1.7B-Chat": 2.03, "JetLM/SDAR-4B-Chat": 4.41, "JetLM/SDAR-8B-Chat": 8.19,
          "JetLM/SDAR-30B-A3B-Chat": 30.53, "Gen-Verse/TraDo-4B-Instruct": 4.41,
          "Gen-Verse/TraDo-8B-Instruct": 8.19},
-        "blocks of 4", "same", 151669, "decode_type='threshold', threshold=0.9, cache_implementation='block'",
+        "blocks of 4", "same", 151669,
     ),
     Family(
         "Fast-dLLM v2", "Fast_dLLM_QwenForCausalLM",
         {"Efficient-Large-Model/Fast_dLLM_v2_1.5B": 1.54, "Efficient-Large-Model/Fast_dLLM_v2_7B": 7.62},
         "blocks of 32", "next", 151665,
-        "decode_type='threshold', threshold=0.9, block_length=8, cache_implementation='block'",
     ),
     Family(
         "LLaDA-MoE", "LLaDAMoEModelLM",
         {"inclusionAI/LLaDA-MoE-7B-A1B-Base": 7.0, "inclusionAI/LLaDA-MoE-7B-A1B-Instruct": 7.0},
-        "full", "same", 156895, "decode_type='llada', block_length=32, one step a token",
+        "full", "same", 156895,
     ),
     Family(
         "LLaDA2", "LLaDA2MoeModelLM",
         {"inclusionAI/LLaDA2.0-mini": 16.26, "inclusionAI/LLaDA2.1-mini": 16.26, "inclusionAI/LLaDA2.0-flash": 102.89},
-        "blocks of 32", "same", 156895, "decode_type='threshold', threshold=0.95, cache_implementation='block'",
+        "blocks of 32", "same", 156895,
     ),
 )  # fmt: skip

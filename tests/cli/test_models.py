@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 from conv_dlm import models
 from conv_dlm.cli import main
+from conv_dlm.generation.configuration import user_settings
 from conv_dlm.models.published import FAMILIES
 from tests.models.families import FIXTURES
 
@@ -19,7 +20,10 @@ def test_the_list_names_every_model_with_the_memory_of_its_weights(capsys):
     assert "GSAI-ML/LLaDA-8B-Instruct" in shown
     assert "8.02 B weights, GiB: 14.9 bf16, 7.5 8-bit, 3.7 4-bit" in shown
     assert main(["models", "--json"]) == 0
-    assert [family["name"] for family in json.loads(capsys.readouterr().out)] == [family.name for family in FAMILIES]
+    listed = json.loads(capsys.readouterr().out)
+    assert [family["name"] for family in listed] == [family.name for family in FAMILIES]
+    assert all(set(family["settings"]) <= set(user_settings()) for family in listed)
+    assert "threshold=0.95, cache_implementation='block'" in shown
 
 
 def test_the_list_has_every_class_and_says_of_it_what_its_config_says():

@@ -2,6 +2,7 @@
 cache that is exact."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -86,6 +87,30 @@ def test_other_types_work_with_it_too(model, decode_type):
     settings |= {} if decode_type in ("llada", "semi_ar", "editing") else {"block_length": None}
     plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
     assert torch.equal(plain.sequences, cached.sequences) and torch.equal(plain.unmasked_at, cached.unmasked_at)
+    for row, start in ((0, 2), (1, 0)):  # one block after the other; only the last step fills what is left anywhere
+        steps = out_of_blocks(plain, row, start)
+        assert all(max(before) < min(after) for before, after in itertools.pairwise(steps))
+
+
+def out_of_blocks(out, row, start):
+    """The steps that unmasked something in each of the model's blocks of a row, but for the last step."""
+    at = out.unmasked_at[row, start:].split(BLOCK)
+    steps = [set(block[block >= 0].tolist()) - {len(out.history) - 2, len(out.history) - 1} for block in at]
+    return [block for block in steps if block]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [({"decode_type": "slide"}, "decode_type"), ({"decode_type": "multiblock", "block_length": None}, "decode_type"),
+     ({"decode_type": "saber"}, "decode_type"), ({"decode_type": "wino"}, "decode_type"),
+     ({"decode_type": "threshold", "exit_schedule": "linear"}, "exit_schedule"),
+     ({"decode_type": "threshold", "block_length": 2 * BLOCK}, "block_length")],
+)  # fmt: skip
+def test_what_denoises_more_than_a_block_at_once_is_refused(model, settings, field):
+    with pytest.raises(SettingError) as error:
+        run(model, **settings)
+    assert error.value.field == field
+    assert "block" in str(error.value) or settings["decode_type"] == "wino"
 
 
 def test_a_bidirectional_model_has_no_exact_cache(tiny_llada):

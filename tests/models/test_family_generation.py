@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from conv_dlm import DiffusionGenerationConfig, enable_diffusion
 from tests.models.families import BLOCK_LENGTHS, FAMILIES, load
 
 MASKS = {"dream": 154, "a2d": 140, "sdar": 135, "fast": 145, "llada": 143, "llada2": 143}
@@ -52,12 +54,12 @@ def test_the_prefix_cache_of_block_causal_models_is_exact(family, kind):
     model.register_forward_pre_hook(
         lambda module, args, kwargs: computed.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
-    plain = generate(model, family, **SETTINGS[kind])
+    plain = generate(model, family, **SETTINGS[kind], cache_implementation=None)
     without, computed[:] = sum(computed), []
-    cached = generate(model, family, **SETTINGS[kind], cache_implementation="block")
+    cached = generate(model, family, **SETTINGS[kind])  # a family's own default
     assert torch.equal(cached.sequences, plain.sequences)
     assert torch.equal(cached.unmasked_at, plain.unmasked_at)
-    assert sum(computed) < without or kind == "conv"  # `conv` may unmask in all blocks
+    assert sum(computed) < without
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in BLOCK_LENGTHS])
@@ -89,5 +91,49 @@ def test_blocks_are_those_of_the_model_where_nobody_says(family):
     model = load(family)
     given = generate(model, family, **SETTINGS["threshold"])
     assert torch.equal(generate(model, family, **SETTINGS["threshold"], block_length=None).sequences, given.sequences)
-    with pytest.raises(ValueError, match="`block_length`=3 cuts across the blocks of"):
-        generate(model, family, **SETTINGS["threshold"], block_length=3)
+    for length in (3, 2 * BLOCK_LENGTHS[family]):
+        with pytest.raises(ValueError, match=f"`block_length`={length} cuts across the blocks of"):
+            generate(model, family, **SETTINGS["threshold"], block_length=length)
+
+
+@each_family
+def test_a_family_generates_as_its_published_sampler_unless_somebody_says_otherwise(family, tmp_path):
+    blocks = BLOCK_LENGTHS.get(family)
+    model = load(family)
+    said = model.generation_config
+    settings = dict(model.config.published_settings)
+    assert settings and all(getattr(said, name) == value for name, value in settings.items())
+    assert said.cache_implementation == ("block" if blocks else None)
+    assert model.resolve_settings().decode_type == settings["decode_type"]
+    assert model.resolve_settings(cache_implementation=None).cache_implementation is None
+    model.generation_config = DiffusionGenerationConfig(decode_type="conv", block_length=2)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).generation_config
+    assert (again.decode_type, again.block_length) == ("conv", 2)
+
+
+@pytest.mark.parametrize(
+    "pattern", [{"attention_pattern": "full"}, {"attention_pattern": "block_causal", "block_length": 4}]
+)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_causal_class_that_somebody_adapted_is_told_what_it_sees(pattern, attention):
+    adapted = load("a2d_qwen3_tiny", **pattern)
+    stock = Qwen3ForCausalLM(Qwen3Config.from_dict({**adapted.config.to_dict(), "model_type": "qwen3"}))
+    stock.load_state_dict(adapted.state_dict())
+    stock.set_attn_implementation(attention)
+    stock = enable_diffusion(stock.eval(), 140, **pattern)
+    settings = SETTINGS["threshold"] | {"block_length": 4}
+    expected = generate(adapted, "a2d_qwen3_tiny", **settings)
+    assert torch.equal(generate(stock, "a2d_qwen3_tiny", **settings).sequences, expected.sequences)
+    with pytest.raises(ValueError, match="must be 'full' or 'block_causal'"):
+        enable_diffusion(stock, 140, attention_pattern="causal")
+    with pytest.raises(ValueError, match="`block_length`=None must be a positive number"):
+        enable_diffusion(stock, 140, attention_pattern="block_causal")
+    with pytest.raises(ValueError, match="`block_length`=4 has no use"):
+        enable_diffusion(stock, 140, attention_pattern="full", block_length=4)
+
+
+def test_a_default_that_cuts_across_the_blocks_of_a_checkpoint_is_left_out():
+    assert load("fast_dllm_v2_tiny", block_length=4).resolve_settings().block_length == 4
+    assert load("fast_dllm_v2_tiny", block_length=16).resolve_settings().block_length == 8
+    assert load("sdar_tiny", attention_pattern="full").generation_config.cache_implementation is None

@@ -122,6 +122,8 @@ class RemaskingRule(AncestralRule):
         gain, stay, again = remdm_weights(now.step.t, now.step.s, self.alpha_on, self.t_on, self.t_off, self.eta)
         chance = unmask_probability(again, 1 - again, now.temperature)[:, None]
         unmasked = (now.canvas.mask_index >= 0) & ~now.canvas.masked
+        if now.scope is not None:
+            unmasked = unmasked & now.scope
         return Decision(self.unmask(now, gain, stay), unmasked & (now.uniform(REMASK) < chance))
 
     def finished(self, now: StepState) -> Tensor:

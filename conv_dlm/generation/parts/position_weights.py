@@ -3,7 +3,7 @@
 Shapes: B rows, L canvas positions, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from transformers import LogitsProcessor
 
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.schedule import Step
-from conv_dlm.generation.settings import Part, Registry, setting
+from conv_dlm.generation.settings import Part, Registry, Setting, setting
 
 
 def count_known(known: Tensor, kernel_size: int) -> Tensor:
@@ -41,9 +41,11 @@ class PositionWeights(Part):
 
     anchored: whether its blocks can be those of a block-causal model, which lie on multiples of their length from
         position 0.
+    whole_canvas: whether it means nothing inside of one such block.
     """
 
     anchored: ClassVar[bool] = False
+    whole_canvas: ClassVar[bool] = False
 
     def blocks(self, canvas: Canvas) -> Tensor:
         """LongTensor [B]: how many blocks, one after the other, a row's canvas is denoised in."""
@@ -146,12 +148,33 @@ class BlockWeights(PositionWeights):
         return canvas.ones if scope is None else scope.float()
 
 
+@dataclass(frozen=True)
+class WithinBlocks(BlockWeights):
+    """s_i of other weights inside of the current block of a block-causal model, 0 elsewhere.
+
+    inside (`PositionWeights`): those weights, without blocks of their own.
+    """
+
+    inside: PositionWeights = field(default_factory=UniformWeights)
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        return BlockWeights.settings()
+
+    def reach(self, length: int) -> int:
+        return min(super().reach(length), self.inside.reach(length))
+
+    def weights(self, canvas: Canvas, step: Step | None) -> Tensor:
+        return super().weights(canvas, step) * self.inside.weights(canvas, step)
+
+
 @POSITION_WEIGHTS.register("slide")
 @dataclass(frozen=True)
 class SlideWeights(BlockWeights):
     """s_i = 1 inside a window over `block_length` of the row's first masks, which moves on by 1/S of them a step."""
 
     anchored = False
+    whole_canvas = True
 
     def blocks(self, canvas: Canvas) -> Tensor:
         return torch.ones_like(canvas.size)

@@ -131,6 +131,7 @@ class SaberRule(UnmaskingRule):
 
     statistics = ("confidence",)
     remasks = True
+    whole_canvas = True
     saber_tokens: int = setting(
         2, "tokens that a step unmasks at least, as far as there are masks", low=1, source="arXiv 2510.18165"
     )

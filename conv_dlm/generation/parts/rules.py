@@ -112,12 +112,14 @@ class UnmaskingRule(Part):
         finished, or `Decision.open` says so.
     within_block: whether it does so in the current block alone, where its type has blocks.
     greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
+    whole_canvas: whether it has blocks of its own, so that a model which sees block by block can't be denoised by it.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
     remasks: ClassVar[bool] = False
     within_block: ClassVar[bool] = False
     greedy: ClassVar[bool] = False
+    whole_canvas: ClassVar[bool] = False
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""

@@ -18,6 +18,7 @@ class MultiblockRule(UnmaskingRule):
     all opened blocks, the most certain of them, and one of the first full block that is not complete."""
 
     statistics = ("entropy",)
+    whole_canvas = True
     multiblock_entropy: float = setting(
         0.5, "nats of entropy, over s_i, up to which a position of an opened block is unmasked", low=0,
         source="arXiv 2601.07568",

@@ -5,6 +5,8 @@ kinds are published that their configs don't tell apart: MDLM, with full attenti
 say so for the latter: `from_pretrained(..., attention_pattern="block_causal", block_length=32)`.
 """
 
+from typing import Any
+
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -19,12 +21,15 @@ from conv_dlm.models.adapted import AdaptedConfig, AdaptedLM
 from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.self_contained import SelfContained
 
+_PUBLISHED_SETTINGS: dict[str, Any] = {"decode_type": "llada", "block_length": 32}
+
 
 class A2DQwen3Config(AdaptedConfig, Qwen3Config):
     """Configuration of an [`A2DQwen3LMHeadModel`]: Qwen3's fields, and those of [`AdaptedConfig`]."""
 
     model_type = "a2d-qwen3"
     published_mask_token_id = 151669  # `<|mask|>`, added to Qwen3's tokenizer
+    published_settings = _PUBLISHED_SETTINGS
 
     attention_pattern: str = "full"
     block_length: int | None = None
@@ -36,6 +41,7 @@ class A2DQwen2Config(AdaptedConfig, Qwen2Config):
     """Configuration of an [`A2DQwen2LMHeadModel`]: Qwen2's fields, and those of [`AdaptedConfig`]."""
 
     model_type = "a2d-qwen2"
+    published_settings = _PUBLISHED_SETTINGS
 
     attention_pattern: str = "full"
     block_length: int | None = None
@@ -47,6 +53,7 @@ class A2DLlamaConfig(AdaptedConfig, LlamaConfig):
     """Configuration of an [`A2DLlamaLMHeadModel`]: Llama's fields, and those of [`AdaptedConfig`]."""
 
     model_type = "a2d-llama"
+    published_settings = _PUBLISHED_SETTINGS
 
     attention_pattern: str = "full"
     block_length: int | None = None

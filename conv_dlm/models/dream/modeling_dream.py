@@ -3,6 +3,8 @@
 Files are the published ones: `config.json` of model type `Dream`, tensor names of Qwen2.
 """
 
+from typing import Any, ClassVar
+
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
@@ -15,6 +17,7 @@ class DreamConfig(AdaptedConfig, Qwen2Config):
     """Configuration of a [`DreamModel`]: Qwen2's fields, and those of [`AdaptedConfig`]."""
 
     model_type = "Dream"
+    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "llada"}
 
     mask_token_id: int | None = None
     shift_logits: bool = True

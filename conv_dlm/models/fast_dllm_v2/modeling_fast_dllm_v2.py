@@ -4,7 +4,7 @@ Files are the published ones: model type `Fast_dLLM_Qwen`, tensor names of Qwen2
 The first token of a block is predicted from the last position of the block before, as of any other from its neighbour.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -20,6 +20,8 @@ class FastDLLMQwenConfig(AdaptedConfig, Qwen2Config):
     model_type = "Fast_dLLM_Qwen"
     attribute_map: ClassVar[dict[str, str]] = {"block_length": "bd_size"}
     published_mask_token_id = 151665  # `|<MASK>|`
+    # of the authors' examples; `block_length` is that of sub-blocks
+    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "threshold", "threshold": 0.9, "block_length": 8}
 
     attention_pattern: str = "block_causal"
     bd_size: int = 32

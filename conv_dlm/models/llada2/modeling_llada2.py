@@ -44,6 +44,7 @@ class LLaDA2MoeConfig(AdaptedConfig, Glm4MoeConfig):
 
     model_type = "llada2_moe"
     published_mask_token_id = 156895  # `<|mask|>`
+    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "threshold", "threshold": 0.95}
     attribute_map: ClassVar[dict[str, str]] = {
         "n_routed_experts": "num_experts",
         "num_local_experts": "num_experts",

@@ -42,6 +42,7 @@ class LLaDAMoEConfig(AdaptedConfig, Qwen3MoeConfig):
 
     model_type = "llada_moe"  # `llada` in files
     published_mask_token_id = 156895  # `<|mask|>`
+    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "llada", "block_length": 32}
     attribute_map: ClassVar[dict[str, str]] = {
         "moe_intermediate_size": "expert_intermediate_size",
         "intermediate_size": "dense_intermediate_size",

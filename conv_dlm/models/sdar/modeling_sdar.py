@@ -21,6 +21,7 @@ from conv_dlm.models.self_contained import SelfContained
 register_checkpoint_conversion_mapping("sdar_moe", get_checkpoint_conversion_mapping("qwen3_moe"), overwrite=True)
 
 _MASK = 151669  # `<|MASK|>`
+_PUBLISHED_SETTINGS: dict[str, Any] = {"decode_type": "threshold", "threshold": 0.9}  # of the authors' evaluation
 
 
 class SDARConfig(AdaptedConfig, Qwen3Config):
@@ -29,6 +30,7 @@ class SDARConfig(AdaptedConfig, Qwen3Config):
     model_type = "sdar"
     attribute_map: ClassVar[dict[str, str]] = {"block_length": "block_size"}
     published_mask_token_id = _MASK
+    published_settings = _PUBLISHED_SETTINGS
 
     attention_pattern: str = "block_causal"
     block_size: int = 4
@@ -41,6 +43,7 @@ class SDARMoeConfig(AdaptedConfig, Qwen3MoeConfig):
     model_type = "sdar_moe"
     attribute_map: ClassVar[dict[str, str]] = {"block_length": "block_size", "num_local_experts": "num_experts"}
     published_mask_token_id = _MASK
+    published_settings = _PUBLISHED_SETTINGS
 
     attention_pattern: str = "block_causal"
     block_size: int = 4
