@@ -242,7 +242,7 @@ def check_harness(words: list[str]) -> None:
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import simple_parse_args_string
 
-    from conv_dlm.evaluation.harness import ConvDLM, _check_arguments
+    from conv_dlm.evaluation.harness import TASKS, ConvDLM, _check_arguments
 
     args = HarnessCLI()._parser.parse_args(["run", *words[1:]])
     assert args.model == "conv_dlm"
@@ -252,7 +252,7 @@ def check_harness(words: list[str]) -> None:
     _check_arguments(options, getattr(args, "batch_size", None) or 1)
     folder = Path(lm_eval.__file__).parent / "tasks"
     for task in args.tasks.split(",") if isinstance(args.tasks, str) else args.tasks:  # lm-eval's index takes too long
-        files = (folder / task.partition("_")[0]).rglob("*.yaml")
+        files = [*(folder / task.partition("_")[0]).rglob("*.yaml"), *TASKS.glob("*.yaml")]
         assert any(re.search(rf"^(task|group): {task}$", file.read_text(), flags=re.MULTILINE) for file in files), task
 
 

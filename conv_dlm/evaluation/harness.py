@@ -5,15 +5,17 @@
 
 Only `model_args` set how text is denoised. A task's `generation_kwargs` are written for autoregressive models: their
 stop strings and length are used, and a warning names the rest. This module is the `lm_eval` command with one more
-model, because lm-eval 0.4.13 has a fixed list of models.
+model, because lm-eval 0.4.13 has a fixed list of models, and one more task, `word_problems`.
 """
 
 import difflib
 import math
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +40,7 @@ DEFAULT_LENGTH = 256  # of a response, if nothing sets it; lm-eval's own
 LENGTH_NAMES = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"})
 UNSAID_DEVICE = ("device", "cuda:0")
 CACHE_KEY = "conv_dlm settings"
+TASKS = Path(__file__).with_name("lm_eval_tasks")
 
 
 @dataclass(frozen=True)
@@ -305,9 +308,13 @@ def _context_length(config: Any, max_length: int | None) -> int:
 
 
 def main() -> None:
-    """`lm_eval`, with this model."""
+    """`lm_eval`, with this model, and with the tasks here unless other ones are included."""
     from lm_eval.__main__ import cli_evaluate
 
+    words = sys.argv[1:]
+    runs = words[:1] == ["run"] or (words and words[0].startswith("-"))
+    if runs and not any(word.split("=")[0] == "--include_path" for word in words):
+        sys.argv += ["--include_path", str(TASKS)]
     cli_evaluate()
 
 

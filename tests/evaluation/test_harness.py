@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +18,10 @@ from lm_eval.api.model import CachingLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from conv_dlm.evaluation import harness as our_harness
 from conv_dlm.evaluation.harness import ConvDLM
 from conv_dlm.evaluation.likelihood import LikelihoodEstimator, Question
+from conv_dlm.word_problems import problems
 from tests.trainers.launching import ROOT, launch
 
 TASKS, ALL = "tests/evaluation/tasks", ("sums_generate", "sums_choice", "sums_rolling")
@@ -276,6 +279,43 @@ def test_processes_share_the_work_and_agree(make_lm, tiny_checkpoint, harness, t
         (file,) = tmp_path.rglob(f"samples_{task}_*.jsonl")
         theirs = sorted((json.loads(line) for line in file.read_text().splitlines()), key=lambda one: one["doc_id"])
         assert responses({task: theirs}) == responses({task: samples})
+
+
+def test_word_problems_are_a_task(make_lm, monkeypatch):
+    """Right answers are right, others are not; the metadata choose the problems, among what lm-eval puts into them."""
+    options = {"levels": [1, 2], "questions": 3, "split": "unseen"}
+    manager = TaskManager(
+        include_path=our_harness.TASKS,
+        include_defaults=False,
+        metadata={"steps": 4, "seed": 3, "word_problems_options": options},
+    )
+    solutions = {
+        one.question: one.solution for one in problems(0, 3, split="unseen", levels=(1, 2), forms=("prose",))
+    }
+    lm = make_lm(**SHORT)
+    asked = []
+
+    def answer(requests, **_):
+        asked.extend(one.args[0] for one in requests)
+        return [solutions[question] for question in asked[:2]] + ["#### 3.5"]
+
+    monkeypatch.setattr(lm, "generate_until", answer)
+    found = lm_eval.simple_evaluate(lm, tasks=["word_problems"], task_manager=manager, bootstrap_iters=0)
+    assert sorted(asked) == sorted(solutions)
+    assert found["results"]["word_problems"]["accuracy,none"] == pytest.approx(2 / 3)
+    assert found["results"]["word_problems"]["sound,none"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "ours"),
+    [(["--tasks", "word_problems"], True), (["run", "--include_path=here"], False), (["ls", "tasks"], False)],
+)
+def test_the_command_knows_our_tasks(monkeypatch, words, ours: bool):
+    monkeypatch.setattr("sys.argv", ["harness", *words])
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: None)
+    our_harness.main()
+    assert (sys.argv[1:] != words) == ours
+    assert not ours or sys.argv[-2:] == ["--include_path", str(our_harness.TASKS)]
 
 
 def run(lm, *tasks, **options):
