@@ -218,7 +218,7 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         if chains is None:
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         draw = super().get_batch_samples
-        if not chains.chains:  # at the start, or of a resumed run
+        if not chains.chain.batches:  # at the start, or of a resumed run
             for _ in range(self.state.global_step // chains.stages * num_batches):
                 next(epoch_iterator)
         chains.turn(self.state.global_step, lambda: draw(epoch_iterator, num_batches, device))

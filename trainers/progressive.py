@@ -7,6 +7,7 @@ as with random masks. Several batches can take turns, so that steps one after th
 Shapes: B rows, L positions, M masked positions of all rows, V vocabulary.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,35 +40,33 @@ class Chains:
 
     Args:
         stages (`int`): steps for which a batch is kept, K.
-        number (`int`): chains.
+        number (`int`): chains in a period.
 
     Attributes:
-        chains (`list`): those of this period that have begun.
+        chains (`dict`): those that are under way, by number.
         stage (`int`): the stage of the chain whose turn it is, from 0 to K - 1.
         chain ([`Chain`]): the chain whose turn it is.
     """
 
     stages: int
     number: int = 1
-    chains: list[Chain] = field(default_factory=list)
+    chains: dict[int, Chain] = field(default_factory=dict)
     stage: int = 0
 
     def __post_init__(self) -> None:
         self.chain = Chain([], None)
-
-    @property
-    def period(self) -> int:
-        """Steps after which no chain is under way."""
-        return self.stages * self.number
+        # Each chain is a stage behind the one before it: neighbouring steps differ in rows and in stage.
+        turns = itertools.product(range(self.stages), range(self.number))
+        self._turns = sorted(turns, key=lambda turn: (sum(turn), turn))
 
     def turn(self, step: int, draw: Callable[[], tuple[list[Any], Any]]) -> None:
         """Turn to the chain of a training step; `draw` gives the batches of a new one, and their items."""
-        self.stage, which = divmod(step % self.period, self.number)
+        self.stage, which = self._turns[step % len(self._turns)]
         if self.stage == 0:
-            if which == 0:
-                self.chains = []
-            self.chains.append(Chain(*draw()))
+            self.chains[which] = Chain(*draw())
         self.chain = self.chains[which]
+        if self.stage == self.stages - 1:
+            del self.chains[which]
 
     def masking(self, which: int, rows: Rows, covered_BL: Tensor, attention_mask_BL: Tensor) -> Masking:
         """The masks of micro-batch `which`; EOS without a loss are hidden with the probability t of their row."""

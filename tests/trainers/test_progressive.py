@@ -89,6 +89,22 @@ def test_the_true_conditionals_are_the_minimum():
     assert gradient(0.5) > 1e-2
 
 
+def test_chains_take_turns():
+    """Each is led from its first stage to the last, and no more than K are under way."""
+    chains, names = Chains(3, 5), iter("abcde" * 2)
+    seen = []
+    for step in range(30):
+        chains.turn(step, lambda: ([next(names)], None))
+        seen.append((chains.chain.batches[0], chains.stage))
+        assert len(chains.chains) <= 3
+    for period in (seen[:15], seen[15:]):
+        for name in "abcde":
+            assert [stage for one, stage in period if one == name] == [0, 1, 2]
+        middle = period[3:-3]
+        assert all(sorted(stage for _, stage in middle[n : n + 3]) == [0, 1, 2] for n in range(0, 9, 3))
+        assert all(one[0] != other[0] for one, other in zip(middle, middle[1:], strict=False))
+
+
 # The trainer
 
 
@@ -103,7 +119,7 @@ def test_a_batch_is_kept_and_shown_bit_by_bit(make, batches: int):
     trainer.model.register_forward_pre_hook(watch, with_kwargs=True)
     trainer.train()
     assert len(seen) == 8
-    chains = (seen[:4], seen[4:]) if batches == 1 else (seen[::2], seen[1::2])
+    chains = (seen[:4], seen[4:]) if batches == 1 else ([seen[n] for n in (0, 2, 4, 6)], [seen[n] for n in (1, 3, 5, 7)])
     for chain in chains:
         counts = [masked.sum(1) for _, masked in chain]
         for stage, (ids, masked) in enumerate(chain):
