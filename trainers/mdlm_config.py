@@ -50,9 +50,9 @@ class MDLMTrainingConfig(SFTConfig):
         progressive_stages (`int`, *optional*, defaults to `8`):
             Steps for which a batch is kept.
         progressive_batches (`int`, *optional*, defaults to `1`):
-            Batches that take turns, `progressive_stages` at a time, so that neighbouring steps differ in rows and in what
-            is masked. `save_steps` and `max_steps` have to be multiples of `progressive_stages * progressive_batches`,
-            so that a run resumes exactly.
+            Batches that take turns, `progressive_stages` at a time, so that neighbouring steps differ in rows and in
+            what is masked. `save_steps` and `max_steps` have to be multiples of `progressive_stages *
+            progressive_batches`, so that a run resumes exactly.
         loss_cover (`str`, *optional*, defaults to `"response_and_eos"`):
             Which masked tokens have a loss: `"response_and_eos"`, the response and all EOS that pad it, for models
             that are used as they are; or `"response"`, the response and its first EOS, for models that go on to R2FT

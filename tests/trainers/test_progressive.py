@@ -102,7 +102,7 @@ def test_chains_take_turns():
             assert [stage for one, stage in period if one == name] == [0, 1, 2]
         middle = period[3:-3]
         assert all(sorted(stage for _, stage in middle[n : n + 3]) == [0, 1, 2] for n in range(0, 9, 3))
-        assert all(one[0] != other[0] for one, other in zip(middle, middle[1:], strict=False))
+        assert all(one[0] != other[0] for one, other in itertools.pairwise(middle))
 
 
 # The trainer
@@ -119,7 +119,7 @@ def test_a_batch_is_kept_and_shown_bit_by_bit(make, batches: int):
     trainer.model.register_forward_pre_hook(watch, with_kwargs=True)
     trainer.train()
     assert len(seen) == 8
-    chains = (seen[:4], seen[4:]) if batches == 1 else ([seen[n] for n in (0, 2, 4, 6)], [seen[n] for n in (1, 3, 5, 7)])
+    chains = (seen[:4], seen[4:]) if batches == 1 else (seen[::2], seen[1::2])
     for chain in chains:
         counts = [masked.sum(1) for _, masked in chain]
         for stage, (ids, masked) in enumerate(chain):
