@@ -15,6 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
 import contextlib
+import gc
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported is not garbage: Accelerate looks through all of it, for a second, whenever a trainer
+    starts to train."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,9 @@
 from conv_dlm.contract import TRAINERS, check_contract
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
 from trainers.corruption import CORRUPTIONS, CorruptionRule
+from trainers.estimates import ESTIMATES, Estimate
+from trainers.grpo_config import DiffusionGRPOConfig
+from trainers.grpo_trainer import DiffusionGRPOTrainer
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.mdlm_trainer import MDLMTrainer
 from trainers.r2ft_config import R2FTConfig
@@ -12,8 +15,12 @@ check_contract(TRAINERS)
 
 __all__ = [
     "CORRUPTIONS",
+    "ESTIMATES",
     "ARR2FTTrainer",
     "CorruptionRule",
+    "DiffusionGRPOConfig",
+    "DiffusionGRPOTrainer",
+    "Estimate",
     "MDLMTrainer",
     "MDLMTrainingConfig",
     "R2FTConfig",

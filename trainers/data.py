@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from datasets import Dataset, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig, get_dataset
@@ -86,6 +86,8 @@ class DataArguments:
         `ValueError`: half a pair of columns, two ways to read the columns, an unknown template, a count out of range.
     """
 
+    problem_columns: ClassVar[list[str]] = ["prompt", "completion"]  # of generated problems
+
     dataset_name: str | None = field(default=None, metadata={"help": "Dataset on the Hub, or json, csv, parquet."})
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
     data_files: list[str] | None = field(default=None, metadata={"help": "Files for `dataset_name` json, csv, ..."})
@@ -131,6 +133,17 @@ class DataArguments:
         if self.max_eval_rows is not None and self.max_eval_rows < 1:
             raise ValueError(f"`max_eval_rows={self.max_eval_rows}` must be 1 or more; leave it unset for all rows.")
 
+    def read(self, dataset: Any, text_column: str, name: str) -> Any:
+        """The rows in one of TRL's formats, none of them empty."""
+        if self.prompt_template == "alpaca":
+            dataset = to_alpaca(dataset)
+        elif self.prompt_column is not None and self.completion_column is not None:
+            dataset = to_turns(dataset, self.prompt_column, self.completion_column)
+        if isinstance(dataset, Dataset) and not len(dataset):
+            raise ValueError(f"The `{name}` data have no rows.")
+        check_columns(dataset, text_column, name)
+        return dataset
+
 
 def load_data(
     data_args: DataArguments,
@@ -165,7 +178,7 @@ def load_data(
         train, test = train.select(range(kept)), train.select(range(kept, len(train)))
     elif evaluate:
         test = _split(splits, data_args.dataset_test_split)
-    train = _read(train, data_args, text_column, "train")
+    train = data_args.read(train, text_column, "train")
     if not evaluate or test is None:
         return train, None
     if isinstance(test, IterableDataset):
@@ -174,7 +187,7 @@ def load_data(
         test = test if data_args.max_eval_rows is None else test.take(data_args.max_eval_rows)
     elif data_args.max_eval_rows is not None:
         test = test.select(range(max(0, len(test) - data_args.max_eval_rows), len(test)))
-    return train, _read(test, data_args, text_column, "eval")
+    return train, data_args.read(test, text_column, "eval")
 
 
 def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -> Any:
@@ -208,7 +221,7 @@ def word_problems(data_args: DataArguments, split: str) -> IterableDataset:
     next(rows(**options))  # a mistake in the options is told here
     drill = data_args.problem_drill if split == "train" else 0.0
     stream = IterableDataset.from_generator(drilled_rows, gen_kwargs={"drill": drill, "options": options})
-    return stream.select_columns(["prompt", "completion"])
+    return stream.select_columns(data_args.problem_columns)
 
 
 def drilled_rows(drill: float, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -227,18 +240,6 @@ def _split(splits: Any, name: str) -> Any:
             "`dataset_test_split`, or `held_out_rows` to evaluate on rows of the training split."
         )
     return splits[name]
-
-
-def _read(dataset: Any, data_args: DataArguments, text_column: str, name: str) -> Any:
-    """The rows in one of TRL's formats, none of them empty."""
-    if data_args.prompt_template == "alpaca":
-        dataset = to_alpaca(dataset)
-    elif data_args.prompt_column is not None and data_args.completion_column is not None:
-        dataset = to_turns(dataset, data_args.prompt_column, data_args.completion_column)
-    if isinstance(dataset, Dataset) and not len(dataset):
-        raise ValueError(f"The `{name}` data have no rows.")
-    check_columns(dataset, text_column, name)
-    return dataset
 
 
 def to_turns(dataset: Any, prompt_column: str, completion_column: str) -> Any:

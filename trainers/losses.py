@@ -105,6 +105,17 @@ class _TokenLogProbs(torch.autograd.Function):
         return grad_MV, None, None
 
 
+@torch.no_grad()
+def token_entropies(logits_MV: Tensor, mask_token_id: int | None) -> Tensor:
+    """Entropy in nats of what each position predicts, the mask excluded: `FloatTensor` [M], without gradients."""
+    entropy_M = torch.empty(len(logits_MV), dtype=torch.promote_types(logits_MV.dtype, torch.float32),
+                            device=logits_MV.device)  # fmt: skip
+    for rows, logits in _in_chunks(logits_MV, mask_token_id, entropy_M.dtype):
+        log_p = logits.log_softmax(1)
+        entropy_M[rows] = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0.0)).sum(1)
+    return entropy_M
+
+
 def _in_chunks(logits_MV: Tensor, mask_token_id: int | None, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
     """Yield copies of some rows at a time, with -inf for the mask token if there is one."""
     count = max(1, _TokenLogProbs.CHUNK // logits_MV.shape[1])

@@ -1,14 +1,13 @@
 """Arguments of [`MDLMTrainer`]."""
 
-import copy
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import SFTConfig
 
+from trainers.config_checks import check_choice, check_json, refuse
 from trainers.numbers import read_numbers
+from trainers.token_free import TokenFree
 
 # Options of SFT that mean something else, or nothing, for a denoiser: name, the only value, why.
 _REFUSED = (
@@ -23,19 +22,8 @@ _REFUSED = (
 )
 
 
-def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    """Values from YAML are not checked by the parser.
-
-    Raises:
-        ValueError: `value` is none of `choices`.
-    """
-    choices = list(choices)
-    if value not in choices:
-        raise ValueError(f"`{name}={value!r}` is unknown; choose one of {', '.join(map(repr, choices))}.")
-
-
 @dataclass
-class MDLMTrainingConfig(SFTConfig):
+class MDLMTrainingConfig(TokenFree, SFTConfig):
     """Configuration of [`MDLMTrainer`]: TRL's `SFTConfig` and the noise of masked diffusion.
 
     Args:
@@ -138,34 +126,11 @@ class MDLMTrainingConfig(SFTConfig):
         default=None, metadata={"help": "Keywords of `generate` for `eval_samples`, as JSON."}
     )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled, `training_args.bin` above all, which is pushed and passed on: without the token."""
-        return self.__dict__ | {"hub_token": None}
-
-    def __copy__(self) -> "MDLMTrainingConfig":
-        """In memory a copy keeps the token."""
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
-        return new
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "MDLMTrainingConfig":
-        new = type(self).__new__(type(self))
-        memo[id(self)] = new
-        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return new
-
     def __post_init__(self) -> None:
         read_numbers(self)
-        if isinstance(self.eval_sample_kwargs, str):
-            try:
-                json.loads(self.eval_sample_kwargs)
-            except ValueError as error:
-                raise ValueError(f"`eval_sample_kwargs={self.eval_sample_kwargs}` is no JSON: {error}.") from error
+        check_json("eval_sample_kwargs", self.eval_sample_kwargs)
         super().__post_init__()
-        for name, only, reason in _REFUSED:
-            value = getattr(self, name)
-            if value != only and (value or only):
-                raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
+        refuse(self, _REFUSED)
         check_choice("masking", self.masking, ("random", "progressive"))
         for name in ("progressive_stages", "progressive_batches"):
             if getattr(self, name) < 1:

@@ -1,6 +1,5 @@
 """Supervised fine-tuning of masked diffusion LMs: TRL's SFTTrainer with the masked-diffusion objective."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +10,17 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput, has_length
+from trl import SFTTrainer
 
-from conv_dlm.answering.ends import end_ids
 from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
 from trainers import adapters
-from trainers.checkpoints import WholeCheckpoints, replaced
+from trainers.checkpoints import replaced
+from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.masking import mask_rows
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.metrics import Ratio, Ratios, StepClock
-from trainers.model_card import MDLM_PAPER, ModelCards
+from trainers.model_card import MDLM_PAPER
 from trainers.noise import Rows
 from trainers.progressive import Chains
 from trainers.rows import first_row
@@ -42,7 +42,7 @@ class BatchLoss:
     ratios: Mapping[str, Ratio]
 
 
-class MDLMTrainer(WholeCheckpoints, ModelCards):
+class MDLMTrainer(DenoiserTrainer, SFTTrainer):
     """Trainer of masked diffusion LMs (arXiv 2406.07524; on responses to prompts as in arXiv 2502.09992).
 
     Data, PEFT, quantisation and distribution are those of [`trl.SFTTrainer`]; the response is where an example's
@@ -115,28 +115,6 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         self._say_ends()
         check_attention(self.model)
 
-    def _find_mask_token(self) -> None:
-        """Set `mask_token_id`: the tokenizer's, or else the model's."""
-        mask = self._tokenizer.mask_token_id
-        if mask is None:
-            mask = getattr(self.model.config, "mask_token_id", None)
-        elif (other := getattr(self.model.config, "mask_token_id", None)) not in (None, mask):
-            raise ValueError(
-                f"The tokenizer's mask token has the id {mask}, the model's {other}: set `model.config.mask_token_id`, "
-                "or `tokenizer.mask_token`, so that both are the one that the model was trained with."
-            )
-        if mask is None:
-            raise ValueError("Neither tokenizer nor model names a mask token: set `model.config.mask_token_id`.")
-        self.mask_token_id = int(mask)
-
-    def _say_ends(self) -> None:
-        """What ends an answer goes into the generation config that is saved: the model learns all of it."""
-        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        config: Any = getattr(model, "generation_config", None)
-        if config is not None:
-            ends = end_ids(self._tokenizer, config)
-            config.eos_token_id = ends[0] if len(ends) == 1 else ends
-
     def _add_samples(self) -> None:
         if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
             raise ValueError("`eval_samples` does not work with FSDP 1: set `fsdp_version: 2`, or drop it.")
@@ -144,19 +122,6 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         options = sample_options(self.args, model, self.eval_dataset)
         sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
         self.add_callback(SampleCallback(self, options, sharded))
-
-    def end(self) -> None:
-        """Finish the trackers and destroy the process group; see [`~transformers.Trainer.end`].
-
-        DDP's wrapper of the model is given up before.
-        """
-        # The last holder of a gloo group joins its threads, while one of them may wait for the GIL, to let
-        # go of a collective's tensors. Python's reference gives up the GIL for that, DDP's reducer does not (PyTorch
-        # 2.13): where it outlived `destroy_process_group`, now and then a process hung for ever as the trainer went.
-        if not self.is_deepspeed_enabled:  # whose engine has no reducer
-            self.model_wrapped = self.model
-            self.accelerator.free_memory()
-        super().end()
 
     # Data
 
@@ -341,15 +306,13 @@ class MDLMTrainer(WholeCheckpoints, ModelCards):
         return output._replace(metrics=(output.metrics or {}) | metrics)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and end the run if a loss is not finite: it never recovers, and averages hide it."""
+        """Log, and end the run if a loss is not finite."""
         if "loss" in logs:
             logs |= self._ratios["train"].read(self.accelerator)
             logs["num_tokens"] = self.state.num_input_tokens_seen
             logs |= self._step_clock.throughput(self.state.num_input_tokens_seen)
         super().log(logs, start_time)
-        for key in ("loss", "grad_norm", "eval_loss", "eval_nelbo"):
-            if not math.isfinite(logs.get(key, 0.0)):
-                raise FloatingPointError(self.diverged(f"`{key}` is {logs[key]} at step {self.state.global_step}"))
+        self.check_logged(logs)
 
 
 def limits_of(

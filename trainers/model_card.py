@@ -9,9 +9,8 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from peft import PeftModel
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import has_length
-from trl import SFTTrainer
 
 import conv_dlm
 from conv_dlm.answering.loading import is_path
@@ -32,6 +31,14 @@ SETTINGS = (
     "beta_l",
     "beta_a",
     "gamma",
+    "log_prob_estimate",
+    "max_completion_length",
+    "num_generations",
+    "num_iterations",
+    "beta",
+    "epsilon",
+    "temperature",
+    "rollout_kwargs",
     "bf16",
     "seed",
 )
@@ -48,7 +55,7 @@ def hub_link(name: str | None, kind: str = "") -> str | None:
     return f"[{name}](https://huggingface.co/{kind}{name})"
 
 
-def settings(trainer: SFTTrainer) -> dict[str, Any]:
+def settings(trainer: Trainer) -> dict[str, Any]:
     """What a reader needs to repeat the run, as rows of a table."""
     args, state = trainer.args, trainer.state
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -58,13 +65,14 @@ def settings(trainer: SFTTrainer) -> dict[str, Any]:
     return {"steps": state.global_step, "rows a step": batch, "tokens seen": state.num_input_tokens_seen} | told
 
 
-def last_evaluation(trainer: SFTTrainer) -> dict[str, Any] | None:
+def last_evaluation(trainer: Trainer) -> dict[str, Any] | None:
     """Step and measures of the last evaluation in the log, `None` if there is none."""
     entry = next((e for e in reversed(trainer.state.log_history) if any(key.startswith("eval_") for key in e)), None)
     if entry is None:
         return None
     timings = ("_runtime", "_per_second")
-    measures = {key: entry[key] for key in entry if key.startswith("eval_") and not key.endswith(timings)}
+    told = (key for key in entry if key.startswith("eval_") and not key.endswith(timings))
+    measures = {key: entry[key] for key in told if entry[key] is not None}  # a deviation of one number, say
     return {"step": entry["step"], "measures": measures}
 
 
@@ -102,6 +110,7 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
     canvas, longest = getattr(args, "canvas_length", None), getattr(args, "max_length", None)
     if canvas is not None and longest is not None and canvas >= longest:
         canvas = None  # prompts are a part of it, so that it is not what one generates on
+    canvas = getattr(args, "max_completion_length", canvas)
     new_tokens = canvas or MAX_NEW_TOKENS
     return fill_in(
         metadata=metadata.to_yaml(),
@@ -141,7 +150,7 @@ def fill_in(**values: Any) -> str:
     return environment.get_template("model_card.jinja").render(**values)
 
 
-class ModelCards(SFTTrainer):
+class ModelCards(Trainer):
     """A trainer that writes a card of its own, as `README.md` in `output_dir`, with checkpoints and with the model.
 
     There and on the Hub a model has its code beside it, so that it loads without conv-dlm too.
@@ -149,12 +158,15 @@ class ModelCards(SFTTrainer):
     Subclasses say in `_paper` which method they train by: `id`, `title`, `method`, `citation`.
     """
 
+    _name: str | None
+    _paper: dict[str, str]
+    _tag_names: list[str]
     chats = False  # whether the training data are chats, so that prompts are made by the tokenizer's template
 
     def create_model_card(  # type: ignore[override]  # TRL's signature
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
-        """Write the card, and the code of the model if it is there; see [`~trl.SFTTrainer`] for the arguments."""
+        """Write the card, and the code of the model if it is there; see [`~transformers.Trainer`] for the arguments."""
         if not self.is_world_process_zero():
             return
         more = [tags] if isinstance(tags, str) else tags or []
@@ -195,6 +207,19 @@ R2FT_PAPER = {
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2025},
   note      = {arXiv:2509.15188},
+}""",
+}
+GRPO_PAPER = {
+    "id": "2402.03300",
+    "title": "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
+    "method": "reinforcement learning with GRPO, on completions that were denoised",
+    "citation": """\
+@article{shao2024deepseekmath,
+  title  = {DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models},
+  author = {Zhihong Shao and Peiyi Wang and Qihao Zhu and Runxin Xu and Junxiao Song and Mingchuan Zhang and Y. K. Li
+            and Y. Wu and Daya Guo},
+  year   = {2024},
+  note   = {arXiv:2402.03300},
 }""",
 }
 MDLM_PAPER = {

@@ -4,15 +4,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.config_checks import check_choice, of_part
 from trainers.corruption import CORRUPTIONS, SETTINGS, CorruptionRule
-from trainers.mdlm_config import MDLMTrainingConfig, check_choice
+from trainers.mdlm_config import MDLMTrainingConfig
 
 
 def _of_rules(name: str) -> Any:
-    """A field for a setting of the corruption rules, whose default and text are there."""
-    its = SETTINGS[name]
-    choices = {} if its.choices is None else {"choices": list(its.choices)}
-    return field(default=its.default, metadata={"help": its.help.capitalize() + ".", **choices})
+    return of_part(SETTINGS[name])
 
 
 @dataclass

@@ -1,10 +1,11 @@
-"""What `trainers.sft` and `trainers.r2ft` share: their arguments, and the run from these to a saved model."""
+"""What the scripts share, `trainers.sft` and its siblings: their arguments, and the run from these to a saved model."""
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from peft import PeftConfig, PeftModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -15,8 +16,12 @@ from trl.trainer.utils import create_model_from_path
 
 from trainers.checkpoints import choose_checkpoint, finished_at, last_checkpoint, read_resume
 from trainers.data import DataArguments, load_data
+from trainers.denoiser_trainer import DenoiserTrainer
+from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.mdlm_config import MDLMTrainingConfig
-from trainers.mdlm_trainer import MDLMTrainer
+
+TrainingConfig: TypeAlias = MDLMTrainingConfig | DiffusionGRPOConfig
+T = TypeVar("T", bound=DenoiserTrainer)
 
 
 @dataclass
@@ -25,32 +30,34 @@ class Arguments:
 
     Args:
         data ([`DataArguments`]): which data, and how it is read.
-        training ([`MDLMTrainingConfig`]): configuration of the trainer, or that of a trainer built on it.
+        training ([`MDLMTrainingConfig`] or another): configuration of the trainer.
         model ([`~trl.ModelConfig`]): checkpoint, dtype, adapters and quantisation.
         mixture ([`~trl.DatasetMixtureConfig`]): several datasets, in place of `data.dataset_name`.
     """
 
     data: DataArguments
-    training: MDLMTrainingConfig
+    training: TrainingConfig
     model: ModelConfig
     mixture: DatasetMixtureConfig
 
 
-def make_parser(config_class: type[MDLMTrainingConfig], description: str | None) -> TrlParser:
+def make_parser(
+    config_class: type[TrainingConfig], description: str | None, data_class: type[DataArguments] = DataArguments
+) -> TrlParser:
     """Parser of a script's arguments: a YAML file after `--config` sets defaults, the command line overrides them."""
-    classes: Any = (DataArguments, config_class, ModelConfig, DatasetMixtureConfig)
+    classes: Any = (data_class, config_class, ModelConfig, DatasetMixtureConfig)
     return TrlParser(classes, description=description)
 
 
-def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
-    """Train, save into `output_dir`, and push if asked to."""
+def finetune(trainer_class: Callable[..., DenoiserTrainer], arguments: Arguments, **more: Any) -> None:
+    """Train, save into `output_dir`, and push if asked to; `more` is for the trainer."""
     training = arguments.training
     check_processes(training)
     resume = check_output_dir(training.output_dir, training.resume_from_checkpoint)
     if is_finished(training, resume):
         print(f"The run in {training.output_dir} is complete: nothing is changed.")
         return
-    trainer = build_trainer(trainer_class, arguments)
+    trainer = build_trainer(trainer_class, arguments, **more)
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(training.output_dir)
     trainer.accelerator.print(f"Trained model saved to {training.output_dir}.")
@@ -59,7 +66,7 @@ def finetune(trainer_class: type[MDLMTrainer], arguments: Arguments) -> None:
     trainer.end()
 
 
-def is_finished(training: MDLMTrainingConfig, resume: str | bool | None) -> bool:
+def is_finished(training: TrainingConfig, resume: str | bool | None) -> bool:
     """Whether the run that is to be resumed has made all its steps, and saved its model."""
     checkpoint = choose_checkpoint(resume, str(training.output_dir))
     if checkpoint is None or finished_at(checkpoint, training.max_steps) is None:
@@ -67,7 +74,7 @@ def is_finished(training: MDLMTrainingConfig, resume: str | bool | None) -> bool
     return any(Path(str(training.output_dir), name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
-def check_processes(training_args: MDLMTrainingConfig) -> None:
+def check_processes(training_args: TrainingConfig) -> None:
     """Refuse what Accelerate would silently do otherwise on CPUs.
 
     Raises:
@@ -108,8 +115,8 @@ def check_output_dir(output_dir: str | None, resume: str | bool | None) -> str |
     return resume
 
 
-def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDLMTrainer:
-    """Data, model and trainer, ready to train."""
+def build_trainer(trainer_class: Callable[..., T], arguments: Arguments, **more: Any) -> T:
+    """Data, model and trainer, ready to train; `more` is for the trainer."""
     import conv_dlm  # noqa: F401  registers LLaDA and MDLM
 
     data, training, model = arguments.data, arguments.training, arguments.model
@@ -126,7 +133,7 @@ def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDL
             data,
             arguments.mixture,
             evaluate=training.eval_strategy != "no",
-            text_column=training.dataset_text_field,
+            text_column=getattr(training, "dataset_text_field", "text"),
         )
     adapted = load_adapter(model, training, options)
     training.model_init_kwargs = None if adapted else options  # used, or for the trainer to use
@@ -138,6 +145,7 @@ def build_trainer(trainer_class: type[MDLMTrainer], arguments: Arguments) -> MDL
         processing_class=load_tokenizer(data, model),
         quantization_config=None if adapted else get_quantization_config(model),
         peft_config=get_peft_config(model),
+        **more,
     )
 
 
@@ -172,7 +180,7 @@ def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrai
 
 
 def load_adapter(
-    model_args: ModelConfig, training_args: MDLMTrainingConfig, options: dict[str, Any]
+    model_args: ModelConfig, training_args: TrainingConfig, options: dict[str, Any]
 ) -> PeftModel | None:
     """The adapter, on its base model, where `model_name_or_path` is one: it goes on training (SFT, then R2FT).
 

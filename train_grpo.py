@@ -1,0 +1,4 @@
+from trainers.grpo import main
+
+if __name__ == "__main__":
+    main()

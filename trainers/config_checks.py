@@ -1,0 +1,44 @@
+"""What the training configs share: fields that belong to parts, and checks that TRL's parser doesn't make."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Any
+
+from conv_dlm.generation.settings import Setting
+
+Refused = tuple[str, object, str]  # name of an option, the only value that it may have, why
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Values from YAML are not checked by the parser.
+
+    Raises:
+        ValueError: `value` is none of `choices`.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"`{name}={value!r}` is unknown; choose one of {', '.join(map(repr, choices))}.")
+
+
+def check_json(name: str, value: object) -> None:
+    """Raise ValueError for a text that is no JSON; a command line gives dictionaries so."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"`{name}={value}` is no JSON: {error}.") from error
+
+
+def refuse(config: Any, refused: Iterable[Refused]) -> None:
+    """Raise ValueError for an inherited option that means something else, or nothing, for a denoiser."""
+    for name, only, reason in refused:
+        value = getattr(config, name)
+        if value != only and (value or only):
+            raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
+
+
+def of_part(its: Setting) -> Any:
+    """A config's field for a setting of a part, whose default and text are there."""
+    choices = {} if its.choices is None else {"choices": list(its.choices)}
+    return field(default=its.default, metadata={"help": its.help.capitalize() + ".", **choices})

@@ -1,0 +1,313 @@
+"""Reinforcement learning of masked diffusion LMs: TRL's GRPOTrainer with denoised rollouts and estimated
+log-probabilities."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+
+from conv_dlm.answering.ends import end_ids
+from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.generation.parts.rules import UNMASKING_RULES
+from trainers import adapters, noise
+from trainers.denoiser_trainer import DenoiserTrainer
+from trainers.estimates import Completions, log_probs
+from trainers.grpo_config import DiffusionGRPOConfig
+from trainers.model_card import GRPO_PAPER
+from trainers.prompts import check_prompts, is_chat
+from trainers.rollouts import Rollout, denoise
+from trainers.shifted import check_attention
+
+KEPT = "log_probs_of"  # prefix of what a batch keeps of its rollout
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the estimates need of a rollout beside its text; shapes [B, ...], so that TRL can shuffle and split it.
+
+    Attributes:
+        canvas_BC, unmasked_at_BC (`LongTensor` [B, C]): see [`~trainers.rollouts.Rollout`].
+        seeds_BI (`LongTensor` [B, I]): of the draws of each row, for each of the passes over it.
+    """
+
+    canvas_BC: Tensor
+    unmasked_at_BC: Tensor
+    seeds_BI: Tensor
+
+    def as_inputs(self) -> dict[str, Tensor]:
+        return {f"{KEPT}/{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def of_inputs(cls, inputs: dict[str, Any]) -> "Kept":
+        return cls(**{name: inputs[f"{KEPT}/{name}"] for name in cls.__dataclass_fields__})
+
+
+class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
+    """GRPO (arXiv 2402.03300) of masked diffusion LMs: TRL's trainer, rewards, losses and log.
+
+    Completions are denoised by `generate`, with any decode type and cache; each row's draws are its own, whatever the
+    number of processes. Their log-probabilities are what `log_prob_estimate` makes of views of them
+    ([`~trainers.estimates`]), with the same masks for the policy, for what it was at the rollout and for the reference,
+    and other masks in each of `num_iterations` passes. Where GRPO has no old policy (`num_iterations=1`), none is
+    computed.
+
+    Logged besides what [`trl.GRPOTrainer`] logs (`reward`, `rewards/*`, `completions/*`, `kl`, `entropy`,
+    `clip_ratio/*`):
+        - `rollout/forwards`: forwards of the model for a completion
+        - `rollout/tokens_per_forward`: tokens of a completion, over its forwards
+        - `views`: canvases that a completion's log-probabilities were read from
+
+    Args:
+        model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            As for [`MDLMTrainer`]; block by block models with the estimates `"trajectory"` and `"autoregressive"`.
+        reward_funcs (a function or a list of them):
+            As for [`trl.GRPOTrainer`]; [`trainers.rewards`] has some. They get the columns of the data, and the lists
+            `forwards` and `unmasked_at` of the rollouts.
+        args ([`DiffusionGRPOConfig`], *optional*):
+            Defaults to a config with the output folder "GRPO".
+        kwargs:
+            As for [`trl.GRPOTrainer`].
+
+    Raises:
+        `ValueError`: rollouts that `generate` would refuse; an estimate that doesn't fit the model or the decode type;
+            data without prompts.
+        `FloatingPointError`: a logged loss or gradient norm is not finite.
+    """
+
+    _name = "GRPO"
+    _paper = GRPO_PAPER
+
+    args: DiffusionGRPOConfig
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: DiffusionGRPOConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args or DiffusionGRPOConfig("GRPO")
+        for name in ("rollout_func", "tools", "environment_factory"):
+            if kwargs.get(name):
+                raise ValueError(f"`{name}` is for models that write from left to right in turns. Leave it out.")
+        for name in ("train_dataset", "eval_dataset"):
+            if kwargs.get(name) is not None:
+                check_prompts(kwargs[name], name.removesuffix("_dataset"))
+        if isinstance(kwargs.get("peft_config"), PeftConfig):
+            options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
+            loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)
+            kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
+        self.estimate = args.estimate()
+        self._kept: Kept | None = None  # of the rollout that is being scored
+        self._scoring = False
+        self._rollout_clock = (-1, -1)  # (global step, rollouts in it)
+        with warnings.catch_warnings():  # that its interface may change: contract.py checks what we rely on
+            warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
+            super().__init__(model, reward_funcs, args, rollout_func=roll_out, **kwargs)
+        adapters.keep_trainable(self.model)
+        self._find_mask_token()
+        self._say_ends()
+        self.eos_token_ids = end_ids(self._tokenizer, self.bare_model.generation_config)
+        self.chats = is_chat(self.train_dataset)
+        self._check_rollouts()
+
+    def _check_rollouts(self) -> None:
+        """Raise ValueError for what can't be rolled out, or has no such estimate."""
+        model, args = self.bare_model, self.args
+        if self.is_fsdp_enabled:
+            raise ValueError(
+                "Rollouts take another number of forwards in each process, which FSDP can't do: launch by "
+                "configs/accelerate/ddp.yaml, zero2.yaml or zero3.yaml."
+            )
+        if not isinstance(model, DiffusionGenerationMixin):
+            raise ValueError(
+                f"`generate` of {type(model).__name__} does not denoise: start from a masked diffusion LM, or see "
+                "`conv_dlm.enable_diffusion`."
+            )
+        if not self.estimate.follows_rollout:
+            check_attention(model)
+        any_text = torch.full((1, 1), int(self.mask_token_id == 0))
+        config = model.check_generate(
+            any_text, attention_mask=torch.ones_like(any_text), strict=True, **args.generate_options()
+        )
+        if self.estimate.exact_order and UNMASKING_RULES[config.resolved_decode_type.rule].remasks:
+            raise ValueError(
+                f"`log_prob_estimate={args.log_prob_estimate!r}` follows the order of a rollout, and "
+                f"`decode_type={config.decode_type!r}` takes tokens back: choose another of them."
+            )
+
+    # Rollouts
+
+    def _draw_seeds(self, rows: int) -> Tensor:
+        """Seeds of the coming rollout's rows, for each pass over them: `LongTensor` [B, I].
+
+        They depend on step and row of the whole batch alone; at evaluation on the batch's number.
+        """
+        training = self.model.training
+        step = self.state.global_step if training else -1
+        count = self._rollout_clock[1] + 1 if self._rollout_clock[0] == step else 0
+        self._rollout_clock = (step, count)
+        passes = self.num_iterations if training else 1
+        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
+        index_B = torch.arange(rows) + (count * ranks + rank) * rows
+        seed = self.args.seed if training else 0
+        seeds = [noise.row_seeds(seed, step * passes + one, index_B) for one in range(passes)]
+        return torch.stack(seeds, 1).to(self.accelerator.device)
+
+    def roll_out(self, prompt_ids: Sequence[Sequence[int]]) -> Rollout:
+        """Denoise completions with the current weights."""
+        seeds_BI = self._draw_seeds(len(prompt_ids))
+        checkpointing: Any = self.args.gradient_checkpointing_kwargs
+        with unwrap_model_for_generation(
+            self.model_wrapped,
+            self.accelerator,
+            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+            gradient_checkpointing_kwargs=checkpointing,
+        ) as model:
+            rollout = denoise(
+                model,
+                prompt_ids,
+                seeds_BI[:, 0].tolist(),
+                self._tokenizer.pad_token_id,
+                **self.args.generate_options(),
+            )
+        self._kept = Kept(rollout.canvas_BC, rollout.unmasked_at_BC, seeds_BI)
+        return rollout
+
+    def count_rollout(self, rollout: Rollout) -> None:
+        """Log what the rollout took, over all processes."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        counted = torch.tensor([rollout.forwards, rollout.lengths], dtype=torch.float32).T
+        gathered: Any = self.accelerator.gather(counted.to(self.accelerator.device))
+        forwards, tokens = gathered.unbind(1)
+        metrics["rollout/forwards"].append(float(forwards.mean()))
+        metrics["rollout/tokens_per_forward"].append(float((tokens / forwards.clamp(min=1)).mean()))
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """A rollout with its rewards; the log-probabilities of before have a pass each, [B, I, T]."""
+        self._scoring = True
+        try:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        finally:
+            self._scoring = False
+        assert self._kept is not None
+        return output | self._kept.as_inputs()
+
+    # Log-probabilities
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        self._kept = Kept.of_inputs(inputs)
+        number = self._pass
+        before = {name: inputs[name][:, number] for name in PER_TOKEN if name in inputs}
+        loss: Tensor = super()._compute_loss(model, inputs | before)
+        return loss
+
+    @property
+    def _pass(self) -> int:
+        """Which of the passes over a rollout this is."""
+        assert self.args.steps_per_generation is not None
+        return self._step // self.args.steps_per_generation % self.num_iterations if self.model.training else 0
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """The estimate for the last `logits_to_keep` positions, [B, T]; while a rollout is scored, of every pass."""
+        kept = self._kept
+        assert kept is not None
+        completions = on_canvas(input_ids, attention_mask, logits_to_keep, kept)
+        passes = range(kept.seeds_BI.shape[1]) if self._scoring else [self._pass]
+        found = [
+            self._estimate(model, completions, kept.seeds_BI[:, one], batch_size or len(input_ids)) for one in passes
+        ]
+        start = input_ids.shape[1] - logits_to_keep
+        logps, entropies = (
+            torch.stack([pair[which][:, start : start + logits_to_keep] for pair in found], 1) for which in (0, 1)
+        )
+        if not self._scoring:
+            logps, entropies = logps[:, 0], entropies[:, 0]
+        return logps, entropies if compute_entropy else None, None
+
+    def _estimate(
+        self, model: Any, completions: Completions, seeds_B: Tensor, batch_size: int
+    ) -> tuple[Tensor, Tensor]:
+        parts = []
+        for start in range(0, len(seeds_B), batch_size):
+            rows = slice(start, start + batch_size)
+            some = Completions(**{name: value[rows] for name, value in vars(completions).items()})
+            seeds = seeds_B[rows]
+            views = self.estimate(some, partial(noise.uniform, seeds))
+            with self.accelerator.autocast():
+                parts.append(
+                    log_probs(model, some, views, self.mask_token_id, self.temperature, shifted=self.bare_model)
+                )
+            if not self._scoring:
+                mode = "train" if self.model.training else "eval"
+                self._metrics[mode]["views"].append(len(views.row_R) / len(seeds))
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    # Evaluation and log
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The usual loop with the draws reset, so that evaluations compare."""
+        self._rollout_clock = (-1, -1)
+        return super().evaluation_loop(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and end the run if a loss is not finite."""
+        super().log(logs, start_time)
+        self.check_logged(logs)
+
+
+PER_TOKEN = ("old_per_token_logps", "ref_per_token_logps")  # of a batch: what policies of before say of it
+
+
+def roll_out(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+    """TRL's `rollout_func`: completions to the prompts, of which each stands as often as it is answered."""
+    prompt_ids = trainer._tokenize_prompts(prompts)[0]
+    rollout = trainer.roll_out(prompt_ids)
+    trainer.count_rollout(rollout)
+    return {
+        "prompt_ids": prompt_ids,
+        "completion_ids": rollout.completion_ids,
+        "logprobs": None,
+        "forwards": rollout.forwards,
+        "unmasked_at": rollout.unmasked_at_BC.tolist(),
+    }
+
+
+def on_canvas(input_ids: Tensor, attention_mask: Tensor, completion_length: int, kept: Kept) -> Completions:
+    """TRL's prompts and completions on the canvases that they were written on.
+
+    Args:
+        input_ids, attention_mask (`LongTensor` [B, P + T]): prompts, padded at the left, and completions, padded at the
+            right to `completion_length` T.
+    """
+    start = input_ids.shape[1] - completion_length
+    canvas_BC = kept.canvas_BC
+    ids_BL = torch.cat([input_ids[:, :start], canvas_BC], 1)
+    ones_BC = torch.ones_like(canvas_BC)
+    text_BT = attention_mask[:, start:].bool()[:, : canvas_BC.shape[1]]
+    text_BC = torch.nn.functional.pad(text_BT, (0, canvas_BC.shape[1] - text_BT.shape[1]))
+    nothing_BP = torch.zeros_like(input_ids[:, :start], dtype=torch.bool)
+    return Completions(
+        ids_BL=ids_BL,
+        attention_mask_BL=torch.cat([attention_mask[:, :start], ones_BC], 1),
+        canvas_BL=torch.cat([nothing_BP, ones_BC.bool()], 1),
+        text_BL=torch.cat([nothing_BP, text_BC], 1),
+        unmasked_at_BL=torch.cat([torch.full_like(input_ids[:, :start], -1), kept.unmasked_at_BC], 1),
+    )
