@@ -48,6 +48,9 @@ class ARR2FTTrainer(R2FTTrainer):
     def _find_mask_token(self) -> None:
         """There is none."""
 
+    def _check_attention(self) -> None:
+        """It is causal."""
+
     def batch_loss(self, model: torch.nn.Module, inputs: dict[str, Tensor], rows: Rows) -> BatchLoss:
         """R2FT's loss of one batch, summed over rows; nothing behind the last scored token is computed."""
         examples = read_examples(inputs, self._tokenizer.eos_token_id)

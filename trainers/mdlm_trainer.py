@@ -113,6 +113,9 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         self.add_callback(self._step_clock)  # after the samples, whose time it leaves out
         self._find_mask_token()
         self._say_ends()
+        self._check_attention()
+
+    def _check_attention(self) -> None:
         check_attention(self.model)
 
     def _add_samples(self) -> None:
