@@ -1,4 +1,6 @@
-from trainers.grpo import main
+import sys
+
+from trainers.grpo import run
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -1,4 +1,6 @@
-from trainers.r2ft import main
+import sys
+
+from trainers.r2ft import run
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -1,4 +1,6 @@
-from trainers.sft import main
+import sys
+
+from trainers.sft import run
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -64,10 +64,13 @@ def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
         shutil.rmtree(path)
 
 
-def finished_at(checkpoint: str | Path, max_steps: int) -> int | None:
-    """The step of a checkpoint that is at the end of a run of `max_steps`; None if there are steps left, or unknown."""
-    step = int(json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text(encoding="utf-8"))["global_step"])
-    return step if 0 < max_steps <= step else None
+def finished_at(checkpoint: str | Path, max_steps: int, epochs: float) -> int | None:
+    """The step of a checkpoint that is at the end of a run of `max_steps`, or without these of `epochs`; None if there
+    are steps left, or unknown."""
+    state = json.loads(Path(checkpoint, TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    step, epoch = int(state["global_step"]), float(state.get("epoch") or 0.0)
+    is_over = step >= max_steps if max_steps > 0 else epoch >= epochs - 1e-6  # a fraction of steps that was added up
+    return step if is_over and step > 0 else None
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -155,7 +158,7 @@ class WholeCheckpoints(Trainer):
             remove_unfinished(self.args.output_dir or ".")
         self.accelerator.wait_for_everyone()
         plain = not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
-        if checkpoint and plain and (step := finished_at(checkpoint, self.args.max_steps)) is not None:
+        if checkpoint and plain and (step := self._finished_at(checkpoint)) is not None:
             return self._end_again(checkpoint, step)
         if self.args.should_save and self.args.save_strategy != "no":
             self._check_saving()
@@ -163,13 +166,16 @@ class WholeCheckpoints(Trainer):
         self._check_finite()
         return output
 
+    def _finished_at(self, checkpoint: str) -> int | None:
+        return finished_at(checkpoint, self.args.max_steps, self.args.num_train_epochs)
+
     def _end_again(self, checkpoint: str, step: int) -> TrainOutput:
         """The end of a run that is complete: its weights, and no further step."""
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             self._load_best_model()
-        self.accelerator.print(f"{checkpoint} is at step {step} of {self.args.max_steps}: the run is complete.")
+        self.accelerator.print(f"{checkpoint} is at the last step of the run, {step}: it is complete.")
         return TrainOutput(step, 0.0, {})
 
     def _check_saving(self) -> None:

@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 Data: TypeAlias = Dataset | IterableDataset
 
 WORD_PROBLEMS = "word_problems"
+FILE_KINDS = ("json", "csv", "parquet", "text", "arrow")  # names of `datasets` for loaders of files
 PROMPT_TEMPLATES = ("alpaca",)
 ALPACA_COLUMNS = ("instruction", "input", "output")
 # One preamble for all rows, and an input without a headline: as in the data preparation of arXiv 2509.15188's code
@@ -193,16 +194,33 @@ def load_data(
 def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -> Any:
     if bool(mixture_args.datasets) == bool(data_args.dataset_name):
         raise ValueError("Name the data once: set either `dataset_name` or `datasets`.")
-    if mixture_args.datasets:
-        return get_dataset(mixture_args)
     if data_args.dataset_name == WORD_PROBLEMS:
         return {split: word_problems(data_args, split) for split in ("train", "validation", "test", "unseen")}
-    return load_dataset(
-        data_args.dataset_name,
-        data_args.dataset_config,
-        data_files=data_args.data_files,
-        streaming=mixture_args.streaming,
-    )
+    name, files = data_args.dataset_name, data_args.data_files
+    if name in FILE_KINDS and not files:
+        raise ValueError(f"`dataset_name={name}` reads files: name them by `data_files`.")
+    try:
+        if mixture_args.datasets:
+            return get_dataset(mixture_args)
+        return load_dataset(str(name), data_args.dataset_config, data_files=files, streaming=mixture_args.streaming)
+    except Exception as error:  # of the readers' many kinds
+        what = "`datasets`" if name is None else f"`dataset_name={name}`"
+        what += f" with `data_files={files}`" if files else ""
+        kinds = ", ".join(FILE_KINDS)
+        if files:
+            remedy = f"are they there, and {name}?" if name in FILE_KINDS else f"for files it is one of {kinds}."
+        else:
+            remedy = f"mend the name, or connect; for files it is one of {kinds}, with `data_files`."
+        raise ValueError(f"{what} can't be loaded: {cause(error)}; {remedy}") from error
+
+
+def cause(error: BaseException) -> str:
+    """What began an error, in a line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, StopIteration):
+        return "there are no rows"
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
 
 
 def word_problems(data_args: DataArguments, split: str) -> IterableDataset:

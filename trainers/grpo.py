@@ -20,6 +20,7 @@ a function of your own:
 In a clone, `train_grpo.py` is the same: `accelerate launch train_grpo.py ...`.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import cast
 
@@ -28,6 +29,7 @@ from trl import TrlParser
 from trainers import DiffusionGRPOConfig, DiffusionGRPOTrainer
 from trainers.prompts import PromptArguments
 from trainers.rewards import find_reward
+from trainers.running import run_script
 from trainers.scripts import Arguments, finetune
 from trainers.scripts import make_parser as make_parser_for
 
@@ -37,11 +39,19 @@ def make_parser() -> TrlParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train as the arguments say, which are those of the command line if `None`."""
-    arguments = Arguments(*make_parser().parse_args_and_config(argv))
+    """Train as the arguments say, which are those of the command line if `None`. Raises what is wrong."""
+    train(Arguments(*make_parser().parse_args_and_config(argv)))
+
+
+def train(arguments: Arguments) -> None:
     rewards = [find_reward(name) for name in cast(PromptArguments, arguments.data).reward_funcs]
     finetune(DiffusionGRPOTrainer, arguments, reward_funcs=rewards)
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """As `main`, for a shell: returns the exit status, and what is wrong is one sentence on standard error."""
+    return run_script("trainers.grpo", lambda: Arguments(*make_parser().parse_args_and_config(argv)), train)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -27,11 +27,14 @@ On several devices, with one of the files in configs/accelerate (`fsdp2`, `zero2
 In a clone, `train_r2ft.py` is the same: `accelerate launch train_r2ft.py ...`.
 """
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 from trl import TrlParser
 
 from trainers import R2FTConfig, R2FTTrainer
+from trainers.running import run_script
 from trainers.scripts import Arguments, finetune
 from trainers.scripts import make_parser as make_parser_for
 
@@ -41,9 +44,16 @@ def make_parser() -> TrlParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train as the arguments say, which are those of the command line if `None`."""
+    """Train as the arguments say, which are those of the command line if `None`. Raises what is wrong."""
     finetune(R2FTTrainer, Arguments(*make_parser().parse_args_and_config(argv)))
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """As `main`, for a shell: returns the exit status, and what is wrong is one sentence on standard error."""
+    return run_script(
+        "trainers.r2ft", lambda: Arguments(*make_parser().parse_args_and_config(argv)), partial(finetune, R2FTTrainer)
+    )
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -1,14 +1,16 @@
 """What the scripts share, `trainers.sft` and its siblings: their arguments, and the run from these to a saved model."""
 
+import logging
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from peft import PeftConfig, PeftModel
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import find_adapter_config_file
 from trl import DatasetMixtureConfig, ModelConfig, TrlParser, get_peft_config, get_quantization_config
@@ -19,7 +21,9 @@ from trainers.data import DataArguments, load_data
 from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.mdlm_config import MDLMTrainingConfig
+from trainers.running import cannot_be_loaded, loading
 
+logger = logging.getLogger(__name__)
 TrainingConfig: TypeAlias = MDLMTrainingConfig | DiffusionGRPOConfig
 T = TypeVar("T", bound=DenoiserTrainer)
 
@@ -57,7 +61,8 @@ def finetune(trainer_class: Callable[..., DenoiserTrainer], arguments: Arguments
     if is_finished(training, resume):
         print(f"The run in {training.output_dir} is complete: nothing is changed.")
         return
-    trainer = build_trainer(trainer_class, arguments, **more)
+    build = partial(build_trainer, trainer_class, arguments, **more)
+    trainer = loading(build, str(arguments.model.model_name_or_path))
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(training.output_dir)
     trainer.accelerator.print(f"Trained model saved to {training.output_dir}.")
@@ -69,7 +74,7 @@ def finetune(trainer_class: Callable[..., DenoiserTrainer], arguments: Arguments
 def is_finished(training: TrainingConfig, resume: str | bool | None) -> bool:
     """Whether the run that is to be resumed has made all its steps, and saved its model."""
     checkpoint = choose_checkpoint(resume, str(training.output_dir))
-    if checkpoint is None or finished_at(checkpoint, training.max_steps) is None:
+    if checkpoint is None or finished_at(checkpoint, training.max_steps, training.num_train_epochs) is None:
         return False
     return any(Path(str(training.output_dir), name).is_file() for name in ("config.json", "adapter_config.json"))
 
@@ -137,6 +142,11 @@ def build_trainer(trainer_class: Callable[..., T], arguments: Arguments, **more:
         )
     adapted = load_adapter(model, training, options)
     training.model_init_kwargs = None if adapted else options  # used, or for the trainer to use
+    if adapted is None:
+        where: Any = {"revision": model.model_revision, "trust_remote_code": training.trust_remote_code}
+        name = str(model.model_name_or_path)
+        loading(partial(AutoConfig.from_pretrained, name, **where), f"`model_name_or_path={name}`")
+        check_lora(model)
     return trainer_class(
         model=adapted or str(model.model_name_or_path),
         args=training,
@@ -147,6 +157,17 @@ def build_trainer(trainer_class: Callable[..., T], arguments: Arguments, **more:
         peft_config=get_peft_config(model),
         **more,
     )
+
+
+def check_lora(model: ModelConfig) -> None:
+    """Warn of settings of an adapter where none is asked for."""
+    said = [
+        its.name
+        for its in fields(model)
+        if its.name.startswith("lora_") and getattr(model, its.name) != getattr(ModelConfig(), its.name)
+    ]
+    if said and not model.use_peft:
+        logger.warning("`%s` has no effect without `use_peft: true`: all weights are trained.", "`, `".join(said))
 
 
 def check_model_name(name: str | None) -> None:
@@ -175,8 +196,13 @@ def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrai
     """The tokenizer that the arguments name, or the model's own."""
     options = {"add_bos_token": True} if data_args.add_bos_token else {}
     if data_args.tokenizer_name:
-        return AutoTokenizer.from_pretrained(data_args.tokenizer_name, **options)
-    return AutoTokenizer.from_pretrained(model_args.model_name_or_path, revision=model_args.model_revision, **options)
+        name, revision, field = data_args.tokenizer_name, None, "tokenizer_name"
+    else:
+        name, revision, field = str(model_args.model_name_or_path), model_args.model_revision, "model_name_or_path"
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, **options)
+    except (OSError, ValueError) as error:
+        raise cannot_be_loaded(f"The tokenizer of `{field}={name}`", error) from error
 
 
 def load_adapter(

@@ -26,11 +26,14 @@ On several devices, with one of the files in configs/accelerate (`fsdp2`, `zero2
 In a clone, `train_sft.py` is the same: `accelerate launch train_sft.py ...`.
 """
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 
 from trl import TrlParser
 
 from trainers import MDLMTrainer, MDLMTrainingConfig
+from trainers.running import run_script
 from trainers.scripts import Arguments, finetune
 from trainers.scripts import make_parser as make_parser_for
 
@@ -40,9 +43,16 @@ def make_parser() -> TrlParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train as the arguments say, which are those of the command line if `None`."""
+    """Train as the arguments say, which are those of the command line if `None`. Raises what is wrong."""
     finetune(MDLMTrainer, Arguments(*make_parser().parse_args_and_config(argv)))
 
 
+def run(argv: Sequence[str] | None = None) -> int:
+    """As `main`, for a shell: returns the exit status, and what is wrong is one sentence on standard error."""
+    return run_script(
+        "trainers.sft", lambda: Arguments(*make_parser().parse_args_and_config(argv)), partial(finetune, MDLMTrainer)
+    )
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

@@ -51,6 +51,8 @@ def as_trained(tokenizer: PreTrainedTokenizerBase, args: MDLMTrainingConfig) -> 
     if template is not None and os.path.isfile(template) and template.endswith((".jinja", ".j2")):
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
     elif template is not None:
+        if template.endswith((".jinja", ".j2")):
+            raise ValueError(f"`chat_template_path={template}`: there is no such file.")
         source = AutoTokenizer.from_pretrained(template)
         known = tokenizer.get_vocab()
         tokenizer.chat_template = source.get_chat_template()

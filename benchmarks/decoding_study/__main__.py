@@ -36,11 +36,11 @@ from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, decode_type, generation_options
 from conv_dlm.cli.parser import Parser
 from conv_dlm.cli.progress import with_progress
-from conv_dlm.cli.running import exit_code_of
 from conv_dlm.cli.session import load, model_settings
 from conv_dlm.evaluation.processes import Processes
 from conv_dlm.evaluation.sample_folder import SampleFolder, check_folder
 from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.running import exit_code_of
 from conv_dlm.word_problems import FORMS, SPLITS
 
 PROGRAM = "python -m benchmarks.decoding_study"

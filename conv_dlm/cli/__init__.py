@@ -7,8 +7,8 @@ from pathlib import Path
 
 from conv_dlm.cli import bench, chat, data, demo, evaluate, fit, generate, models, problem, push, serve
 from conv_dlm.cli.parser import Parser
-from conv_dlm.cli.running import exit_code_of
 from conv_dlm.cli.streams import take_any_text
+from conv_dlm.utils.running import exit_code_of
 
 # A command is a module with `SUMMARY`, `USAGE`, `add_arguments(parser)` and `run(args) -> int` (the exit code). Heavy
 # imports belong into functions.

@@ -22,10 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conv_dlm.cli.exit_codes import INTERRUPTED
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
 from conv_dlm.cli.parser import Parser
+from conv_dlm.utils.exit_codes import INTERRUPTED
 from conv_dlm.utils.files import read_text, write_json
 from conv_dlm.utils.text import check_bytes, from_json
 

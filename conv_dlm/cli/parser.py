@@ -3,7 +3,7 @@
 import argparse
 from typing import Any, NoReturn
 
-from conv_dlm.cli.exit_codes import MISTAKE
+from conv_dlm.utils.exit_codes import MISTAKE
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conv_dlm.cli.exit_codes import MISTAKE
 from conv_dlm.cli.notes import note
 from conv_dlm.cli.parser import Parser
+from conv_dlm.utils.exit_codes import MISTAKE
 
 if TYPE_CHECKING:  # imports torch and Transformers
     from conv_dlm.hub import Staged

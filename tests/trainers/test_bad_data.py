@@ -10,6 +10,7 @@ from datasets import Dataset, IterableDataset
 
 from trainers import MDLMTrainer, R2FTConfig, R2FTTrainer
 from trainers.r2ft_trainer import read_examples
+from trainers.running import run_script
 
 EOS = 2
 GENERATION_TEMPLATE = (
@@ -107,6 +108,28 @@ def test_streamed_data(make_trainer):
     trainer = make_trainer(train_dataset=IterableDataset.from_generator(lambda: iter(rows)), max_steps=2)
     trainer.train()
     assert trainer.state.global_step == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_row_of_a_stream_is_named_when_it_is_reached(make_trainer, workers, capsys):
+    rows = [{"prompt": f"{n}?", "completion": "" if n == 5 else f"{n}."} for n in range(8)]
+    stream = IterableDataset.from_generator(lambda: iter(rows))
+    trainer = make_trainer(train_dataset=stream, max_steps=2, dataloader_num_workers=workers)
+    with pytest.raises(ValueError, match="Row 5 of the `train` data has an empty response"):
+        trainer.train()
+    assert run_script("here", lambda: None, lambda _: trainer.train()) == 2
+    sentence = "Row 5 of the `train` data has an empty response: drop it, or give it one."
+    assert capsys.readouterr().err.splitlines()[-1] == f"here: error: {sentence}"
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(make_trainer):
+    def collate(rows):
+        raise ValueError("deep inside")
+
+    trainer = make_trainer()
+    trainer.data_collator = collate
+    with pytest.raises(ValueError, match="deep inside"):
+        run_script("here", lambda: None, lambda _: trainer.train())
 
 
 # Tokenizers and collators

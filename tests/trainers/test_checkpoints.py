@@ -287,9 +287,15 @@ def test_a_run_that_diverges_in_its_last_step_saves_nothing(make_run):
         trainer.train()
 
 
-def test_a_complete_run_is_not_trained_on(make_run):
-    make_run("done", max_steps=4, lr_scheduler_type="constant").train()
-    again = make_run("done", max_steps=4, lr_scheduler_type="constant")
+@pytest.mark.parametrize(
+    ("length", "longer"),
+    [(dict(max_steps=4), dict(max_steps=6)), (dict(num_train_epochs=1), dict(num_train_epochs=1.5))],
+    ids=["steps", "epochs"],
+)
+def test_a_complete_run_is_not_trained_on(make_run, length, longer):
+    length, longer = ({"max_steps": -1, "lr_scheduler_type": "constant"} | its for its in (length, longer))
+    make_run("done", **length).train()
+    again = make_run("done", **length)
     out = Path(again.args.output_dir)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert again.train(resume_from_checkpoint=True).global_step == 4
@@ -298,7 +304,7 @@ def test_a_complete_run_is_not_trained_on(make_run):
     again.save_model(str(out / "final"))
     for name, tensor in load_file(out / "final" / "model.safetensors").items():
         assert torch.equal(tensor, saved[name])
-    make_run("done", max_steps=6, lr_scheduler_type="constant").train(resume_from_checkpoint=True)  # longer: goes on
+    make_run("done", **longer).train(resume_from_checkpoint=True)  # goes on
     assert (out / "checkpoint-6").is_dir()
 
 

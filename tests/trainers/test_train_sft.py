@@ -1,5 +1,6 @@
 """train_sft.py: its arguments, where it writes, and the whole script under its launchers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
-from trainers import MDLMTrainer
+from trainers import MDLMTrainer, sft
 from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
 from trainers.sft import make_parser
 
@@ -101,6 +102,41 @@ def test_a_folder_with_a_model_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match="holds a model"):
         check_output_dir(str(tmp_path), None)
+
+
+# How it ends
+
+
+@pytest.fixture
+def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """What the script says of a mistake, in one line."""
+    def run_with(recipe: str = "", **options: object) -> str:
+        (tmp_path / "recipe.yaml").write_text(f"use_cpu: true\nbf16: false\n{recipe}")
+        options |= {"config": tmp_path / "recipe.yaml", "output_dir": tmp_path / "out"}
+        assert sft.run([word for name, value in options.items() for word in (f"--{name}", str(value))]) == 2
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        return said
+
+    return run_with
+
+
+def test_mistakes_in_arguments_are_one_sentence(mistake: Any) -> None:
+    assert "The recipe is no YAML: while parsing" in mistake("a: [1\n")
+    assert "unknown arguments from config file: ['--stepz', '3']" in mistake("stepz: 3\n").lower()
+    assert "An argument should be JSON and is '{'" in mistake(model_init_kwargs="{")
+
+
+def test_mistakes_in_names_of_data_are_one_sentence(mistake: Any, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "llada"}')
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "bad.jsonl").write_text('{"a": "b')
+    load = partial(mistake, model_name_or_path=tmp_path / "model")
+    assert "`dataset_name=me/none` can't be loaded: Couldn't reach" in load(dataset_name="me/none")
+    assert "`dataset_name=json` reads files: name them" in load(dataset_name="json")
+    for name, why in (("nope", "Unable to find"), ("empty", "there are no rows"), ("bad", "JSON parse error")):
+        said = load(dataset_name="json", data_files=tmp_path / f"{name}.jsonl")
+        assert f"{name}.jsonl']` can't be loaded: {why}" in said and said.endswith("are they there, and json?")
 
 
 # The script

@@ -6,11 +6,16 @@ from collections.abc import Callable
 
 from torch import OutOfMemoryError
 
-from conv_dlm.cli.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
+from conv_dlm.utils.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
 
 
-def exit_code_of(program: str, command: Callable[[], int]) -> int:
-    """Run a command; a mistake in what was asked for, Ctrl-C and a closed pipe become exit codes."""
+def exit_code_of(
+    program: str, command: Callable[[], int], reraise: Callable[[BaseException], bool] = lambda error: False
+) -> int:
+    """Run a command; a mistake in what was asked for, Ctrl-C and a closed pipe become exit codes.
+
+    `reraise` says of which errors the traceback is wanted.
+    """
     try:
         return command()
     except KeyboardInterrupt as interrupt:
@@ -20,9 +25,14 @@ def exit_code_of(program: str, command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return PIPE_CLOSED
     except (ValueError, OSError, ImportError, OutOfMemoryError) as error:
+        if reraise(error):
+            raise
         print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
         return MISTAKE
 
 
 def _one_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "DataLoader worker" in lines[0]:  # the traceback in another process follows, and at its end what it is about
+        return lines[-1].partition(": ")[2]
+    return lines[0]
