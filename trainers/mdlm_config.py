@@ -9,6 +9,8 @@ from trainers.config_checks import check_choice, check_json, refuse
 from trainers.numbers import read_numbers
 from trainers.token_free import TokenFree
 
+MASKINGS = ("random", "progressive", "window")
+
 # Options of SFT that mean something else, or nothing, for a denoiser: name, the only value, why.
 _REFUSED = (
     ("packing", False, "attention goes both ways, so packed examples would see each other"),
@@ -34,13 +36,19 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         masking (`str`, *optional*, defaults to `"random"`):
             `"random"`: noise levels and masks are drawn, a new batch in every step. `"progressive"`: masks as decoding
             makes them (PUMA, arXiv 2602.10314): a batch is kept for `progressive_stages` steps, and what the model was
-            surest of is shown in the next. Takes a stream of data. Evaluation has random masks either way.
+            surest of is shown in the next. Takes a stream of data. `"window"`: masks as blocks and Conv
+            meet them: the text before a window is known, a part of the window masked, everything behind it hidden; see
+            [`~trainers.masking.mask_windows`]. Evaluation has random masks in any case.
         progressive_stages (`int`, *optional*, defaults to `8`):
             Steps for which a batch is kept.
         progressive_batches (`int`, *optional*, defaults to `1`):
             Batches that take turns, `progressive_stages` at a time, so that neighbouring steps differ in rows and in
             what is masked. `save_steps` and `max_steps` have to be multiples of `progressive_stages *
             progressive_batches`, so that a run resumes exactly.
+        mask_window (`int`, *optional*, defaults to `32`):
+            The longest window, in tokens.
+        window_share (`float`, *optional*, defaults to `0.75`):
+            Share of the rows that have a window; the others have random masks.
         loss_cover (`str`, *optional*, defaults to `"response_and_eos"`):
             Which masked tokens have a loss: `"response_and_eos"`, the response and all EOS that pad it, for models
             that are used as they are; or `"response"`, the response and its first EOS, for models that go on to R2FT
@@ -93,10 +101,12 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
     min_noise: float = field(default=1e-3, metadata={"help": "Lowest noise level t; the highest is 1."})
     masking: str = field(
         default="random",
-        metadata={"help": "Masks that are drawn, or made as by decoding.", "choices": ["random", "progressive"]},
+        metadata={"help": "Masks that are drawn, or made as by decoding.", "choices": [*MASKINGS]},
     )
     progressive_stages: int = field(default=8, metadata={"help": "Steps for which progressive masking keeps a batch."})
     progressive_batches: int = field(default=1, metadata={"help": "Batches that take turns with progressive masking."})
+    mask_window: int = field(default=32, metadata={"help": "The longest window of windowed masking, in tokens."})
+    window_share: float = field(default=0.75, metadata={"help": "Share of the rows that have a window."})
     loss_cover: str = field(
         default="response_and_eos",
         metadata={
@@ -131,8 +141,10 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         check_json("eval_sample_kwargs", self.eval_sample_kwargs)
         super().__post_init__()
         refuse(self, _REFUSED)
-        check_choice("masking", self.masking, ("random", "progressive"))
-        for name in ("progressive_stages", "progressive_batches"):
+        check_choice("masking", self.masking, MASKINGS)
+        if not 0 <= self.window_share <= 1:
+            raise ValueError(f"`window_share={self.window_share}` must be a share, from 0 to 1.")
+        for name in ("progressive_stages", "progressive_batches", "mask_window"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}={getattr(self, name)}` must be 1 or more.")
         if self.masking == "progressive":

@@ -17,7 +17,7 @@ from trainers import adapters
 from trainers.checkpoints import replaced
 from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.losses import are_top, row_sums, token_log_probs
-from trainers.masking import mask_rows
+from trainers.masking import mask_rows, mask_windows
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER
@@ -261,6 +261,15 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         micro_batch = self._noise_clock[1]
         if chains:
             masking = chains.masking(micro_batch, rows, covered_BL, inputs["attention_mask"])
+        elif self.args.masking == "window" and self.model.training:
+            masking = mask_windows(
+                rows,
+                covered_BL,
+                inputs["attention_mask"],
+                self.args.min_noise,
+                self.args.mask_window,
+                self.args.window_share,
+            )
         else:
             masking = mask_rows(rows, covered_BL, inputs["attention_mask"], self.args.min_noise)
         masked_BL = predictable(self.model, masking.masked_BL)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conv_dlm.generation import noise
 
-LEVEL, MASK, PADDING, CORRUPTION = range(4)  # what a draw is for
+LEVEL, MASK, PADDING, CORRUPTION, WINDOW = range(5)  # what a draw is for
 
 
 def row_seeds(seed: int, step: int, rows_B: Tensor) -> Tensor:

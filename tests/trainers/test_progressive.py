@@ -160,6 +160,26 @@ def test_evaluation_draws_its_masks(make, chats):
     assert progressive.evaluate()["eval_nelbo"] == random.evaluate()["eval_nelbo"]
 
 
+def test_windows_are_trained_in_a_share_of_the_rows(make, chats):
+    """All rows known before their window and hidden behind it; evaluated with random masks."""
+    settings = dict(save_strategy="no", eval_strategy="no", eval_dataset=chats.select(range(4)))
+    random = make(masking="random", **settings).evaluate()
+    trainer = make(masking="window", mask_window=2, window_share=1.0, max_steps=2, **settings)
+    assert trainer.evaluate()["eval_nelbo"] == random["eval_nelbo"]
+    seen: list[Any] = []
+    hook = trainer.model.register_forward_pre_hook(
+        lambda module, given, options: seen.append((options["input_ids"].clone(), options["logits_to_keep"].clone())),
+        with_kwargs=True,
+    )
+    trainer.train()
+    hook.remove()
+    assert len(seen) == 2
+    for ids, asked in seen:
+        assert (asked.sum(1) <= 2).all()
+        for row, masks in zip(ids, asked, strict=True):
+            assert (row[masks.nonzero()[-1] :] == MASK).sum() >= 1
+
+
 def test_word_problems_in_canvases(make_trainer):
     stream = IterableDataset.from_generator(rows, gen_kwargs={"seed": 1, "levels": (1, 2), "alike": 4})
     trainer = make_trainer(
@@ -187,6 +207,8 @@ def test_word_problems_in_canvases(make_trainer):
         ),
         ({"progressive_stages": 0}, "`progressive_stages=0`"),
         ({"progressive_batches": 0}, "`progressive_batches=0`"),
+        ({"masking": "window", "mask_window": 0}, "`mask_window=0`"),
+        ({"masking": "window", "window_share": 1.5}, "`window_share=1.5` must be a share"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], message: str, tmp_path):
