@@ -52,7 +52,7 @@ def mask_windows(
     """Masks as decoding by blocks or by Conv meets them, in a share of the rows; the others are masked anywhere.
 
     What stands before a window is known, the window's tokens are masked with the probability t, and all behind it are
-    hidden without a loss. The window has 1 to `size` tokens and begins anywhere, partly outside of the response, too, so
+    hidden without a loss. The window has 1 to `size` tokens and begins anywhere, partly outside the response, too, so
     that each token is as often in it; the weight makes up for those that are not. The loss bounds the likelihood of
     decoding in such windows, as that of blocks does in arXiv 2503.09573.
 
