@@ -147,6 +147,14 @@ class Canvas:
         self.log_probs = self.log_probs.masked_fill(where, 0.0)
         self.masked = self.masked | where
 
+    def move(self, source: Tensor) -> None:
+        """Let each position take over what is at its `source` [B, L]; what moves over a row's end is dropped."""
+        inside = self.positions < self.end[:, None]
+        self.ids = torch.where(inside, self.ids.gather(1, source), self.ids)
+        self.masked = self.masked.gather(1, source) & inside
+        self.unmasked_at = torch.where(inside, self.unmasked_at.gather(1, source), self.unmasked_at)
+        self.log_probs = torch.where(inside, self.log_probs.gather(1, source), self.log_probs)
+
     def end_rows(self, end: Tensor, reason: int) -> None:
         """End rows at the positions `end` [B], for a `reason`: what follows is no text any more.
 

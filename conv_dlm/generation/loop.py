@@ -208,6 +208,7 @@ class Denoising:
             log_prob=self.log_prob,
             statistics=self.values,
             find_fresh=lambda: torch.zeros_like(canvas.masked),
+            end_token_ids=self.eos_token_ids,
             scope_length=self.weights.scope_length(canvas.ids.shape[1]),
             weigh=lambda other: self.weights.weights(other, step),
         )
@@ -463,14 +464,30 @@ class Denoising:
         elif log_probs is None:
             log_probs = torch.full_like(self.log_prob, torch.nan)
         assert log_probs is not None
+        if decision.end is not None:
+            self.canvas.extend(decision.end)
         self.commit(commit, tokens, log_probs, index, remask)
         if remask is not None:
             self.canvas.remask(remask)
-        if decision.end is not None:
-            self.canvas.extend(decision.end)
+        if decision.moved is not None:
+            self.move(decision.moved)
         self.memory = decision.memory
         if self.rule.remasks:
             self.open = self.canvas.mask_index >= 0 if decision.open is None else decision.open
+
+    def move(self, source: Tensor) -> None:
+        """Let each position take over what is at its `source` [B, L], and all that is known of it. What a cache keeps
+        stays with its position."""
+        self.canvas.move(source)
+
+        def moved(x: Tensor) -> Tensor:
+            return x.gather(1, source.view(*source.shape, *[1] * (x.dim() - 2)).expand_as(x))
+
+        self.token, self.log_prob, self.predicted = moved(self.token), moved(self.log_prob), moved(self.predicted)
+        for name, values in self.values.items():
+            self.values[name] = moved(values)
+        if self.last_forwards is not None:
+            self.last_forwards.slot = moved(self.last_forwards.slot)
 
     def end_rows(self, step: int) -> None:
         """What follows from an end token: EOS-fill if asked for, else nothing until the text before it is complete."""

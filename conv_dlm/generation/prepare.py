@@ -480,6 +480,11 @@ def _check_canvas(
     canvas: Canvas, weights: PositionWeights, rule: UnmaskingRule, config: DiffusionGenerationConfig
 ) -> None:
     """A canvas that this decoder can't denoise."""
+    if rule.reads_end and config.eos_token_id is None:
+        raise SettingError(
+            "eos_token_id", f"is not known, by which `decode_type={config.decode_type!r}` finds the text's length",
+            "pass it, or use another type",
+        )  # fmt: skip
     if isinstance(rule, FixedStepsRule):
         blocks = int(weights.blocks(canvas).max())
         if blocks > rule.steps:
@@ -551,6 +556,14 @@ def _check_speed(
             if value is not None:
                 raise SettingError(
                     name, f"unmasks for good, and `decode_type={decode_type!r}` masks tokens again",
+                    "drop one of them", value,
+                )  # fmt: skip
+    if type(rule).first_end is not UnmaskingRule.first_end:
+        for name in ("eos_threshold", "exit_schedule", "lookahead"):
+            value = getattr(config, name)
+            if value is not None:
+                raise SettingError(
+                    name, f"says where to look and to end, which `decode_type={decode_type!r}` does by itself",
                     "drop one of them", value,
                 )  # fmt: skip
     if isinstance(rule, LosslessRule):

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections import Counter
 
 import pytest
 import torch
@@ -27,6 +28,12 @@ NAMES = {
         "threshold": "threshold", "editing_threshold": "editing_threshold", "edit_threshold": "editing_threshold",
         "max_post_steps": "max_post_steps", "max_post_edit_steps": "max_post_steps",
         "num_to_transfer": "editing_tokens",
+    },
+    "daedal": {
+        "initial_gen_length": "initial_length", "high_conf_threshold": "threshold",
+        "low_conf_threshold": "unsure_below", "expansion_factor": "expansion_factor",
+        "eos_confidence_threshold": "length_confidence", "expand_eos_confidence_threshold": "insert_confidence",
+        "eos_check_tokens": "eos_check_tokens",
     },
     "multiblock": {
         "entropy_threshold": "multiblock_entropy", "block_add_threshold": "block_add_threshold",
@@ -59,13 +66,14 @@ def ours(run, prompts=None, **keywords):
     if run["rule"] != "multiblock":
         keywords["block_length"] = settings["block_length"]
     ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
-    new_tokens, model = settings["gen_length"], toy(run["toy"])
+    new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"])
+    keywords.setdefault("eos_token_id", None)
     if run["rule"] == "editing":  # block-causal; they denoise whole blocks
         new_tokens = len(run["canvas"][0]) - len(run["prompt"])
         model = block_causal_toy(run["toy"], settings["block_length"])
     return model.generate(
-        ids.clamp(min=0), attention_mask=(ids >= 0).long(), max_new_tokens=new_tokens, eos_token_id=None,
-        pad_token_id=0, return_dict_in_generate=True, output_history=True, **keywords,
+        ids.clamp(min=0), attention_mask=(ids >= 0).long(), max_new_tokens=new_tokens, pad_token_id=0,
+        return_dict_in_generate=True, output_history=True, **keywords,
     )  # fmt: skip
 
 
@@ -75,7 +83,38 @@ def test_the_toy_is_theirs():
     assert torch.equal(model(x).logits.view_as(check["check.logits"]), check["check.logits"])
 
 
-@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] != "freedave"])
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] == "daedal"])
+def test_canvases_of_a_length_of_their_own(name):
+    """Up to the step that leaves no mask before an end token: there a row of ours ends."""
+    run = RUNS[name]
+    theirs, out = run["canvas"], ours(run, eos_token_id=EOS)
+    length = out.history.shape[2]
+    for expected, canvas in zip(theirs, out.history[:-1, 0].tolist(), strict=False):
+        assert canvas == expected + [MASK] * (length - len(expected))
+    last, text = out.history[-1, 0].tolist(), theirs[len(out.history) - 1]
+    end = text.index(EOS, len(run["prompt"])) + 1
+    assert last[:end] == text[:end] and MASK not in text[:end]
+    assert int(out.forwards) == len(out.history) - 1 and (out.sequences[0, end:] == 0).all()
+    assert len({len(canvas) for canvas in theirs[: len(out.history)]}) > 2
+    # what is known of a token moves with it; end tokens at the row's end may be pushed out
+    texts = [Counter(token for token in canvas if token not in (MASK, EOS)) for canvas in out.history[:, 0].tolist()]
+    for step, (before, after) in enumerate(itertools.pairwise(texts)):
+        its = Counter(out.history[-1, 0][out.unmasked_at[0] == step].tolist())
+        del its[EOS]
+        assert its == after - before
+
+
+def test_what_a_length_of_its_own_does_not_go_with():
+    run = RUNS["daedal.06"]
+    for wrong, match in (
+        ({}, "finds the text's length"), ({"eos_threshold": 0.9}, "by itself"), ({"lookahead": 64}, "by itself"),
+        ({"exit_schedule": "linear"}, "by itself"),
+    ):  # fmt: skip
+        with pytest.raises(SettingError, match=match):
+            ours(run, **{"eos_token_id": EOS} if wrong else {}, **wrong)
+
+
+@pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] not in ("freedave", "daedal")])
 def test_canvas_by_canvas(name):
     run = RUNS[name]
     theirs, out = torch.tensor(run["canvas"]), ours(run)
@@ -118,9 +157,10 @@ def test_rows_of_a_padded_batch(rule):
     """Prompts of different lengths: each row takes the steps of the row alone."""
     run = next(run for run in RUNS.values() if run["rule"] == rule)
     one, other = run["prompt"], run["prompt"][2:]
-    together = ours(run, [one, [-1, -1, *other]])
+    ends = {"eos_token_id": EOS} if rule == "daedal" else {}
+    together = ours(run, [one, [-1, -1, *other]], **ends)
     for row, prompt in enumerate((one, other)):
-        alone = ours(run, [prompt])
+        alone = ours(run, [prompt], **ends)
         steps = len(alone.history)
         assert torch.equal(together.history[:steps, row, 2 * row :], alone.history[:, 0])
         assert int(together.forwards[row]) == int(alone.forwards[0])

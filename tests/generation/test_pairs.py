@@ -22,6 +22,7 @@ RANGES = {
     "kl_threshold": (0.0, 1.0), "relaxed_threshold": (0.0, 0.1), "low_threshold": (0.0, 0.1),
     "wino_threshold": (0.0, 0.1), "verify_threshold": (0.0, 0.2), "multiblock_entropy": (3.0, 6.0),
     "credit_weight": (0.0, 3.0), "editing_threshold": (0.0, 0.1),
+    "length_confidence": (0.0, 0.02), "insert_confidence": (0.0, 0.02), "unsure_below": (0.0, 0.05),
 }  # fmt: skip
 
 
@@ -40,7 +41,8 @@ def draw(seed):
         prompts[0][0] = MASK
     new = dice.choice([1, 9, 24, 24, 60])
     its = {"decode_type": name, "max_new_tokens": new, "eos_token_id": [2, *range(244, 260)] if some(0.6) else None}
-    own = {"steps": dice.randint(6, 30), "kernel_size": dice.randint(2, 30), "block_length": dice.randint(8, 24)}
+    own = {"initial_length": dice.randint(1, 16), "eos_check_tokens": dice.randint(1, 6)}
+    own |= {"steps": dice.randint(6, 30), "kernel_size": dice.randint(2, 30), "block_length": dice.randint(8, 24)}
     its |= {key: value for key, value in own.items() if key in fields and (key != "block_length" or some(0.8))}
     its |= {key: round(dice.uniform(*ends), 3) for key, ends in RANGES.items() if key in fields}
     if some():

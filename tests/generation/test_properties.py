@@ -17,7 +17,12 @@ NUMBERS = {
     "threshold": 1, "factor": 5, "entropy_bound": 9, "klass_threshold": 0.1, "kl_threshold": 1, "credit_weight": 5,
     "relaxed_threshold": 1, "low_threshold": 0.1, "wino_threshold": 0.1, "verify_threshold": 0.2,
     "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1, "editing_threshold": 0.1,
+    "length_confidence": 0.02, "insert_confidence": 0.02, "unsure_below": 0.05,
 }  # fmt: skip
+COUNTS = (
+    "draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps",
+    "initial_length", "eos_check_tokens", "expansion_factor",
+)  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -49,9 +54,9 @@ def runs(draw):
     for name, most in NUMBERS.items():
         if name in fields:
             keywords[name] = draw(st.floats(0, most))
-    for name in ("draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps"):
+    for name in COUNTS:
         if name in fields:
-            keywords[name] = draw(st.integers(1, 9))
+            keywords[name] = draw(st.integers(2, 9))
     if draw(st.booleans()) and not rule.greedy:
         keywords["top_k"] = draw(st.integers(0, 6))
     if draw(st.booleans()) and not rule.greedy:
@@ -71,6 +76,7 @@ def shortcuts(draw, decode_type, keywords):
     remasks, found = rule.remasks, {}
     if issubclass(rule, LosslessRule):
         return found
+    varies = rule.first_end is not UnmaskingRule.first_end
     in_blocks = parts.weights == "block" and (not remasks or rule.within_block)
     kept = [None, "window", *(["prefix", "dual"] if in_blocks else [])]
     cache = draw(st.sampled_from(kept)) if rule.extra is UnmaskingRule.extra else None
@@ -78,6 +84,8 @@ def shortcuts(draw, decode_type, keywords):
         found["cache_implementation"] = cache
     if cache == "window":
         found |= dict(cache_refresh_interval=draw(st.integers(1, 9)), cache_margin=draw(st.integers(0, 5)))
+    if varies:
+        return found
     if not remasks and draw(st.booleans()):
         found["eos_threshold"] = draw(st.floats(0, 0.2))
     reach = keywords.get("kernel_size", 0) // 2 or keywords.get("block_length")

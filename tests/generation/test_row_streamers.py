@@ -30,11 +30,13 @@ REVISED = {
 }
 
 
-@pytest.mark.parametrize("decode_type", ["conv", "llada", "remdm", "conv_threshold", "wino", "editing"])
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "remdm", "conv_threshold", "wino", "editing", "daedal"])
 @pytest.mark.parametrize("eos_token_id", [EOS, None])
 def test_rows_see_what_they_would_see_alone(tiny_llada, decode_type, eos_token_id):
     settings = dict(decode_type=decode_type, eos_token_id=eos_token_id, pad_token_id=PAD)
     settings |= REVISED.get(decode_type, {})
+    if decode_type == "daedal":
+        settings |= dict(initial_length=4, threshold=0.1, unsure_below=0.02, eos_token_id=eos_token_id or 50)
     together = [Recorder() for _ in ROWS]
     generate(tiny_llada, conv_dlm.RowStreamers(together), **settings)
     for index, (row, seen) in enumerate(zip(ROWS, together, strict=True)):

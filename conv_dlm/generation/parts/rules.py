@@ -44,6 +44,7 @@ class StepState:
     find_fresh: makes `fresh`.
     extra_logits: Tensor [B, K, V], of the model's float type; of what the rule asked for by `UnmaskingRule.extra` at
         each row's last forward. None where it asked for nothing.
+    end_token_ids: LongTensor [E]; None for none.
     scope_length: masks that a block has at most.
     weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
     """
@@ -62,6 +63,7 @@ class StepState:
     statistics: Statistics
     find_fresh: Callable[[], Tensor]
     extra_logits: Tensor | None = None
+    end_token_ids: Tensor | None = None
     scope_length: int = 0
     weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
 
@@ -89,6 +91,8 @@ class Decision(NamedTuple):
     log_probs: FloatTensor [B, L]; log-probabilities of `tokens`, for the output; not a number where left out.
     memory: what `StepState.memory` is to be in the next step.
     end: LongTensor [B]; where rows end from now on, if farther than before; see `UnmaskingRule.first_end`.
+    moved: LongTensor [B, L]; the position whose token, or mask, each position takes over after all that, where a rule
+        inserts: tokens may stand elsewhere then.
     open: BoolTensor [B, L]; of a rule that masks again or rewrites, where it still may. What stands before all masks
         and open positions stays for good. None for the whole response.
     """
@@ -99,6 +103,7 @@ class Decision(NamedTuple):
     log_probs: Tensor | None = None
     memory: Any = None
     end: Tensor | None = None
+    moved: Tensor | None = None
     open: Tensor | None = None
 
 
@@ -113,6 +118,7 @@ class UnmaskingRule(Part):
     within_block: whether it does so in the current block alone, where its type has blocks.
     greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
     whole_canvas: whether it has blocks of its own, so that a model which sees block by block can't be denoised by it.
+    reads_end: whether it has to know the end token.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
@@ -120,6 +126,7 @@ class UnmaskingRule(Part):
     within_block: ClassVar[bool] = False
     greedy: ClassVar[bool] = False
     whole_canvas: ClassVar[bool] = False
+    reads_end: ClassVar[bool] = False
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""
