@@ -36,8 +36,8 @@ from conv_dlm.generation import (
 )
 from conv_dlm.generation.configuration import user_settings
 from conv_dlm.hub import stage
-from conv_dlm.models.dream.modeling_dream import DreamConfig, DreamModel
 from tests.hub.conftest import hub as hub
+from tests.models.families import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_OURS = {"tests", "dist", "outputs"}  # nor are hidden folders: pytest writes a README into its cache
@@ -50,7 +50,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STAND_INS = {
     "GSAI-ML/LLaDA-8B-Instruct": "tiny_published_llada",
     "GSAI-ML/LLaDA-8B-Base": "tiny_published_llada",
-    "Dream-org/Dream-v0-Instruct-7B": "tiny_published_dream",
+    "Dream-org/Dream-v0-Instruct-7B": "tiny_dream",
+    "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1": "tiny_a2d",
+    "dllm-hub/Qwen3-0.6B-diffusion-bd3lm-v0.1": "tiny_a2d",
+    '"gpt2"': "tiny_mdlm",
+    "kuleshov-group/mdlm-owt": "tiny_mdlm",
+    "JetLM/SDAR-1.7B-Chat": "tiny_sdar",
+    "Efficient-Large-Model/Fast_dLLM_v2_1.5B": "tiny_fast_dllm",
+    "inclusionAI/LLaDA-MoE-7B-A1B-Instruct": "tiny_llada_moe",
+    "inclusionAI/LLaDA2.0-mini": "tiny_llada2",
     "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
     "someone/their-masked-diffusion-model": "tiny_foreign_model",
     "conv-dlm/conv-decoding": "staged_custom_generate",
@@ -103,14 +111,22 @@ def tiny_published_llada(
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_published_dream(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published-dream")
-    size = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2)
-    config = DreamConfig(vocab_size=260, mask_token_id=3, eos_token_id=2, pad_token_id=2, **size)
-    DreamModel(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+def published(model_class: str) -> Any:
+    """A fixture: the folder of a tiny checkpoint of that class."""
+
+    @pytest.fixture(scope="session")
+    def folder(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        made = tmp_path_factory.mktemp(model_class)
+        tiny(model_class).save_pretrained(made)
+        tiny_tokenizer.save_pretrained(made)
+        return made
+
     return folder
+
+
+tiny_dream, tiny_a2d, tiny_mdlm = published("DreamModel"), published("A2DQwen3LMHeadModel"), published("MDLM")
+tiny_sdar, tiny_fast_dllm = published("SDARForCausalLM"), published("Fast_dLLM_QwenForCausalLM")
+tiny_llada_moe, tiny_llada2 = published("LLaDAMoEModelLM"), published("LLaDA2MoeModelLM")
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,27 @@ import json
 from conv_dlm.cli.parser import Parser
 
 SUMMARY = "list the published models that load without remote code"
-USAGE = "conv-dlm models [--json]"
+USAGE = "conv-dlm models [--features] [--json]"
 BYTES = {"bf16": 2.0, "8-bit": 1.0, "4-bit": 0.5}  # of a weight, without the scales of quantised ones
 GIB = 2**30
 
 
 def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--features", action="store_true", help="what works with which family, and the test of it")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    from conv_dlm.cli.features import FEATURES, cells, table
     from conv_dlm.models.published import FAMILIES
 
+    if args.features:
+        print(json.dumps(cells(), indent=2) if args.json else table())
+        if not args.json:
+            print("\nno: refused by name. The tests, each with a family's class as parameter:")
+            for feature, test in FEATURES.items():
+                print(f"  {feature:10} {test}")
+        return 0
     if args.json:
         listed = [family._asdict() | {"settings": family.settings} for family in FAMILIES]
         for entry in listed:

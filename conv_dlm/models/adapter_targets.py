@@ -6,7 +6,10 @@
 DEFAULT_TARGETS: dict[str, list[str] | str] = {
     **{
         kind: ["q_proj", "k_proj", "v_proj"]
-        for kind in ("llada", "Dream", "a2d-qwen3", "a2d-qwen2", "a2d-llama", "llada_moe")
+        for kind in (
+            "llada", "Dream", "a2d-qwen3", "a2d-qwen2", "a2d-llama", "llada_moe", "sdar", "sdar_moe", "Fast_dLLM_Qwen",
+            "llada2_moe",
+        )
     },
     "mdlm": r".*\.blocks\.\d+\.(attn_qkv|attn_out|mlp\.0|mlp\.2)",
 }

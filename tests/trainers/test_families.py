@@ -6,7 +6,9 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel, SDARForCausalLM
+from conv_dlm import models
+from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel
+from tests.models import families
 from trainers import R2FTConfig, R2FTTrainer
 from trainers.losses import token_log_probs
 from trainers.shifted import predictable, predicting
@@ -15,6 +17,10 @@ TINY = dict(
     vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, mask_token_id=3, eos_token_id=2, pad_token_id=0,
 )  # fmt: skip
+FULL_ATTENTION = [
+    model for model in models.MODELS if getattr(model.config_class, "attention_pattern", "full") == "full"
+]
+BLOCK_CAUSAL = [model for model in models.MODELS if model not in FULL_ATTENTION]
 
 
 def tiny(cls):
@@ -47,10 +53,11 @@ def test_the_loss_is_of_the_logits_that_predict_a_token(make_trainer, monkeypatc
     torch.testing.assert_close(token_log_probs(total, batch["input_ids"][target][:, None], 3), expected)
 
 
-@pytest.mark.parametrize("cls", [DreamModel, A2DQwen3LMHeadModel])
-def test_both_trainers_train(make_trainer, cls):
+@pytest.mark.parametrize("cls", FULL_ATTENTION)
+def test_both_trainers_train(make_trainer, chats, cls):
     for kinds in ({}, {"trainer": R2FTTrainer, "config": R2FTConfig, "canvas_length": 40}):
-        trainer = make_trainer(model=tiny(cls), max_steps=2, **kinds)
+        rows = chats.select(range(4))
+        trainer = make_trainer(model=families.tiny(cls.__name__), train_dataset=rows, max_steps=1, **kinds)
         before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
         trainer.train()
         assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
@@ -67,6 +74,7 @@ def test_nothing_predicts_the_first_position_of_shifted_logits():
     assert target[0, 0]  # left as it was
 
 
-def test_block_causal_models_are_refused(make_trainer):
-    with pytest.raises(ValueError, match="SDARForCausalLM has `attention_pattern='block_causal'`"):
-        make_trainer(model=tiny(SDARForCausalLM))
+@pytest.mark.parametrize("cls", BLOCK_CAUSAL)
+def test_block_causal_models_are_refused(make_trainer, cls):
+    with pytest.raises(ValueError, match=f"{cls.__name__} has `attention_pattern='block_causal'`"):
+        make_trainer(model=families.tiny(cls.__name__))

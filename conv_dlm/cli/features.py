@@ -1,0 +1,64 @@
+"""What works with which family, and the test that shows it: the table of `conv-dlm models --features`.
+
+A test says that every named one exists.
+"""
+
+# the families' classes -> what people call them
+FAMILIES = {
+    "LLaDAModelLM": "LLaDA",
+    "MDLM": "MDLM",
+    "DreamModel": "Dream",
+    "A2DQwen3LMHeadModel": "A2D (Qwen3)",
+    "A2DQwen2LMHeadModel": "A2D (Qwen2)",
+    "A2DLlamaLMHeadModel": "A2D (Llama)",
+    "SDARForCausalLM": "SDAR",
+    "SDARMoeForCausalLM": "SDAR-MoE",
+    "Fast_dLLM_QwenForCausalLM": "Fast-dLLM v2",
+    "LLaDAMoEModelLM": "LLaDA-MoE",
+    "LLaDA2MoeModelLM": "LLaDA2",
+}
+# a feature -> its test, which takes a family's class as its parameter
+FEATURES = {
+    "logits": "tests/models/test_every_family.py::test_logits",
+    "rules": "tests/models/test_every_family.py::test_rules",
+    "caches": "tests/models/test_every_family.py::test_caches",
+    "guidance": "tests/models/test_every_family.py::test_guidance",
+    "infilling": "tests/models/test_every_family.py::test_infilling",
+    "trainer": "tests/trainers/test_families.py::test_both_trainers_train",
+    "LoRA": "tests/models/test_every_family.py::test_lora",
+    "quantised": "tests/models/test_every_family.py::test_quantised",
+    "push": "tests/models/test_every_family.py::test_push",
+    "serve": "tests/models/test_every_family.py::test_serve",
+}
+_BLOCKS = ("SDARForCausalLM", "SDARMoeForCausalLM", "Fast_dLLM_QwenForCausalLM", "LLaDA2MoeModelLM")
+# what is refused by name -> the test of that
+REFUSED = {
+    ("trainer", name): "tests/trainers/test_families.py::test_block_causal_models_are_refused" for name in _BLOCKS
+}
+
+
+def test_of(feature: str, model_class: str) -> str:
+    """The test of a feature with a family, as pytest names it."""
+    return f"{REFUSED.get((feature, model_class), FEATURES[feature])}[{model_class}]"
+
+
+def table() -> str:
+    """The table as text: `yes`, or `no` for what is refused by name."""
+    width = max(map(len, FAMILIES.values()))
+    lines = [" " * width + "".join(f"  {feature}" for feature in FEATURES)]
+    for model_class, name in FAMILIES.items():
+        cells = ["no" if (feature, model_class) in REFUSED else "yes" for feature in FEATURES]
+        shown = zip(FEATURES, cells, strict=True)
+        lines.append(f"{name:{width}}" + "".join(f"  {cell:{len(feature)}}" for feature, cell in shown))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def cells() -> dict[str, dict[str, dict[str, str | bool]]]:
+    """The table as data: family -> feature -> whether it works, and its test."""
+    return {
+        name: {
+            feature: {"works": (feature, model_class) not in REFUSED, "test": test_of(feature, model_class)}
+            for feature in FEATURES
+        }
+        for model_class, name in FAMILIES.items()
+    }
