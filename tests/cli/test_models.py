@@ -1,6 +1,7 @@
 """`conv-dlm models`: the published models, and that the table in the documents has the same."""
 
 import json
+import re
 from pathlib import Path
 
 from transformers import AutoConfig
@@ -38,6 +39,17 @@ def test_the_list_has_every_class_and_says_of_it_what_its_config_says():
         if model is not models.MDLM:  # whose mask is the last token, whatever the size
             assert config.mask_token_id in (family.mask_token_id, None)
         assert isinstance(AutoConfig.for_model(config.model_type), model.config_class)
+
+
+def test_the_features_of_each_family_with_their_tests(capsys):
+    assert main(["models", "--features"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^SDAR +yes +yes +yes +yes +yes +no ", shown, re.M)
+    assert "trainer    tests/trainers/test_families.py::test_both_trainers_train" in shown
+    assert main(["models", "--features", "--json"]) == 0
+    cell = json.loads(capsys.readouterr().out)["LLaDA2"]["trainer"]
+    refusal = "tests/trainers/test_families.py::test_block_causal_models_are_refused[LLaDA2MoeModelLM]"
+    assert cell == {"works": False, "test": refusal}
 
 
 def test_the_document_names_every_family_and_mask():

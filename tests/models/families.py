@@ -46,17 +46,19 @@ _SIZES: dict[str, dict[str, Any]] = {
     "SDARMoeForCausalLM": _SIZE | _EXPERTS,
     "LLaDAMoEModelLM": {name: value for name, value in _SIZE.items() if name not in ("intermediate_size", "head_dim")}
     | dict(num_experts=4, num_experts_per_tok=2, expert_intermediate_size=32, dense_intermediate_size=64),
-    "LLaDA2MoeModelLM": _SIZE | _EXPERTS | dict(n_group=2, topk_group=1, first_k_dense_replace=1, block_length=8, num_hidden_layers=2),
+    "LLaDA2MoeModelLM": _SIZE
+    | _EXPERTS
+    | dict(n_group=2, topk_group=1, first_k_dense_replace=1, block_length=8, num_hidden_layers=2),
     "Fast_dLLM_QwenForCausalLM": {name: value for name, value in _SIZE.items() if name != "head_dim"} | dict(bd_size=8),
 }
 
 
-def tiny(name: str) -> Any:
-    """A random model of the class of that name."""
+def tiny(name: str, **size: Any) -> Any:
+    """A random model of the class of that name; `size` replaces keys of its config."""
     cls: Any = MODELS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = cls(cls.config_class(**_IDS, **_SIZES.get(name, _SIZE)))
+        model = cls(cls.config_class(**_IDS, **_SIZES.get(name, _SIZE) | size))
         for weight in model.parameters():
             if weight.dim() > 1:  # wide enough that logits differ by more than rounding
                 torch.nn.init.normal_(weight, std=0.5)

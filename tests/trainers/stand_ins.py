@@ -8,9 +8,14 @@ from transformers import GPT2Tokenizer
 
 from conv_dlm.models import MDLM, MDLMConfig
 from tests.conftest import byte_tokenizer, random_llada
+from tests.models.families import tiny
 from trainers import scripts
 
 ROOT = Path(scripts.__file__).parents[1]
+OTHERS = {
+    "Dream-org/Dream-v0-Instruct-7B": "DreamModel",
+    "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1": "A2DQwen3LMHeadModel",
+}
 RECIPES = sorted((ROOT / "configs").glob("*ft/*.yaml"))  # sft and r2ft
 
 
@@ -50,7 +55,14 @@ def write_models(folder: Path) -> dict[str, str]:
         "hub_cards/conv-dlm-gsm8k": str(llada),
         "kuleshov-group/mdlm-owt": str(mdlm),
         "gpt2": str(gpt2),
-    }
+    } | {published: str(_of(folder, name)) for published, name in OTHERS.items()}
+
+
+def _of(folder: Path, model_class: str) -> Path:
+    made = folder / model_class
+    tiny(model_class, max_position_embeddings=1024).save_pretrained(made)
+    byte_tokenizer().save_pretrained(made)
+    return made
 
 
 def arguments(recipe: Path, models: dict[str, str], files: dict[bool, Path], output_dir: Path) -> list[str]:
