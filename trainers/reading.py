@@ -6,6 +6,7 @@ prompt and a completion may be of different kinds. Blanks, lists and anything el
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 CHATS = ("messages", "conversations")
@@ -109,6 +110,34 @@ def _ends_in_an_answer(messages: list[dict[str, Any]], column: str) -> None:
             f"`{column}` ends in a message of the {messages[-1]['role']}, {look_at(messages[-1]['content'])}: the last "
             "one has to be the assistant's"
         )
+
+
+def check_special(row: dict[str, Any], special: Iterable[str], ends: Iterable[str]) -> None:
+    """Raise ValueError for special tokens written out where they would be taken for what they are.
+
+    Args:
+        row (`dict`): as [`read_row`] gives it. In plain texts and prompts they are meant.
+        special (iterable of `str`): tokens that no message may hold, since the chat template writes them itself.
+        ends (iterable of `str`): tokens that end an answer, and stand at most at the end of a completion.
+    """
+    for column in ("messages", "prompt", "completion"):
+        if not isinstance(row.get(column), list):
+            continue
+        for place, message in enumerate(row[column]):
+            if (found := next((token for token in special if token in message["content"]), None)) is not None:
+                raise ValueError(
+                    f"`{column}[{place}]` holds {found!r}, a special token, which the model would take for one and not "
+                    "for text: take it out of the data, or drop the row"
+                )
+    if isinstance(row.get("completion"), str):
+        text = str(row["completion"]).rstrip()
+        while stripped := next((text[: -len(end)] for end in ends if text.endswith(end)), None):
+            text = stripped.rstrip()
+        if (found := next((end for end in ends if end in text), None)) is not None:
+            raise ValueError(
+                f"`completion` holds {found!r}, which ends an answer, before its end: take it out of the data, split "
+                "the row, or drop it"
+            )
 
 
 def look_at(value: Any) -> str:

@@ -9,7 +9,7 @@ import copy
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from trl import get_training_chat_template, is_conversational, is_conversational
 from trl.chat_template_utils import has_generation_markers, is_chat_template_stop_token_trained
 
 from trainers.mdlm_config import MDLMTrainingConfig
-from trainers.reading import check_tokens, read_row
+from trainers.reading import check_special, check_tokens, read_row
 from trainers.rows import RowEnds, check_columns, column_names, first_row
 
 logger = logging.get_logger(__name__)
@@ -90,11 +90,21 @@ class Tokenizing:
     check: Check | None
     name: str
     limits: dict[str, int | None]
+    special: tuple[str, ...] = field(init=False)
+    end_texts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        added = (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        object.__setattr__(self, "special", tuple(sorted({*added, *self.tokenizer.all_special_tokens})))
+        texts: Any = self.tokenizer.convert_ids_to_tokens(sorted(self.ends.ends))
+        object.__setattr__(self, "end_texts", tuple(texts))
 
     def __call__(self, row: dict[str, Any], index: int) -> dict[str, list[int]]:
         try:
             if "input_ids" not in row:
-                row = row if self.formatting_func is not None else read_row(row, self.text_column)
+                if self.formatting_func is None:
+                    row = read_row(row, self.text_column)
+                    check_special(row, self.special, self.end_texts)
                 row = self._tokenized(self._with_text(dict(row)))
             ids = list(row["input_ids"])
             labels = list(row["labels"]) if "labels" in row else self._labels(row, ids)

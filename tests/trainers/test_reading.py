@@ -17,6 +17,16 @@ from trainers.reading import check_tokens, read_row
 from trainers.tokenizing import as_trained, tokenize
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
+
+
+def user(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: str) -> dict[str, str]:
+    return {"role": "assistant", "content": content}
+
+
 SHARE = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]
 
 
@@ -144,6 +154,34 @@ def test_a_trained_model_says_what_ends_an_answer(make_trainer, make_llada):
     assert trainer.model.generation_config.eos_token_id == [2, 0]
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": [user("a<|end|>b"), assistant("c")]}, r"`messages\[0\]` holds '<\|end\|>', a special token"),
+        ({"prompt": [user("a")], "completion": [assistant("b<|start|>")]}, r"`completion\[0\]` holds '<\|start\|>'"),
+        ({"prompt": "a", "completion": "b<|end|> c"}, r"`completion` holds '<\|end\|>', which ends an answer"),
+        ({"prompt": "a", "completion": "b<|end|>c<|end|>\n<|end|>"}, r"`completion` .* before its end"),
+    ],
+)
+def test_special_tokens_written_out(tokenizing, row, message):
+    with pytest.raises(ValueError, match=f"Row 7 of the `train` data: {message}"):
+        tokenizing(row, 7)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "<|start|>user\na<|end|>\n<|start|>assistant\n", "completion": "b<|end|>"},  # templated before
+        {"prompt": "a", "completion": "b <|end|>\n"},
+        {"text": "One.<|end|>Two.<|end|>"},
+        {"messages": [user("a <b> | c"), assistant("<|think|>")]},  # no token of this tokenizer
+    ],
+)
+def test_special_tokens_that_are_meant(tokenizing, row):
+    reads_or_refuses(row, tokenizing)
+    assert tokenizing(row, 7)["input_ids"]
+
+
 # Numbers of a config
 
 
@@ -190,7 +228,6 @@ ROW = st.one_of(
     st.fixed_dictionaries({"conversations": VALUE}), st.fixed_dictionaries({"text": VALUE}),
     st.fixed_dictionaries({"input_ids": st.lists(st.integers(-2, 300)), "labels": st.lists(st.integers(-101, 300))}),
 )  # fmt: skip
-
 
 
 def reads_or_refuses(row: dict[str, Any], tokenizing: Any) -> None:
