@@ -6,6 +6,7 @@ reported to.
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback, Wand
 
 from conv_dlm import DiffusionGenerationMixin
 from conv_dlm.answering.batching import pad_left, row_generator
+from conv_dlm.utils.text import to_json, well_formed
 from trainers.mdlm_config import MDLMTrainingConfig
 
 SAMPLES_FILE = "samples.jsonl"
@@ -112,7 +114,7 @@ def write(path: Path, samples: list[Sample]) -> None:
     kept = [line for line in lines if line["step"] < step or (line["step"] == step and line["data"] != data)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
-    new.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept + samples), encoding="utf-8")
+    new.write_text("".join(to_json(line) + "\n" for line in kept + samples), encoding="utf-8")
     os.replace(new, path)
 
 
@@ -133,6 +135,12 @@ def report(samples: list[Sample], callbacks: Iterable[TrainerCallback]) -> None:
 def show(sample: Sample) -> str:
     """A sample as text."""
     return f"{sample['prompt']}\n--- step {sample['step']}:\n{sample['sample']}\n--- reference:\n{sample['reference']}"
+
+
+def say(text: str) -> None:
+    """Print a text; what the console can't show is replaced, and ends no run."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
 
 
 class SampleCallback(TrainerCallback):
@@ -167,12 +175,12 @@ class SampleCallback(TrainerCallback):
             {
                 "step": state.global_step,
                 "data": data,
-                "prompt": tokenizer.decode(prompt),
-                "sample": tokenizer.decode(answer, skip_special_tokens=True),
-                "reference": tokenizer.decode(reference, skip_special_tokens=True),
+                "prompt": well_formed(tokenizer.decode(prompt)),
+                "sample": well_formed(tokenizer.decode(answer, skip_special_tokens=True)),
+                "reference": well_formed(tokenizer.decode(reference, skip_special_tokens=True)),
             }
             for (prompt, reference), answer in zip(rows, answers, strict=True)
         ]
         write(Path(args.output_dir, SAMPLES_FILE), samples)
-        print("\n\n".join(map(show, samples)), flush=True)
+        say("\n\n".join(map(show, samples)))
         report(samples, self.trainer.callback_handler.callbacks)

@@ -7,6 +7,7 @@ needed; nothing is uploaded. Needs the extra `demo`. Ctrl-C stops it.
 import argparse
 
 from conv_dlm.answering.embedded import EMBEDDED_NAME
+from conv_dlm.cli.options import port
 from conv_dlm.cli.parser import Parser
 
 SUMMARY = "watch a model denoise, on a page in the browser"
@@ -25,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
         help=f"the models to choose from: names on the Hub or folders (default: {EMBEDDED_NAME}, the embedded one)",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")
+    parser.add_argument("--port", type=port, default=PORT, metavar="N", help=f"default: {PORT}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -105,8 +105,8 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"`--{name.replace('_', '-')}`={getattr(args, name)} must be at least {least}.")
     if args.memory is not None and not 0 < args.memory < float("inf"):
         raise ValueError(f"`--memory`={args.memory} must be above 0.")
-    if args.guidance_scale < 0:
-        raise ValueError(f"`--guidance-scale`={args.guidance_scale} must not be below 0; 1 is off.")
+    if not 0 <= args.guidance_scale < float("inf"):
+        raise ValueError(f"`--guidance-scale`={args.guidance_scale} must not be below 0, and finite; 1 is off.")
 
 
 def _training(model: Any, asked: GenerationStep, rank: int, free: float) -> "list[MemoryRow]":

@@ -95,6 +95,13 @@ def generation_options(args: argparse.Namespace, without: Collection[str] = ()) 
     return given
 
 
+def port(text: str) -> int:
+    """The number of a port; 0 for any free one."""
+    if not (text.isascii() and text.isdecimal() and int(text[:9]) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 1 to {(1 << 16) - 1}, or 0")
+    return int(text)
+
+
 def decode_type(name: str) -> str:
     try:
         DECODE_TYPES.find(name)

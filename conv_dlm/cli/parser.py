@@ -15,6 +15,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse unknown arguments here, where the command that does not know them is known."""
+        for word in args or ():
+            if word.startswith("--") and word.endswith("=--"):  # argparse would take it for no value at all
+                self.error(f"argument {word[:-3]}: expected a value")
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -9,7 +9,7 @@ import contextlib
 import os
 
 from conv_dlm.cli.notes import note
-from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options
+from conv_dlm.cli.options import add_generation_options, add_model_options, generation_options, port
 from conv_dlm.cli.parser import Parser
 
 SUMMARY = "serve a model by OpenAI's protocol"
@@ -39,7 +39,7 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = EXAMPLES
     group = parser.add_argument_group("server")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    group.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes any free one (default: 8000)")
+    group.add_argument("--port", type=port, default=8000, metavar="N", help="0 takes any free one (default: 8000)")
     group.add_argument("--api-key", metavar="KEY", help=f"what clients must give (default: {KEY_VARIABLE}, if set)")
     for name, (default, text) in LIMITS.items():
         flag = "--" + name.replace("_", "-")

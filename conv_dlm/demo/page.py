@@ -1,6 +1,7 @@
 """The page, in Gradio: its inputs and events."""
 
 import secrets
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -51,6 +52,8 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
     Raises:
         ValueError: the address can't be used.
     """
+    if host is not None and port is not None:
+        port = usable(host, port)
     jobs = JobQueue(models)
     try:
         build(jobs).launch(server_name=host, server_port=port, theme=theme(), **LAUNCH)
@@ -58,6 +61,17 @@ def serve(models: Sequence[str], host: str | None = None, port: int | None = Non
         raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
     finally:
         jobs.close()
+
+
+def usable(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises ValueError if nothing can listen there."""
+    if not host:  # which the system takes for all interfaces
+        raise ValueError("`--host` is empty; give an address, 127.0.0.1 for this machine or 0.0.0.0 for all networks.")
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+            return int(listener.getsockname()[1])
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
 
 
 def theme() -> gr.themes.Base:

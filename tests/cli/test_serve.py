@@ -47,7 +47,7 @@ def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--port", "70000"], "--port`=70000 can't be listened on"),
+        (["--port", "70000"], "'70000' is no port: give a number from 1 to 65535"),
         (["--host", "192.0.2.1", "--port", "0"], "can't be listened on"),
         (["--host", "", "--port", "0"], "`--host` is empty"),
         (["--api-key", "", "--port", "0"], "`--api-key` is empty"),

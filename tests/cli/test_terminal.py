@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import conv_dlm_command
+
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
 
@@ -81,3 +83,16 @@ def test_ctrl_c_while_an_answer_is_drawn(tiny_checkpoint: Path) -> None:
     assert "\x1b[?25h" in last_frame and "\x1b[?7l" not in last_frame  # cursor shown, auto-wrap on
     assert "·" not in last_frame  # the draft is gone
     assert "typed too early" not in person.seen and "Traceback" not in person.seen
+
+
+def test_ctrl_c_while_the_program_is_imported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "conv_dlm.cli":
+                raise KeyboardInterrupt
+
+    for name in [name for name in sys.modules if name.startswith("conv_dlm.cli")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("sys.meta_path", [Interrupting(), *sys.meta_path])
+    assert conv_dlm_command.main() == 130
+    assert capsys.readouterr().err == "interrupted\n"

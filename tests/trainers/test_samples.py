@@ -1,5 +1,6 @@
 """Samples at evaluation: what is decoded, that training doesn't notice, where they go."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback, Wand
 
 from conv_dlm.answering.batching import row_generator
 from trainers import MDLMTrainingConfig, R2FTConfig, R2FTTrainer
-from trainers.samples import report, split_row, write
+from trainers.samples import report, say, split_row, write
 
 QUICK = dict(canvas_length=24, eval_strategy="steps", eval_steps=2, max_steps=4)
 
@@ -175,6 +176,17 @@ def test_a_text_may_hold_any_line_separator(tmp_path):
         write(tmp_path / "samples.jsonl", [odd])
     lines = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").split("\n")
     assert [json.loads(line)["sample"] for line in lines[:-1]] == ["\u2028b\x85c\x0b\n"] * 2
+
+
+def test_a_text_that_no_console_shows(tmp_path, monkeypatch):
+    half = {"step": 1, "data": "eval", "prompt": "a", "sample": "\ud800b", "reference": "d"}
+    write(tmp_path / "samples.jsonl", [half])
+    write(tmp_path / "samples.jsonl", [half | {"step": 2}])
+    assert len((tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    console = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(console, encoding="cp1252"))
+    say("é 三 \ud800")
+    assert console.getvalue().decode("cp1252").rstrip() == "é ? ?"
 
 
 # Bad input
