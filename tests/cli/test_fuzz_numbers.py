@@ -70,8 +70,9 @@ def ask(
 
     monkeypatch.chdir(tmp_path)
     Path("rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
-    monkeypatch.setattr("conv_dlm.cli.session.load_model", lambda *_, **__: (copy.deepcopy(tiny_llada), tiny_tokenizer))
-    monkeypatch.setattr("conv_dlm.cost.subject.load_model", lambda *_, **__: (copy.deepcopy(tiny_llada), tiny_tokenizer))
+    for place in ("cli.session", "cost.subject"):  # of its own: a server sets the model's defaults
+        load = lambda *_, **__: (copy.deepcopy(tiny_llada), tiny_tokenizer)  # noqa: E731
+        monkeypatch.setattr(f"conv_dlm.{place}.load_model", load)
     monkeypatch.setattr("conv_dlm.serving.app.build_app", enough)
     monkeypatch.setattr("conv_dlm.demo.page.build", enough)
 
