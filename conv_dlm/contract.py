@@ -145,6 +145,7 @@ TRAINERS: Contract = {
     "transformers.TrainerCallback.on_evaluate": "self, args, state, control, **kwargs",
     "transformers.TrainerCallback.on_save": "self, args, state, control, **kwargs",
     "transformers.TrainingArguments.logging_nan_inf_filter": None,
+    "transformers.TrainingArguments.remove_unused_columns": None,
     "trl.SFTTrainer.compute_loss": "self, model, inputs, return_outputs, num_items_in_batch",
     "trl.SFTTrainer.evaluate": "self, eval_dataset, ignore_keys, metric_key_prefix",
     "trl.SFTTrainer.log": "self, logs, start_time",

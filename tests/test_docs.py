@@ -427,7 +427,7 @@ RECIPES = sorted((ROOT / "configs").rglob("*.yaml"))
 COMMENTED = [(path.name, command) for path in RECIPES for command in commented(path.read_text())]
 COMMENTED += [
     (module, command)
-    for module in ("trainers.sft", "trainers.r2ft", "trainers.grpo")
+    for module in ("trainers.sft", "trainers.r2ft", "trainers.grpo", "trainers.distill")
     for command in commented(importlib.import_module(module).__doc__ or "")
 ]
 

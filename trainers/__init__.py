@@ -3,6 +3,8 @@
 from conv_dlm.contract import TRAINERS, check_contract
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
 from trainers.corruption import CORRUPTIONS, CorruptionRule
+from trainers.distill_config import DistillConfig
+from trainers.distill_trainer import DistillTrainer
 from trainers.estimates import ESTIMATES, Estimate
 from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.grpo_trainer import DiffusionGRPOTrainer
@@ -20,6 +22,8 @@ __all__ = [
     "CorruptionRule",
     "DiffusionGRPOConfig",
     "DiffusionGRPOTrainer",
+    "DistillConfig",
+    "DistillTrainer",
     "Estimate",
     "MDLMTrainer",
     "MDLMTrainingConfig",

@@ -27,7 +27,7 @@ from typing import cast
 from trl import TrlParser
 
 from trainers import DiffusionGRPOConfig, DiffusionGRPOTrainer
-from trainers.prompts import PromptArguments
+from trainers.prompts import RewardArguments
 from trainers.rewards import find_reward
 from trainers.running import run_script
 from trainers.scripts import Arguments, finetune
@@ -35,7 +35,7 @@ from trainers.scripts import make_parser as make_parser_for
 
 
 def make_parser() -> TrlParser:
-    return make_parser_for(DiffusionGRPOConfig, __doc__, PromptArguments)
+    return make_parser_for(DiffusionGRPOConfig, __doc__, RewardArguments)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def train(arguments: Arguments) -> None:
-    rewards = [find_reward(name) for name in cast(PromptArguments, arguments.data).reward_funcs]
+    rewards = [find_reward(name) for name in cast(RewardArguments, arguments.data).reward_funcs]
     finetune(DiffusionGRPOTrainer, arguments, reward_funcs=rewards)
 
 

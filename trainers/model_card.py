@@ -39,6 +39,12 @@ SETTINGS = (
     "epsilon",
     "temperature",
     "rollout_kwargs",
+    "mask_order",
+    "complementary",
+    "block_lengths",
+    "mask_ratios",
+    "certainty_weight",
+    "certainty_temperature",
     "bf16",
     "seed",
 )
@@ -207,6 +213,18 @@ R2FT_PAPER = {
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2025},
   note      = {arXiv:2509.15188},
+}""",
+}
+DPARALLEL_PAPER = {
+    "id": "2509.26488",
+    "title": "dParallel: Learnable Parallel Decoding for dLLMs",
+    "method": "distillation for parallel decoding",
+    "citation": """\
+@article{chen2025dparallel,
+  title  = {dParallel: Learnable Parallel Decoding for dLLMs},
+  author = {Zigeng Chen and Gongfan Fang and Xinyin Ma and Ruonan Yu and Xinchao Wang},
+  year   = {2025},
+  note   = {arXiv:2509.26488},
 }""",
 }
 GRPO_PAPER = {

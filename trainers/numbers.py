@@ -26,6 +26,8 @@ def read_numbers(config: Any) -> None:
     for field in dataclasses.fields(config):
         members = set(typing.get_args(kinds[field.name])) or {kinds[field.name]}
         value = plain(getattr(config, field.name))
+        if isinstance(value, list):
+            continue  # its owner knows what may be in it
         if value is None or not members & {int, float} or (isinstance(value, bool) and bool in members):
             continue
         if isinstance(value, str) and str in members:

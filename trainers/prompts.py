@@ -12,27 +12,20 @@ from trainers.rows import column_names, first_row
 
 @dataclass
 class PromptArguments(DataArguments):
-    """Which prompts, and what judges the completions.
+    """Which prompts.
 
     Rows hold a `prompt`, a string or messages, and the columns that the rewards read; a `completion` is not looked at.
     Further arguments are those of [`DataArguments`].
 
     Args:
-        reward_funcs (`list[str]`):
-            Rewards of [`trainers.rewards`] by name, or dotted paths of functions, `my_module.my_reward`. Their weights
-            are `reward_weights`.
         prompt_column (`str`, *optional*):
             Column of strings that become the user's turn of a chat.
 
     Raises:
-        `ValueError`: no reward, or an argument that is for training on completions.
+        `ValueError`: an argument that is for training on completions.
     """
 
     problem_columns: ClassVar[list[str]] = ["prompt", "answer", "level"]
-
-    reward_funcs: list[str] = field(
-        default_factory=list, metadata={"help": "Rewards by name, or paths of functions such as my_module.my_reward."}
-    )
 
     def __post_init__(self) -> None:
         for name in ("completion_column", "prompt_template"):
@@ -40,8 +33,6 @@ class PromptArguments(DataArguments):
                 raise ValueError(f"`{name}` has no use: completions are written by the model. Leave it out.")
         if self.problem_drill:
             raise ValueError("`problem_drill` has no use where completions are written by the model. Leave it out.")
-        if not self.reward_funcs:
-            raise ValueError("`reward_funcs` is empty: name what judges the completions, `word_problem_answer` say.")
         prompt_column, self.prompt_column = self.prompt_column, None
         super().__post_init__()
         self.prompt_column = prompt_column
@@ -55,6 +46,31 @@ class PromptArguments(DataArguments):
             dataset = dataset.map(lambda row: {"prompt": [{"role": "user", "content": row[column]}]})
         check_prompts(dataset, name)
         return dataset
+
+
+@dataclass
+class RewardArguments(PromptArguments):
+    """Which prompts, and what judges the completions.
+
+    Further arguments are those of [`PromptArguments`].
+
+    Args:
+        reward_funcs (`list[str]`):
+            Rewards of [`trainers.rewards`] by name, or dotted paths of functions, `my_module.my_reward`. Their weights
+            are `reward_weights`.
+
+    Raises:
+        `ValueError`: no reward.
+    """
+
+    reward_funcs: list[str] = field(
+        default_factory=list, metadata={"help": "Rewards by name, or paths of functions such as my_module.my_reward."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.reward_funcs:
+            raise ValueError("`reward_funcs` is empty: name what judges the completions, `word_problem_answer` say.")
 
 
 def check_prompts(datasets: Any, name: str) -> None:
