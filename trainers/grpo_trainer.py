@@ -111,6 +111,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         with warnings.catch_warnings():  # that its interface may change: contract.py checks what we rely on
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(model, reward_funcs, args, rollout_func=roll_out, **kwargs)
+        adapters.check_adapters(self.model)
         adapters.keep_trainable(self.model)
         self._find_mask_token()
         self._say_ends()
