@@ -10,7 +10,11 @@ from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame, Recording
 from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 
 PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields]
-SETTLED = [name for name, parts in DECODE_TYPES.items() if not UNMASKING_RULES[parts.rule].remasks]
+SETTLED = [
+    name
+    for name, parts in DECODE_TYPES.items()
+    if not (rule := UNMASKING_RULES[parts.rule]).remasks and not rule.reads_end
+]
 SMALL = {"kernel_size": 4, "block_length": 4, "steps": 8}
 
 

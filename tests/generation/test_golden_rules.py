@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from conv_dlm import DECODE_TYPES, SettingError
 from conv_dlm.generation import UNMASKING_RULES, BlockCausal, DecodeType, lossless
+from conv_dlm.generation.parts.frequency import TOKEN_FREQUENCIES, relative_frequencies
 from tests.generation.toy_rules import EOS, GOLDEN, MASK, RuleToy, golden_runs
 
 RUNS = {run["id"]: run for run in golden_runs()}
@@ -35,6 +36,10 @@ NAMES = {
         "eos_confidence_threshold": "length_confidence", "expand_eos_confidence_threshold": "insert_confidence",
         "eos_check_tokens": "eos_check_tokens",
     },
+    "pc_sampler": {
+        "steps": "steps", "lambda": "position_decay", "alpha": "frequency_cap", "frequency": "token_frequencies",
+    },
+    "ccd": {"steps": "steps", "seek_mode": "all_consistent", "expand_ratio": "expand_ratio"},
     "multiblock": {
         "entropy_threshold": "multiblock_entropy", "block_add_threshold": "block_add_threshold",
         "decoded_token_threshold": "decoded_token_threshold", "block_length": "flight_length",
@@ -63,7 +68,7 @@ def ours(run, prompts=None, **keywords):
     settings, names = run["settings"], NAMES.get(run["rule"], {})
     said = {new: settings[old] for old, new in names.items() if old in settings}
     keywords = {"decode_type": run["rule"], **said, **keywords}
-    if run["rule"] != "multiblock":
+    if "block_length" in settings and run["rule"] != "multiblock":
         keywords["block_length"] = settings["block_length"]
     ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
     new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"])
@@ -75,6 +80,16 @@ def ours(run, prompts=None, **keywords):
         ids.clamp(min=0), attention_mask=(ids >= 0).long(), max_new_tokens=new_tokens, pad_token_id=0,
         return_dict_in_generate=True, output_history=True, **keywords,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frequencies():
+    """Those of their runs of PC-Sampler."""
+    for name, table in load_file(GOLDEN / "toys.safetensors").items():
+        if name.startswith("pc_sampler"):
+            TOKEN_FREQUENCIES.register(name, table)
+    yield
+    TOKEN_FREQUENCIES.clear()
 
 
 def test_the_toy_is_theirs():
@@ -102,6 +117,16 @@ def test_canvases_of_a_length_of_their_own(name):
         its = Counter(out.history[-1, 0][out.unmasked_at[0] == step].tolist())
         del its[EOS]
         assert its == after - before
+
+
+def test_frequencies_of_a_text():
+    assert relative_frequencies(torch.tensor([[1, 1, 0], [1, 3, 3]]), 5).tolist() == pytest.approx(
+        [1 / 6, 3 / 6, 1 / 6, 2 / 6, 1 / 6]
+    )
+    run = RUNS["pc_sampler.02"]
+    assert not torch.equal(ours(run, token_frequencies=None).history, ours(run).history)
+    with pytest.raises(SettingError, match="must be one of"):
+        ours(run, token_frequencies="mine")
 
 
 def test_what_a_length_of_its_own_does_not_go_with():

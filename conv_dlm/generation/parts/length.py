@@ -20,6 +20,7 @@ class DaedalRule(UnmaskingRule):
 
     statistics = ("confidence", "margin")
     reads_end = True
+    whole_canvas = True
     threshold: float = ThresholdRule.settings()["threshold"].field()
     initial_length: int = setting(64, "masks that a response starts with", low=1, source="arXiv 2508.00819")
     expansion_factor: int = setting(
