@@ -49,6 +49,9 @@ class DaedalRule(UnmaskingRule):
     def start(self, canvas: Canvas) -> Tensor:
         return self.first_end(canvas) < canvas.ids.shape[1]  # whether a row still finds its first length
 
+    def max_steps(self, canvas: Canvas) -> int | None:
+        return None  # those that find the length unmask nothing
+
     def response(self, now: StepState) -> Tensor:
         """BoolTensor [B, L]: the response up to its present end."""
         return now.canvas.response & (now.canvas.positions < now.canvas.end[:, None])
