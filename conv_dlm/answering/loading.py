@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
+from conv_dlm.answering.agreement import settle_mask
 from conv_dlm.answering.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.answering.ends import end_ids
 from conv_dlm.generation import DiffusionGenerationMixin
@@ -80,6 +81,8 @@ def load_model(
         )
     if its_tokenizer.pad_token is None:
         its_tokenizer.pad_token = its_tokenizer.eos_token
+    if denoises:
+        settle_mask(model, its_tokenizer)
     if model.generation_config is not None:
         ends = end_ids(its_tokenizer, model.config, model.generation_config)
         model.generation_config.eos_token_id = (ends[0] if len(ends) == 1 else ends) if ends else None

@@ -6,7 +6,8 @@ others, and each set of k tokens too:
     log p(x | prompt) >= E_k E_M  n/k  sum over i in M of log p(x_i | prompt, the tokens outside M)
 
 MDLM, arXiv 2406.07524, has the bound with tokens that are masked independently; LLaDA, arXiv 2502.09992, evaluates
-with exactly k of them, which varies less. "Log-likelihood" means this bound here.
+with exactly k of them, which varies less. "Log-likelihood" means this bound here. Of a model that sees block by block
+it is the sum of the blocks' bounds, each after the text before it, as they are trained (BD3-LM, arXiv 2503.09573).
 Shapes: R maskings, N response tokens, K masked ones, W of the masking that has most, A alternatives, V vocabulary.
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from conv_dlm.answering.batching import pad_left
 from conv_dlm.generation import noise
+from conv_dlm.generation.attention import BIDIRECTIONAL, AttentionPattern, BlockCausal
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.placement import canvas_device
@@ -58,6 +60,19 @@ class Estimate:
     log_likelihood: float
     standard_error: float
     is_greedy: bool | None = None
+
+
+def in_blocks(question: Question, block_length: int, first_alone: bool) -> list[Question]:
+    """The question in parts that lie in one block each, which are counted from the prompt's first token; what comes
+    before a part is its prompt. first_alone: whether a block's first token, which such a model predicts from the block
+    before, is a part of its own."""
+    text, start, parts = question.prompt + question.response, len(question.prompt), []
+    while start < len(text):
+        alone = first_alone and start % block_length == 0
+        end = start + 1 if alone else (start // block_length + 1) * block_length
+        parts.append(Question(text[:start], text[start:end]))
+        start = end
+    return parts
 
 
 def seed_of(question: Question, seed: int) -> int:
@@ -183,7 +198,7 @@ class LikelihoodEstimator:
         guidance_scale (`float`, *optional*, defaults to `1.0`): classifier-free guidance as in `generate`; 1 is off.
 
     Raises:
-        ValueError: `draws` is odd or below 2.
+        ValueError: `draws` is odd or below 2, or there is guidance with a model that sees block by block.
     """
 
     def __init__(
@@ -200,6 +215,14 @@ class LikelihoodEstimator:
         self.mask_token_id, self.draws, self.seed = mask_token_id, draws, seed
         self.batch_size, self.guidance_scale = batch_size, guidance_scale
         maskings(1, draws, seed)  # raises for an odd number
+        self.pattern: AttentionPattern = getattr(self.model, "attention_pattern", BIDIRECTIONAL)
+        if isinstance(self.pattern, BlockCausal) and guidance_scale != 1:
+            raise ValueError(
+                f"`guidance_scale`={guidance_scale} is not supported for the likelihood under a model that sees block "
+                "by block; drop it."
+            )
+        said = getattr(getattr(self.model, "generation_config", None), "shift_logits", None)
+        self.shift_logits = bool(getattr(self.model, "shift_logits", False) if said is None else said)
 
     def estimates(self, questions: Iterable[Question], greedy: bool = False) -> Iterator[tuple[Question, Estimate]]:
         """Yield each distinct question with its estimate as soon as it is ready, longest first.
@@ -210,6 +233,23 @@ class LikelihoodEstimator:
             questions (iterable of `Question`): duplicates are estimated once.
             greedy (`bool`, *optional*, defaults to `False`): whether to determine `is_greedy` too.
         """
+        if not isinstance(self.pattern, BlockCausal):
+            yield from self._estimates(questions, greedy)
+            return
+        length = self.pattern.block_length
+        parts = {question: in_blocks(question, length, self.shift_logits) for question in dict.fromkeys(questions)}
+        askers: dict[Question, list[Question]] = defaultdict(list)
+        for question, its_parts in parts.items():
+            for part in its_parts:
+                askers[part].append(question)
+        known: dict[Question, Estimate] = {}
+        for part, answer in self._estimates(askers, greedy):
+            known[part] = answer
+            for question in askers[part]:
+                if all(one in known for one in parts[question]):
+                    yield question, total([known[one] for one in parts[question]])
+
+    def _estimates(self, questions: Iterable[Question], greedy: bool) -> Iterator[tuple[Question, Estimate]]:
         by_length = sorted(dict.fromkeys(questions), key=lambda question: -question.length)
         together: dict[tuple[Any, ...], list[Question]] = defaultdict(list)
         for question in by_length:
@@ -277,9 +317,7 @@ class LikelihoodEstimator:
         masked_BL = (ids_BL == self.mask_token_id) & (slot_BL >= 0)
         canvas = Canvas.of(ids_BL, padding_BL, masked_BL, self.mask_token_id, slot_BL)
         padding = padding_BL if bool(padding_BL.any()) else None
-        said = getattr(getattr(self.model, "generation_config", None), "shift_logits", None)
-        shift_logits = bool(getattr(self.model, "shift_logits", False) if said is None else said)
-        denoiser = Denoiser(self.model, padding, self.guidance_scale, shift_logits)
+        denoiser = Denoiser(self.model, padding, self.guidance_scale, self.shift_logits, pattern=self.pattern)
         logits_BWV = denoiser(canvas, None, window_BW.to(device))
         return [
             look_up(logits_WV[: int(row.masked.sum())], row.alternatives[:, row.masked])

@@ -19,6 +19,7 @@ from conv_dlm.evaluation.likelihood import (
     maskings,
     total,
 )
+from tests.models.families import tiny
 
 MASK = 3
 SHORT, LONG = Question((1, 70), (80, 90, 100)), Question((1, 40, 50, 60, 70), (80, 90, 100, 110))
@@ -65,6 +66,27 @@ def test_guidance_and_shifted_logits(make_llada):
     for question in (SHORT, LONG):
         assert guided[question].log_likelihood == pytest.approx(bound(model, question, guidance=1.5), abs=1e-4)
         assert shifted[question].log_likelihood == pytest.approx(bound(model, question, shift=1), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["SDARForCausalLM", "Fast_dLLM_QwenForCausalLM"])
+def test_of_a_model_that_sees_block_by_block_it_is_the_sum_over_its_blocks(name):
+    """Each block after the text before it; where logits are shifted, its first token before the rest."""
+    model = tiny(name, block_length=4)
+    text, start = (1, 40, 50, 60, 70, 80, 90, 100, 110), 3  # blocks of 4: 3 + 1, 4, 1
+    cuts = {"SDARForCausalLM": [3, 4, 8, 9], "Fast_dLLM_QwenForCausalLM": [3, 4, 5, 8, 9]}[name]
+    question, other = Question(text[:start], text[start:]), Question(text[:6], text[6:8])
+    found = answers(model, [question, other], batch_size=8, greedy=True)
+    parts = [Question(text[:first], text[first:end]) for first, end in itertools.pairwise(cuts)]
+    expected = sum(bound(model, part, shift=int(model.shift_logits)) for part in parts)
+    assert found[question].log_likelihood == pytest.approx(expected, abs=1e-3)
+    assert found[other].log_likelihood == pytest.approx(bound(model, other, shift=int(model.shift_logits)), abs=1e-3)
+    assert found[question].is_greedy is False
+    best = model.generate(torch.tensor([text[:start]]), max_new_tokens=5, decode_type="threshold", threshold=1.0,
+                          block_length=4, eos_token_id=None)[0].tolist()  # fmt: skip
+    best = Question(tuple(best[:start]), tuple(best[start:]))
+    assert answers(model, [best], greedy=True)[best].is_greedy
+    with pytest.raises(ValueError, match="`guidance_scale`=2 is not supported"):
+        LikelihoodEstimator(model, MASK, guidance_scale=2)
 
 
 def test_adapters_count_inside_their_wrapper(make_llada):
