@@ -153,7 +153,7 @@ class TrainingMemory:
     @cached_property
     def adapters(self) -> float:
         """Their weights, gradients and AdamW's two states."""
-        model = self._adapted(False, "cpu")
+        model = self._adapted(TrainingStep.checkpointing, TrainingStep.device_type)  # these are the same in each
         in_blocks = sum(adapter.nbytes for adapter in _trained(blocks_of(model)))
         elsewhere = sum(adapter.nbytes for adapter in _trained(model)) - in_blocks
         return 4 * (elsewhere + in_blocks / len(blocks_of(model)) * len(blocks_of(self.model)))

@@ -26,9 +26,9 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
 
 def with_blocks(model: Any, count: int) -> Any:
     """A copy of a model on the meta device with its first `count` blocks."""
-    kept = copy.deepcopy(model)
-    blocks = blocks_of(kept)
-    del blocks[count:]
+    left_out: dict[int, Any] = {id(block): None for block in blocks_of(model)[count:]}
+    kept = copy.deepcopy(model, left_out)  # each as None, without a copy
+    del blocks_of(kept)[count:]
     return kept
 
 

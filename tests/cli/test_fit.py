@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import conv_dlm.cost.report
 from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.device_memory import GIB, verdict
 
@@ -21,28 +22,41 @@ def report(run: Run, *words: object) -> Any:
     return json.loads(outcome.out)
 
 
+@pytest.fixture
+def one_row_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables have a row each: a count takes some tenths of a second, and the other rows are made in the same way."""
+    monkeypatch.setattr(conv_dlm.cost.report, "GENERATING", ("float32",))
+    monkeypatch.setattr(conv_dlm.cost.report, "TRAINING", {"bfloat16": "LoRA"})
+
+
+NOTHING_FITS = 1e-6  # so that nothing is searched for, which takes more counts
+
+
+@pytest.mark.usefixtures("one_row_each")
 def test_a_folder_needs_no_weights(run: Run, tiny_checkpoint: Path, tiny_llada: Any, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((tiny_checkpoint / "config.json").read_text())
-    outcome = run("fit", tmp_path, "--prompt-tokens", 8, "--max-new-tokens", 8)
+    outcome = run("fit", tmp_path, "--prompt-tokens", 8, "--max-new-tokens", 8, "--memory", NOTHING_FITS)
     assert outcome.code == 0
     assert f"{sum(p.numel() for p in tiny_llada.parameters()):,} parameters" in outcome.out
-    assert outcome.out.splitlines()[1].startswith("cpu: ")
+    assert outcome.out.splitlines()[1].startswith("cuda: ")
 
 
+@pytest.mark.usefixtures("one_row_each")
 def test_the_embedded_model_on_the_device_at_hand(run: Run) -> None:
     told = report(run, "--device", "cpu")
     assert (told["model"], told["device"]) == ("conv-dlm-gsm8k", "cpu")
     assert told["parameters"] == 111_037_248 and told["free"] > 0
 
 
+@pytest.mark.usefixtures("one_row_each")
 def test_an_adapter_is_its_base_models(run: Run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(tiny_checkpoint)}))
-    told = report(run, tmp_path, "--prompt-tokens", 8, "--max-new-tokens", 8)
-    assert told["parameters"] == report(run, tiny_checkpoint, "--max-new-tokens", 8)["parameters"]
+    words = ("--prompt-tokens", 8, "--max-new-tokens", 8, "--memory", NOTHING_FITS)
+    assert report(run, tmp_path, *words)["parameters"] == report(run, tiny_checkpoint, *words)["parameters"]
 
 
 def test_rows_and_sums(run: Run) -> None:
-    told = report(run, "--shape", "llada-8b", "--memory", 24, "--max-new-tokens", 512)
+    told = report(run, "--shape", "llada-8b", "--memory", 16, "--max-new-tokens", 512)
     assert told["parameters"] == 8_015_581_184
     assert [row["storage"] for row in told["generate"]] == ["float32", "bfloat16", "8bit", "4bit"]
     assert [(row["storage"], row["checkpointing"]) for row in told["train"]] == [
@@ -50,13 +64,13 @@ def test_rows_and_sums(run: Run) -> None:
     ]  # fmt: skip
     for row in told["generate"] + told["train"]:
         assert row["total"] == pytest.approx(sum(row[part] for part in ("weights", "activations", "cache", "adapters")))
-        share = row["total"] / (24 * GIB)
+        share = row["total"] / (16 * GIB)
         assert row["verdict"] == ("fits" if share <= 0.85 else "tight" if share <= 0.97 else "does not")
-    assert {row["verdict"] for row in told["generate"]} == {"fits", "does not"}
+    assert {row["verdict"] for row in told["generate"]} == {"fits", "tight", "does not"}
 
 
 def test_options_change_what_is_needed(run: Run, tiny_checkpoint: Path) -> None:
-    base = (tiny_checkpoint, "--device", "cuda", "--memory", 24, "--max-new-tokens", 64, "--prompt-tokens", 64)
+    base = (tiny_checkpoint, "--memory", NOTHING_FITS, "--max-new-tokens", 64, "--prompt-tokens", 64)
     plain = report(run, *base)
     more = ("--cache-implementation", "dual", "--guidance-scale", 1.5, "--batch-size", 2, "--lora-r", 16)
     other = report(run, *base, *more)
@@ -66,6 +80,7 @@ def test_options_change_what_is_needed(run: Run, tiny_checkpoint: Path) -> None:
     assert 4 * other["train"][0]["adapters"] == plain["train"][0]["adapters"]
 
 
+@pytest.mark.usefixtures("one_row_each")
 def test_what_is_said_to_fit_fits(run: Run, tiny_checkpoint: Path) -> None:
     words = ("--device", "cuda", "--memory", 0.01, "--prompt-tokens", 64, "--batch-size", 64)
     told = run("fit", tiny_checkpoint, *words).out
