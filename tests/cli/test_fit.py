@@ -24,7 +24,7 @@ def report(run: Run, *words: object) -> Any:
 
 @pytest.fixture
 def one_row_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables have a row each: a count takes some tenths of a second, and the other rows are made in the same way."""
+    """The tables have a row each: a count takes some tenths of a second, and the others are made in the same way."""
     monkeypatch.setattr(conv_dlm.cost.report, "GENERATING", ("float32",))
     monkeypatch.setattr(conv_dlm.cost.report, "TRAINING", {"bfloat16": "LoRA"})
 

@@ -1,6 +1,7 @@
 """Caches of keys and values: exact where nothing is kept, and where it is, exactly what is meant to be kept."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -78,9 +79,14 @@ class Shapes:
         self.handle.remove()
 
 
+CACHED = sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].extra is UnmaskingRule.extra)
+FEW = ("conv", "llada", "threshold")  # whether heads share keys and values makes no difference to what is kept
+
+
 @pytest.mark.parametrize(
-    "decode_type",
-    sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].extra is UnmaskingRule.extra),
+    ("model", "decode_type"),
+    [*itertools.product(["llada", "mdlm"], CACHED), *itertools.product(["grouped"], FEW)],
+    indirect=["model"],
 )
 def test_a_window_that_is_refreshed_every_time_changes_nothing(model, decode_type):
     """Left padding, masks inside the prompt with text at their right, and each decode type."""

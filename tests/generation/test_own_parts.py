@@ -12,6 +12,7 @@ import torch
 
 import conv_dlm
 from conv_dlm import DECODE_TYPES, DiffusionGenerationConfig, SettingError
+from conv_dlm.cli import main
 from conv_dlm.generation import STATISTICS, UNMASKING_RULES, UnmaskingRule, setting
 
 MASK, EOS, PAD = 3, 2, 0
@@ -92,16 +93,25 @@ def test_a_saved_type_that_is_not_registered_prevents_no_loading(tmp_path):
     assert config.decode_type is None and config.my_bound == 0.25
 
 
-def test_the_command_line_knows_it(own_parts, tiny_checkpoint):
-    command = [sys.executable, "-m", "conv_dlm", "--parts", str(own_parts), "generate"]
-    told = " ".join(subprocess.run([*command, "--help"], capture_output=True, text=True).stdout.split())
+def test_the_command_line_tells_of_it(own_parts, capsys):
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
     assert "--my-bound X" in told and "nats by which a settled prediction may change (default: 0.05)" in told
     assert "what has settled, in blocks" in told
-    options = ["--model", str(tiny_checkpoint), "--raw", "--decode-type", "mine", "--my-bound", "0.5"]
-    done = subprocess.run([*command, "abc", *options, "--max-new-tokens", "8"], capture_output=True, text=True)
+
+
+def test_the_command_line_knows_the_parts_of_a_file(own_parts, tiny_checkpoint):
+    """In a process where nothing else registers them."""
+    command = [sys.executable, "-m", "conv_dlm", "--parts", str(own_parts), "generate", "abc", "--raw"]
+    options = ["--model", str(tiny_checkpoint), "--decode-type", "mine", "--my-bound", "0.5", "--max-new-tokens", "8"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0 and "forwards" in done.stderr, done.stderr
-    wrong = subprocess.run([*command[:4], "no_such.py", "generate"], capture_output=True, text=True)
-    assert wrong.returncode == 2 and "`--parts`=no_such.py is no Python file" in wrong.stderr
+
+
+def test_parts_that_are_not_there_are_a_mistake(capsys):
+    assert main(["--parts", "no_such.py", "generate"]) == 2
+    assert "`--parts`=no_such.py is no Python file" in capsys.readouterr().err
 
 
 def test_the_server_knows_it(own_parts):

@@ -1,11 +1,12 @@
 """A place where Transformers is installed, and nothing of this project; and a Hub that runs here."""
 
+import itertools
 import json
 import os
 import subprocess
 import venv
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -17,7 +18,6 @@ import pytest
 from packaging.requirements import Requirement
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-RunPython = Callable[..., str]
 
 
 def with_requirements(name: str, found: dict[str, Distribution] | None = None) -> dict[str, Distribution]:
@@ -32,34 +32,70 @@ def with_requirements(name: str, found: dict[str, Distribution] | None = None) -
     return found
 
 
-@pytest.fixture(scope="session")
-def transformers_alone(tmp_path_factory: pytest.TempPathFactory) -> RunPython:
-    """`transformers_alone(code, **environment)`: what the code prints, in a new virtual environment that has
-    Transformers, PyTorch and what these two require: nothing else can be imported."""
-    folder = tmp_path_factory.mktemp("transformers-alone")
-    venv.create(folder / "env")
-    (packages,), (python,) = ((folder / "env").glob(name) for name in ("**/site-packages", "*/python"))
-    for each in with_requirements("torch", with_requirements("transformers")).values():
-        for part in {file.parts[0] for file in each.files or () if file.parts[0] != ".."}:
-            if not (packages / part).exists():
-                (packages / part).symlink_to(Path(str(each.locate_file(part))))
+# Imports what takes seconds, once, and runs each code that it is sent in a fork.
+IN_FORKS = """
+import json, os, sys, traceback
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    def run(code: str, **environment: str) -> str:
-        settings = {"HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+for line in sys.stdin:
+    code, *files = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitpid(child, 0)[1], flush=True)
+        continue
+    status = 1
+    try:
+        for stream, file in enumerate(files, 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+        exec(code, {})
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+"""
+
+
+class Alone:
+    """`alone(code)`: what the code prints, where nothing but Transformers, PyTorch and their requirements is installed.
+
+    `hub` is where the files of the Hub's repositories are, of which there are none yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.hub, self.codes = folder, folder / "home" / "hub", itertools.count()
+        venv.create(folder / "env")
+        (packages,), (python,) = ((folder / "env").glob(name) for name in ("**/site-packages", "*/python"))
+        for each in with_requirements("torch", with_requirements("transformers")).values():
+            for part in {file.parts[0] for file in each.files or () if file.parts[0] != ".."}:
+                if not (packages / part).exists():
+                    (packages / part).symlink_to(Path(str(each.locate_file(part))))
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        result = subprocess.run(
-            [python, "-c", code],
-            cwd=folder,
-            env=inherited | settings | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert result.returncode == 0, result.stdout[-1000:] + result.stderr[-3000:]
-        return result.stdout
+        settings = {"HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [python, "-c", IN_FORKS], cwd=folder, env=inherited | settings, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "messages").open("w"),
+        )  # fmt: skip
 
-    return run
+    def __call__(self, code: str) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        number = next(self.codes)
+        out, err = (self.folder / f"{name}-{number}" for name in ("out", "err"))
+        print(json.dumps([code, str(out), str(err)]), file=self.process.stdin, flush=True)
+        status = self.process.stdout.readline()
+        assert status == "0\n", (status or (self.folder / "messages").read_text())[-1000:] + err.read_text()[-3000:]
+        return out.read_text()
+
+
+@pytest.fixture(scope="session")
+def transformers_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    """An [`Alone`] in a new virtual environment, which all tests share."""
+    alone = Alone(tmp_path_factory.mktemp("transformers-alone"))
+    yield alone
+    alone.process.communicate()  # the end of its input is its end
 
 
 class LocalHub(ThreadingHTTPServer):

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 import conv_dlm
 from conv_dlm.hub import stage
 from conv_dlm.models import MDLM, MDLMConfig
-from tests.hub.conftest import COMMIT, RunPython
+from tests.hub.conftest import COMMIT, Alone
 
 HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
 PROMPT = "One plus one is"
@@ -75,7 +75,7 @@ def asking(name: Any, options: dict[str, Any], auto: str = "AutoModelForCausalLM
     [("llada", "AutoModelForCausalLM"), ("mdlm", "AutoModel"), ("embedded", "AutoModelForMaskedLM")],
 )
 def test_a_staged_checkpoint_needs_nothing_of_ours(
-    which: str, auto: str, transformers_alone: RunPython, tiny_checkpoint: Path, mdlm_checkpoint: Path, tmp_path: Path
+    which: str, auto: str, transformers_alone: Alone, tiny_checkpoint: Path, mdlm_checkpoint: Path, tmp_path: Path
 ) -> None:
     sources = {"llada": tiny_checkpoint, "mdlm": mdlm_checkpoint, "embedded": conv_dlm.embedded_checkpoint()}
     staged = stage(sources[which], tmp_path / "staged").folder
@@ -90,7 +90,7 @@ def test_a_staged_checkpoint_needs_nothing_of_ours(
     [("llada", "conv", "window"), ("mdlm", "threshold", "dual"), ("llada", "llada", "prefix")],
 )
 def test_its_code_projects_the_window_alone_and_has_all_caches(
-    which: str, decode_type: str, cache: str, transformers_alone: RunPython, tiny_checkpoint: Path,
+    which: str, decode_type: str, cache: str, transformers_alone: Alone, tiny_checkpoint: Path,
     mdlm_checkpoint: Path, tmp_path: Path,
 ) -> None:  # fmt: skip
     staged = stage({"llada": tiny_checkpoint, "mdlm": mdlm_checkpoint}[which], tmp_path / "staged").folder
@@ -105,9 +105,9 @@ def test_its_code_projects_the_window_alone_and_has_all_caches(
     assert written == here(staged, **options)
 
 
-def test_loading_by_name_from_the_hub(transformers_alone: RunPython, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_loading_by_name_from_the_hub(transformers_alone: Alone, tiny_checkpoint: Path) -> None:
     """The Hub's files arrive one by one, and Transformers follows their imports another way than in a folder."""
-    repository = tmp_path / "hub" / "models--someone--tiny-llada"
+    repository = transformers_alone.hub / "models--someone--tiny-llada"
     repository.mkdir(parents=True)
     stage(tiny_checkpoint, repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
@@ -115,13 +115,13 @@ def test_loading_by_name_from_the_hub(transformers_alone: RunPython, tiny_checkp
     options = SETTINGS | {"decode_type": "threshold", "threshold": 0.02}
     options.pop("steps")
     code = asking("someone/tiny-llada", options)
-    module, written, *_ = json.loads(transformers_alone(code, HF_HUB_CACHE=str(tmp_path / "hub")))
+    module, written, *_ = json.loads(transformers_alone(code))
     assert "someone" in module
     assert written == here(tiny_checkpoint, **options)
 
 
 def test_a_model_that_came_with_its_code_is_saved_with_it(
-    transformers_alone: RunPython, tiny_checkpoint: Path, tmp_path: Path
+    transformers_alone: Alone, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     staged = stage(tiny_checkpoint, tmp_path / "staged").folder
     for file in staged.glob("tokenizer*"):
@@ -149,7 +149,7 @@ def foreign_checkpoint(tiny_tokenizer: Any, tiny_llama: LlamaForCausalLM, tmp_pa
 
 
 def test_custom_generate_for_other_peoples_models(
-    transformers_alone: RunPython, foreign_checkpoint: Path, tmp_path: Path
+    transformers_alone: Alone, foreign_checkpoint: Path, tmp_path: Path
 ) -> None:
     staged = stage(HUB_CARDS / "conv-decoding", tmp_path / "conv-decoding").folder
     options = SETTINGS | {"decode_type": "conv", "kernel_size": 8}

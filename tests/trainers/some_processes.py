@@ -1,19 +1,22 @@
-"""Trains a little on as many processes as it is launched with, for tests: `... some_processes.py FOLDER`.
+"""Trains a little in one process and in several, for tests.
 
 FOLDER holds a checkpoint (`model`) and prompt-completion rows (`rows.json`). Each process writes what it has seen as
 `1-mdlm-0.pt`: number of processes, trainer, rank.
 """
 
 import json
+import multiprocessing
 import os
-import sys
+import socket
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 import conv_dlm  # noqa: F401  registers the models
+from tests.trainers.launching import SECONDS
 from trainers import MDLMTrainer, MDLMTrainingConfig, R2FTConfig, R2FTTrainer, noise
 
 GLOBAL_BATCH, EVALUATED = 8, 7
@@ -88,8 +91,7 @@ def run(name: str, folder: Path, processes: int, rank: int) -> MDLMTrainer:
     return trainer
 
 
-def main(folder: Path) -> None:
-    processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+def train_all(folder: Path, processes: int = 1, rank: int = 0) -> None:
     for name in TRAINERS:
         trainer = run(name, folder, processes, rank)
     threads = {"before": gloo_threads()}
@@ -98,5 +100,32 @@ def main(folder: Path) -> None:
     (folder / f"{processes}-threads-{rank}.json").write_text(json.dumps(threads))
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+def train_as_rank(folder: Path, processes: int, rank: int, port: int) -> None:
+    """`train_all` as one of several processes, with the environment that a launcher would have given it."""
+    ranks = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "RANK": rank, "LOCAL_RANK": rank}
+    os.environ |= {name: str(value) for name, value in ranks.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that this one was forked from
+    train_all(folder, processes, rank)
+
+
+def train_in_several(folder: Path, processes: int) -> None:
+    """`train_all` on several processes: where autograd survives that, forks, which import nothing again.
+
+    How a launcher starts them has its tests with the scripts.
+    """
+    forks = hasattr(os, "fork") and not torch.accelerator.is_available()
+    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [context.Process(target=train_as_rank, args=(folder, processes, rank, port)) for rank in range(processes)]
+    try:
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(SECONDS)
+        assert [rank.exitcode for rank in ranks] == [0] * processes
+    finally:
+        for rank in ranks:
+            rank.kill()

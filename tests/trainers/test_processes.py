@@ -10,7 +10,6 @@ import torch
 from datasets import Dataset
 
 from tests.trainers import some_processes
-from tests.trainers.launching import launch
 from trainers import MDLMTrainingConfig
 from trainers.checkpoints import is_whole
 
@@ -26,8 +25,8 @@ def folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         {"prompt": f"What is {n} and {n}? " + "Say. " * (n % 3), "completion": f" It is {2 * n}."} for n in range(16)
     ]
     (folder / "rows.json").write_text(json.dumps(rows))
-    some_processes.main(folder)
-    launch("cpu", 2, some_processes.__file__, str(folder))
+    some_processes.train_all(folder)
+    some_processes.train_in_several(folder, 2)
     return folder
 
 

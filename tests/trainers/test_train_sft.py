@@ -11,7 +11,7 @@ from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
 from trainers import MDLMTrainer, sft
 from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
-from trainers.sft import make_parser
+from trainers.sft import main, make_parser
 
 RECIPE = ROOT / "configs" / "sft" / "embedded_first_eos.yaml"
 
@@ -158,9 +158,9 @@ def words_for(tiny: Any, output_dir: Path, rows: int, **more: object) -> list[st
 
 @pytest.fixture(scope="module")
 def alone(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of the script in one process."""
+    """The output of the script in one process, which is this one."""
     out = tmp_path_factory.mktemp("alone") / "out"
-    launch("cpu", 1, "train_sft.py", *words_for(tiny, out, 4))
+    main(words_for(tiny, out, 4))
     return out
 
 
@@ -182,7 +182,7 @@ def test_the_script_trains_evaluates_and_saves(tiny: Any, alone: Path) -> None:
 
 
 def test_two_processes_are_one_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
-    """`accelerate launch` by configs/accelerate/cpu.yaml really starts two, and they do what one does."""
+    """`accelerate launch` by configs/accelerate/cpu.yaml really starts two, and they do what one does here."""
     launch("cpu", 2, "train_sft.py", *words_for(tiny, tmp_path, 2))
     assert {path.name for path in (tmp_path / "checkpoint-2").glob("rng_state_*")} == {
         "rng_state_0.pth",
