@@ -2,6 +2,7 @@
 
 from conv_dlm.contract import TRAINERS, check_contract
 from trainers.ar_r2ft_trainer import ARR2FTTrainer
+from trainers.bd3lm_trainer import BD3LMTrainer
 from trainers.corruption import CORRUPTIONS, CorruptionRule
 from trainers.distill_config import DistillConfig
 from trainers.distill_trainer import DistillTrainer
@@ -19,6 +20,7 @@ __all__ = [
     "CORRUPTIONS",
     "ESTIMATES",
     "ARR2FTTrainer",
+    "BD3LMTrainer",
     "CorruptionRule",
     "DiffusionGRPOConfig",
     "DiffusionGRPOTrainer",

@@ -8,6 +8,12 @@ is worth little, but it learns much faster than random weights (DiffuLLaMA, arXi
 With `--shift` a position goes on predicting the token at its right, as in Dream (arXiv 2508.15487): what the causal
 model knows is kept, and training takes a fraction of the steps. The layout is A2D's, for a Llama, Qwen2 or Qwen3.
 Without it, a position predicts its own token, and a Llama gets LLaDA's layout.
+
+With `--block-length` positions see block by block, as in Fast-dLLM v2 (arXiv 2509.26328): what stands before a block is
+final, and its keys and values are kept. At a block length of 1 and with `--shift`, the result is the causal model.
+`trainers.sft` with `objective: bd3lm` goes on from there (configs/adapt).
+
+A tokenizer without a mask token gets one, `<|mask|>`, with an embedding that is the mean of the others.
 """
 
 import argparse
@@ -80,41 +86,59 @@ def to_llada(model: LlamaForCausalLM, mask_token_id: int) -> LLaDAModelLM:
     return denoiser
 
 
-SHIFTED: dict[type[PreTrainedModel], tuple[type, type]] = {
+MASK_TOKEN = "<|mask|>"
+A2D: dict[type[PreTrainedModel], tuple[type, type]] = {
     LlamaForCausalLM: (a2d.A2DLlamaConfig, a2d.A2DLlamaLMHeadModel),
     Qwen2ForCausalLM: (a2d.A2DQwen2Config, a2d.A2DQwen2LMHeadModel),
     Qwen3ForCausalLM: (a2d.A2DQwen3Config, a2d.A2DQwen3LMHeadModel),
 }
 
 
-def to_shifted(model: Any, mask_token_id: int) -> Any:
-    """The same weights in A2D's layout, where a position predicts the token at its right as before.
+def to_a2d(model: Any, mask_token_id: int, shift: bool = True, block_length: int | None = None) -> Any:
+    """The same weights in A2D's layout.
 
     Args:
         model: a [`~transformers.LlamaForCausalLM`], [`~transformers.Qwen2ForCausalLM`] or
             [`~transformers.Qwen3ForCausalLM`].
         mask_token_id (`int`): a token of the vocabulary that no text has.
+        shift (`bool`, *optional*, defaults to `True`): whether a position predicts the token at its right, as before.
+        block_length (`int`, *optional*): positions of a block that sees itself and the blocks before it; all see all
+            when unset.
 
     Raises:
-        `ValueError`: the mask is no token.
+        `ValueError`: the mask is no token, or a block has no position.
     """
     check_mask(model, mask_token_id)
-    config_class, model_class = SHIFTED[type(model)]
+    if block_length is not None and block_length < 1:
+        raise ValueError(f"`block_length={block_length}` must be 1 or more.")
+    config_class, model_class = A2D[type(model)]
     fields: dict[str, Any] = model.config.to_dict()
     for name in ("model_type", "architectures", "use_cache"):
         fields.pop(name, None)
-    config = config_class(**fields, shift_logits=True, mask_token_id=mask_token_id)
+    fields["attention_pattern"] = "full" if block_length is None else "block_causal"
+    config = config_class(**fields, shift_logits=shift, mask_token_id=mask_token_id, block_length=block_length)
     denoiser = model_class(config)
     denoiser.to(dtype=model.dtype)
     denoiser.load_state_dict(model.state_dict())
     return denoiser
 
 
+def add_mask(model: Any, tokenizer: Any) -> None:
+    """Give a tokenizer a mask token, and the model an embedding of it; what is there stays as it is."""
+    if tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": MASK_TOKEN})
+    if tokenizer.mask_token_id >= model.config.vocab_size:
+        model.resize_token_embeddings(tokenizer.mask_token_id + 1, mean_resizing=False)
+        embedding = model.get_input_embeddings().weight.data
+        embedding[tokenizer.mask_token_id] = embedding[: tokenizer.mask_token_id].mean(0)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("causal", help="folder or name of a Llama; its tokenizer names a mask token")
+    parser.add_argument("causal", help="folder or name of a Llama, Qwen2 or Qwen3")
     parser.add_argument("output", type=Path, help="folder to write to")
     parser.add_argument("--shift", action="store_true", help="a position predicts the token at its right, as before")
+    parser.add_argument("--block-length", type=int, metavar="N", help="see block by block, so many positions each")
     return parser
 
 
@@ -122,19 +146,17 @@ def main() -> None:
     parser = make_parser()
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.causal)
-    if tokenizer.mask_token_id is None:
-        parser.error(
-            f"the tokenizer of {args.causal} has no mask token: add one, and resize the embedding of the model"
-        )
-    model = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
+    if args.block_length is not None and args.block_length < 1:
+        parser.error(f"--block-length {args.block_length} must be 1 or more")
+    model: Any = AutoModelForCausalLM.from_pretrained(args.causal, dtype="auto")
+    if type(model) not in A2D:
+        parser.error(f"{args.causal} is a {type(model).__name__}; it must be a Llama, a Qwen2 or a Qwen3")
+    add_mask(model, tokenizer)
     denoiser: Any
-    if args.shift and type(model) in SHIFTED:
-        denoiser = to_shifted(model, tokenizer.mask_token_id)
-    elif not args.shift and isinstance(model, LlamaForCausalLM):
+    if isinstance(model, LlamaForCausalLM) and not args.shift and args.block_length is None:
         denoiser = to_llada(model, tokenizer.mask_token_id)
     else:
-        takes = "`--shift` takes a Llama, a Qwen2 or a Qwen3" if args.shift else "without `--shift`, it must be a Llama"
-        parser.error(f"{args.causal} is a {type(model).__name__}; {takes}")
+        denoiser = to_a2d(model, tokenizer.mask_token_id, args.shift, args.block_length)
     denoiser.save_pretrained(args.output)
     tokenizer.save_pretrained(args.output)
     print(f"{denoiser.num_parameters():,} parameters saved to {args.output}.")

@@ -33,6 +33,11 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
 
         min_noise (`float`, *optional*, defaults to `1e-3`):
             Lowest noise level t; the highest is 1. As in the code of arXiv 2406.07524 and 2502.09992.
+        objective (`str`, *optional*, defaults to `"mdlm"`):
+            `"mdlm"`: masks over the whole canvas, for models that see all of it. `"bd3lm"`: block by block, for models
+            with block-causal attention, by [`BD3LMTrainer`].
+        complementary_masks (`bool`, *optional*, defaults to `False`):
+            See each row twice, with masks that complement each other, so that every token is learnt; `"bd3lm"` only.
         masking (`str`, *optional*, defaults to `"random"`):
             `"random"`: noise levels and masks are drawn, a new batch in every step. `"progressive"`: masks as decoding
             makes them (PUMA, arXiv 2602.10314): a batch is kept for `progressive_stages` steps, and what the model was
@@ -99,6 +104,13 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         default=False, metadata={"help": "Kept off: a loss that is not finite ends the run."}
     )
     min_noise: float = field(default=1e-3, metadata={"help": "Lowest noise level t; the highest is 1."})
+    objective: str = field(
+        default="mdlm",
+        metadata={"help": "Masks over the whole canvas, or block by block.", "choices": ["mdlm", "bd3lm"]},
+    )
+    complementary_masks: bool = field(
+        default=False, metadata={"help": "See each row twice, with masks that complement each other."}
+    )
     masking: str = field(
         default="random",
         metadata={"help": "Masks that are drawn, or made as by decoding.", "choices": [*MASKINGS]},
@@ -141,7 +153,12 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         check_json("eval_sample_kwargs", self.eval_sample_kwargs)
         super().__post_init__()
         refuse(self, _REFUSED)
+        check_choice("objective", self.objective, ("mdlm", "bd3lm"))
         check_choice("masking", self.masking, MASKINGS)
+        if self.objective == "bd3lm" and self.masking != "random":
+            raise ValueError(f"`masking={self.masking!r}` has no use with `objective='bd3lm'`. Leave it out.")
+        if self.complementary_masks and self.objective != "bd3lm":
+            raise ValueError("`complementary_masks` has no use without `objective='bd3lm'`. Leave it out.")
         if not 0 <= self.window_share <= 1:
             raise ValueError(f"`window_share={self.window_share}` must be a share, from 0 to 1.")
         for name in ("progressive_stages", "progressive_batches", "mask_window"):

@@ -80,6 +80,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
     _paper = MDLM_PAPER
     loss_is_scaled_for_ga = True  # type: ignore[assignment]  # `compute_loss` divides by the items of the whole step
     _pads_evaluation = False
+    _objective = "mdlm"
 
     args: MDLMTrainingConfig
     model: PreTrainedModel | PeftModel
@@ -92,6 +93,11 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         self._ratios = {"train": Ratios(), "eval": Ratios()}
         self._step_clock = StepClock()
         args = args or MDLMTrainingConfig("MDLM")
+        if args.objective != self._objective:
+            raise ValueError(
+                f"`objective={args.objective!r}` is not what {type(self).__name__} trains: "
+                + ("use BD3LMTrainer." if args.objective == "bd3lm" else f"set `objective={self._objective!r}`.")
+            )
         if isinstance(kwargs.get("peft_config"), PeftConfig):
             options = args.model_init_kwargs if isinstance(args.model_init_kwargs, dict) else {}
             loading = dict(revision=options.get("revision") or "main", trust_remote_code=args.trust_remote_code)

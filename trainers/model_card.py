@@ -22,6 +22,8 @@ SETTINGS = (
     "learning_rate",
     "lr_scheduler_type",
     "weight_decay",
+    "objective",
+    "complementary_masks",
     "loss_cover",
     "loss_norm",
     "canvas_length",
@@ -225,6 +227,20 @@ DPARALLEL_PAPER = {
   author = {Zigeng Chen and Gongfan Fang and Xinyin Ma and Ruonan Yu and Xinchao Wang},
   year   = {2025},
   note   = {arXiv:2509.26488},
+}""",
+}
+BD3LM_PAPER = {
+    "id": "2503.09573",
+    "title": "Block Diffusion: Interpolating Between Autoregressive and Diffusion Language Models",
+    "method": "supervised fine-tuning with the objective of block diffusion",
+    "citation": """\
+@inproceedings{arriola2025block,
+  title     = {Block Diffusion: Interpolating Between Autoregressive and Diffusion Language Models},
+  author    = {Marianne Arriola and Aaron Gokaslan and Justin T Chiu and Zhihan Yang and Zhixuan Qi and Jiaqi Han and
+               Subham Sekhar Sahoo and Volodymyr Kuleshov},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2025},
+  note      = {arXiv:2503.09573},
 }""",
 }
 GRPO_PAPER = {

@@ -28,11 +28,10 @@ In a clone, `train_sft.py` is the same: `accelerate launch train_sft.py ...`.
 
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 from trl import TrlParser
 
-from trainers import MDLMTrainer, MDLMTrainingConfig
+from trainers import BD3LMTrainer, MDLMTrainer, MDLMTrainingConfig
 from trainers.running import run_script
 from trainers.scripts import Arguments, finetune
 from trainers.scripts import make_parser as make_parser_for
@@ -44,14 +43,18 @@ def make_parser() -> TrlParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train as the arguments say, which are those of the command line if `None`. Raises what is wrong."""
-    finetune(MDLMTrainer, Arguments(*make_parser().parse_args_and_config(argv)))
+    train(Arguments(*make_parser().parse_args_and_config(argv)))
+
+
+def train(arguments: Arguments) -> None:
+    """By the trainer of the objective."""
+    by_block = getattr(arguments.training, "objective", None) == "bd3lm"
+    finetune(BD3LMTrainer if by_block else MDLMTrainer, arguments)
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """As `main`, for a shell: returns the exit status, and what is wrong is one sentence on standard error."""
-    return run_script(
-        "trainers.sft", lambda: Arguments(*make_parser().parse_args_and_config(argv)), partial(finetune, MDLMTrainer)
-    )
+    return run_script("trainers.sft", lambda: Arguments(*make_parser().parse_args_and_config(argv)), train)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def check_attention(model: Any) -> None:
     if pattern == "block_causal":
         raise ValueError(
             f"{type(model).__name__} has `attention_pattern='block_causal'`, and this objective masks the whole canvas "
-            "at once: it would train what the model never sees. Train one with full attention (LLaDA, MDLM, Dream, "
-            "A2D, LLaDA-MoE)."
+            "at once: it would train what the model never sees. SFT has `objective: bd3lm` for it; else train one with "
+            "full attention (LLaDA, MDLM, Dream, A2D, LLaDA-MoE)."
         )
     if pattern == "causal" or (not is_deepspeed_zero3_enabled() and sees_only_left(model)):
         raise ValueError(

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import next_tokens
 from conv_dlm.word_problems import problem
-from trainers.causal_to_diffusion import to_shifted
+from trainers.causal_to_diffusion import to_a2d
 from trainers.from_scratch import StartArguments
 from trainers.from_scratch import main as start
 
@@ -32,13 +32,13 @@ def test_kinds_and_a_run(tmp_path: Path, capsys: Any) -> None:
     assert "nats a token that is asked for: " in capsys.readouterr().out
 
     causal = next_tokens.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
-    to_shifted(causal, tokenizer.mask_token_id).save_pretrained(tmp_path / "denoiser")
+    to_a2d(causal, tokenizer.mask_token_id).save_pretrained(tmp_path / "denoiser")
     tokenizer.save_pretrained(tmp_path / "denoiser")
     assert next_tokens.main([str(tmp_path / "denoiser"), "--problems", "3", "--level", "1-2"]) == 0
     shown = capsys.readouterr().out
     assert "operands" in shown and next_tokens.OTHER not in shown
     # Seen from left to right, the denoiser is the causal model, whatever is masked behind.
-    same = to_shifted(causal, tokenizer.mask_token_id)
+    same = to_a2d(causal, tokenizer.mask_token_id)
     same.config.attention_pattern = "causal"
     same = type(same)(same.config).eval()
     same.load_state_dict(causal.state_dict())

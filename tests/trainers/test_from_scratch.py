@@ -13,7 +13,7 @@ import conv_dlm  # noqa: F401
 from conv_dlm.models.llada.modeling_llada import LLaDAModelLM
 from conv_dlm.word_problems import problems
 from trainers import causal_to_diffusion
-from trainers.causal_to_diffusion import to_llada, to_shifted
+from trainers.causal_to_diffusion import to_a2d, to_llada
 from trainers.from_scratch import MASK, TURN_END, StartArguments, main, train_tokenizer
 
 SMALL = dict(vocab_size=700, largest_number=200, tokenizer_rows=60, width=32, layers=2, heads=2, inner_width=48)
@@ -115,7 +115,7 @@ def test_what_can_not_be_shifted(start: Path, tmp_path: Path, monkeypatch: pytes
     small = transformers.GPT2Config(vocab_size=700, n_embd=8, n_layer=1, n_head=1)
     transformers.GPT2LMHeadModel(small).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(start).save_pretrained(tmp_path)
-    for words, message in ((["--shift"], "takes a Llama, a Qwen2 or a Qwen3"), ([], "it must be a Llama")):
+    for words, message in ((["--shift"], "a Llama, a Qwen2 or a Qwen3"), ([], "it must be a Llama")):
         monkeypatch.setattr("sys.argv", ["causal_to_diffusion", str(tmp_path), str(tmp_path / "out"), *words])
         with pytest.raises(SystemExit):
             causal_to_diffusion.main()
@@ -145,4 +145,4 @@ def test_a_mask_that_is_no_token():
     with pytest.raises(ValueError, match="`mask_token_id=64` is no token of 64"):
         to_llada(LlamaForCausalLM(config), 64)
     with pytest.raises(ValueError, match="`mask_token_id=64` is no token of 64"):
-        to_shifted(LlamaForCausalLM(config), 64)
+        to_a2d(LlamaForCausalLM(config), 64)
