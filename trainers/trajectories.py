@@ -1,5 +1,6 @@
 """A model's own answers with the order in which it wrote them: the data of `trainers.distill`.
 
+    python -m trainers.trajectories --config configs/distill/embedded_trajectories.yaml
     python -m trainers.trajectories --model_name_or_path outputs/embedded/diffusion --dataset_name word_problems \\
         --rows 2000 --generate_kwargs '{"decode_type": "llada", "block_length": 32, "max_new_tokens": 128}' \\
         --judge word_problem_answer --output outputs/embedded/trajectories.jsonl

@@ -62,7 +62,7 @@ def test_at_a_block_length_of_1_it_is_the_causal_model(
     with torch.no_grad():
         torch.testing.assert_close(start(IDS).logits[..., :size], before(IDS).logits, rtol=1e-4, atol=1e-4)
     theirs = before.generate(IDS, max_new_tokens=8, do_sample=False, eos_token_id=None)
-    ours = start.generate(IDS, max_new_tokens=8, decode_type="llada", steps=8, temperature=0.0, eos_token_id=None)
+    ours = start.generate(IDS, max_new_tokens=8, decode_type="threshold", temperature=0.0, eos_token_id=None)
     assert ours[0, IDS.shape[1] :].tolist() == theirs[0, IDS.shape[1] :].tolist()
 
 
