@@ -11,7 +11,7 @@ from conv_dlm.demo.job import JobQueue, Run
 from conv_dlm.demo.order import NO_SECOND, Order
 from conv_dlm.demo.view import EMPTY, INTRODUCTION, last_step, message, view
 from conv_dlm.demo.visits import Look, Visits
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 from conv_dlm.word_problems import Problem, problem
 
 try:
@@ -159,8 +159,9 @@ def _settings(models: Sequence[str]) -> list[Component]:
     """The inputs: model, both decode types, steps, size, length and seed."""
     with gr.Row(elem_id="settings"):
         model = gr.Dropdown(list(models), value=models[0], label="Model", visible=len(models) > 1)
-        first = gr.Dropdown(list(DECODE_TYPES), value="conv", label="Decode type", min_width=150)
-        second = gr.Dropdown([NO_SECOND, *DECODE_TYPES], value=NO_SECOND, label="Beside it", min_width=150)
+        types = [name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted]
+        first = gr.Dropdown(types, value="conv", label="Decode type", min_width=150)
+        second = gr.Dropdown([NO_SECOND, *types], value=NO_SECOND, label="Beside it", min_width=150)
         steps, size, length, seed = (
             gr.Number(value, label=label, min_width=90, elem_id=label.lower())
             for label, value in (("Steps", 40), ("Kernel", 32), ("Canvas", 64), ("Seed", 0))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conv_dlm.generation.assistant import Assistant
 from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
 from conv_dlm.generation.canvas import LENGTH, Canvas
@@ -22,6 +23,7 @@ from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.errors import NotFiniteError, SettingError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
+from conv_dlm.generation.parts.assisted import AssistedRule
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
 from conv_dlm.generation.parts.exits import ExitSchedule
 from conv_dlm.generation.parts.position_weights import PositionWeights
@@ -80,6 +82,7 @@ class Denoising:
     policy: what forwards compute anew, if the denoiser has a cache.
     early_exit: when rows leave the process, if they may.
     constraint: the languages that rows have to be in (`conv_dlm.constraints.rows.RowConstraints`), if they have to.
+    assistant: who reads the drafts of an `AssistedRule`.
     after_step: called with the run and the step's number after each step; returns whether to stop now. None where
         nobody watches, so that nothing is synchronised for it.
     """
@@ -98,6 +101,7 @@ class Denoising:
     policy: CachePolicy | None = None
     early_exit: ExitSchedule | None = None
     constraint: Any = None
+    assistant: Assistant | None = None
     after_step: Callable[["Denoising", int], bool] | None = None
     forwards: list[int] = field(init=False)
 
@@ -184,6 +188,9 @@ class Denoising:
         if any(self.forwards):  # else nothing is in reach, and nothing is known
             now.token, now.log_prob, now.find_fresh = self.token, self.log_prob, lambda: self.fresh(its_plan)
             now.extra_logits = self.extra_logits
+            if self.assistant is not None:
+                assert isinstance(self.rule, AssistedRule)
+                now.assistant_logits = self.assistant(self.rule.draft(now), self.rule.places(now))
             self.leave_early(now)
             self.apply(self.decide(self.rule, now), finished, index)
             self.commit_forced(index)

@@ -90,6 +90,8 @@ class DiffusionGenerationMixin(GenerationMixin):
         callback_on_step_end: Callable[[StepEnd], bool | None] | None = None,
         tokenizer: Any = None,
         constraint: Any = None,
+        assistant_model: Any = None,
+        assistant_tokenizer: Any = None,
         synced_gpus: bool | None = None,
         **kwargs: Any,
     ) -> DiffusionGenerateOutput | Tensor:
@@ -123,6 +125,11 @@ class DiffusionGenerationMixin(GenerationMixin):
                 The language that responses are in, from the first mask of a row to its end token; a list has one for
                 each row, or `None`. Tokens that are committed together can always be completed, so that every finished
                 response is in it.
+            assistant_model (`PreTrainedModel`, *optional*):
+                A causal LM of the same tokenizer, for `decode_type="guided"`, where it passes the denoiser's drafts,
+                and `"speculative"`, where the text is its own and the denoiser drafts.
+            assistant_tokenizer (`PreTrainedTokenizerBase`, *optional*):
+                Its tokenizer, to be compared with `tokenizer`; needed where the models have different numbers of ids.
             synced_gpus (`bool`, *optional*):
                 Not supported where it would be needed (ZeRO-3, FSDP), `False` says that it is not.
             kwargs:
@@ -141,7 +148,8 @@ class DiffusionGenerationMixin(GenerationMixin):
         prepared = prepare(
             self, inputs, generation_config, logits_processor, stopping_criteria, attention_mask=attention_mask,
             streamer=streamer, generator=generator, callback_on_step_end=callback_on_step_end, tokenizer=tokenizer,
-            constraint=constraint, synced_gpus=synced_gpus, **kwargs,
+            constraint=constraint, assistant_model=assistant_model, assistant_tokenizer=assistant_tokenizer,
+            synced_gpus=synced_gpus, **kwargs,
         )  # fmt: skip
         input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
         if streamer is not None:

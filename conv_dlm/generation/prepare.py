@@ -29,6 +29,7 @@ from conv_dlm.generation.arguments import (
     read_input_ids,
     vocabulary_of,
 )
+from conv_dlm.generation.assistant import find_assistant
 from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.candidates import MEASURES
@@ -51,6 +52,7 @@ from conv_dlm.generation.loop import Denoising, Draws
 from conv_dlm.generation.model_blocks import blocks_of_model
 from conv_dlm.generation.noise import check_generators
 from conv_dlm.generation.observing import Callback, Observer
+from conv_dlm.generation.parts.assisted import SpeculativeRule
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES, CachePolicy
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
 from conv_dlm.generation.parts.lossless import LosslessRule
@@ -72,7 +74,6 @@ from conv_dlm.generation.soft_prompts import check_no_soft_prompt
 CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
 # keywords of Transformers' `generate` that can't have a meaning here -> why, and the way out
 UNSUPPORTED = {
-    "assistant_model": ("has no use: denoising unmasks several tokens in each forward already", "drop it"),
     "prefix_allowed_tokens_fn": ("needs the tokens before a position, which denoising unmasks in any order", "drop it"),
     "negative_prompt_ids": (
         "is not supported: guidance compares with the masked prompt", "drop it, and set `guidance_scale` alone",
@@ -237,6 +238,8 @@ def prepare(
     callback_on_step_end: Callback | None = None,
     tokenizer: Any = None,
     constraint: Any = None,
+    assistant_model: Any = None,
+    assistant_tokenizer: Any = None,
     synced_gpus: bool | None = None,
     strict: bool = False,
     **kwargs: Any,
@@ -298,6 +301,10 @@ def prepare(
     _check_canvas(canvas, weights, rule, config)
     _check_speed(model, canvas, weights, rule, policy, pattern, config)
 
+    assistant = find_assistant(
+        model, assistant_model, tokenizer, assistant_tokenizer, rule, canvas, config.decode_type or ""
+    )
+
     asked = {*rule.statistics, *(() if early_exit is None else early_exit.statistics)} - set(MEASURES)
     criteria = _criteria(config, stopping_criteria, tokenizer)
     observer = Observer(
@@ -310,9 +317,10 @@ def prepare(
     own = list(logits_processor or [])
     processors = [*rule.processors(), *build_processors(config, own, eos_token_ids, device, vocabulary)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
-    if isinstance(rule, LosslessRule) and (processors or constraints is not None or confidence_of_ends):
+    changed = processors or constraints is not None or confidence_of_ends
+    if isinstance(rule, LosslessRule | SpeculativeRule) and changed:
         raise SettingError(
-            "decode_type", "verifies drafts by the model's own scores, which nothing may change", "drop processors, "
+            "decode_type", "verifies drafts by a model's own scores, which nothing may change", "drop processors, "
             "penalties, constraints and `confidence_eos_eot_inf`, or use the rule without drafts", config.decode_type,
         )  # fmt: skip
     run = Denoising(
@@ -333,6 +341,7 @@ def prepare(
         policy=policy,
         early_exit=early_exit,
         constraint=constraints,
+        assistant=assistant,
         after_step=None if observer.idle else observer,
     )  # fmt: skip
     return Prepared(config, run, observer, input_ids, eos_token_ids, pad_token_id)
@@ -566,7 +575,7 @@ def _check_speed(
                     name, f"says where to look and to end, which `decode_type={decode_type!r}` does by itself",
                     "drop one of them", value,
                 )  # fmt: skip
-    if isinstance(rule, LosslessRule):
+    if isinstance(rule, LosslessRule | SpeculativeRule):
         for name in ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"):
             value = getattr(config, name)
             if value not in (None, False):

@@ -79,7 +79,11 @@ class Shapes:
         self.handle.remove()
 
 
-CACHED = sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].extra is UnmaskingRule.extra)
+CACHED = sorted(
+    name
+    for name, kind in DECODE_TYPES.items()
+    if (rule := UNMASKING_RULES[kind.rule]).extra is UnmaskingRule.extra and not rule.assisted
+)
 FEW = ("conv", "llada", "threshold")  # whether heads share keys and values makes no difference to what is kept
 
 

@@ -1,5 +1,6 @@
 """The field's rules against complete runs of their published implementations, canvas by canvas."""
 
+import copy
 import functools
 import itertools
 from collections import Counter
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from conv_dlm import DECODE_TYPES, SettingError
 from conv_dlm.generation import UNMASKING_RULES, BlockCausal, DecodeType, lossless
 from conv_dlm.generation.parts.frequency import TOKEN_FREQUENCIES, relative_frequencies
-from tests.generation.toy_rules import EOS, GOLDEN, MASK, RuleToy, golden_runs
+from tests.generation.toy_rules import EOS, GOLDEN, MASK, RuleToy, RuleVerifier, golden_runs
 
 RUNS = {run["id"]: run for run in golden_runs()}
 # their names of settings -> ours
@@ -36,6 +37,7 @@ NAMES = {
         "eos_confidence_threshold": "length_confidence", "expand_eos_confidence_threshold": "insert_confidence",
         "eos_check_tokens": "eos_check_tokens",
     },
+    "guided": {},
     "pc_sampler": {
         "steps": "steps", "lambda": "position_decay", "alpha": "frequency_cap", "frequency": "token_frequencies",
     },
@@ -64,9 +66,25 @@ def block_causal_toy(name, block_length):
     return model
 
 
+@functools.cache
+def verifier(name):
+    return RuleVerifier(name)
+
+
+def guided(settings):
+    """The version that commits the verifier's own token behind the drafts is the other direction."""
+    if settings["version"] == "earlier":
+        return {"decode_type": "speculative", "draft_length": settings["gen_length"]}
+    share = settings["relative_threshold"] if settings["strategy"] == "topk_relative" else 0.0
+    top_k = 1 if settings["strategy"] == "deterministic" else settings["top_k"]
+    return {"draft_length": settings["gen_length"], "accept_top_k": top_k, "accept_share": share}
+
+
 def ours(run, prompts=None, **keywords):
     settings, names = run["settings"], NAMES.get(run["rule"], {})
     said = {new: settings[old] for old, new in names.items() if old in settings}
+    if run["rule"] == "guided":
+        said = guided(settings) | {"assistant_model": verifier(settings["verifier"])}
     keywords = {"decode_type": run["rule"], **said, **keywords}
     if "block_length" in settings and run["rule"] != "multiblock":
         keywords["block_length"] = settings["block_length"]
@@ -119,6 +137,61 @@ def test_canvases_of_a_length_of_their_own(name):
         assert its == after - before
 
 
+def greedy(model, prompt, count):
+    """What a causal model writes."""
+    ids = torch.tensor([prompt])
+    for _ in range(count):
+        logits = model(ids, position_ids=torch.arange(ids.shape[1])[None]).logits[:, -1]
+        logits[:, MASK] = -torch.inf
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
+    return ids[0]
+
+
+@pytest.mark.parametrize("draft_length", [1, 5, 64])
+def test_a_denoiser_drafts_for_a_causal_model(draft_length):
+    """Rows of different lengths: the causal model's greedy text, in fewer forwards where drafts are long."""
+    run = RUNS["guided.02"]
+    prompts = [run["prompt"], [-1, -1, *run["prompt"][2:]]]
+    out = ours(run, prompts, draft_length=draft_length)
+    for row, prompt in enumerate(prompts):
+        text = [token for token in prompt if token >= 0]
+        expected = greedy(verifier(run["settings"]["verifier"]), text, run["settings"]["gen_length"])
+        assert torch.equal(out.sequences[row, len(prompt) - len(text) :], expected)
+    most = int(out.forwards.max())
+    assert most == 48 if draft_length == 1 else most < 40
+
+
+def test_what_an_assistant_does_not_go_with(tiny_llada, tiny_tokenizer):
+    run = RUNS["guided.02"]
+    for wrong, match in (
+        ({"assistant_model": None}, "`assistant_model` is missing"),
+        ({"assistant_model": toy("p1")}, "pass a causal LM"),
+        ({"decode_type": "threshold"}, "has no use with `decode_type='threshold'`"),
+        ({"repetition_penalty": 1.2}, "model's own scores"),
+        ({"do_sample": True}, "says the tokens by itself"),
+    ):  # fmt: skip
+        with pytest.raises(SettingError, match=match):
+            ours(run, **wrong)
+    with pytest.raises(SettingError, match="begins with a mask"):
+        ours(run, [[MASK, 5, 6]])
+    other = copy.deepcopy(verifier(run["settings"]["verifier"]))
+    other.config.vocab_size = 40
+    with pytest.raises(SettingError, match="has 40 ids and this model 37"):
+        ours(run, assistant_model=other)
+    both = {"tokenizer": tiny_tokenizer, "assistant_tokenizer": copy.deepcopy(tiny_tokenizer)}
+    assert torch.equal(ours(run, assistant_model=other, **both).sequences, ours(run).sequences)
+    both["assistant_tokenizer"].add_tokens([f"new {i}" for i in range(3)])
+    ours(run, assistant_model=other, **both)
+    both["assistant_tokenizer"] = OtherTokenizer()
+    with pytest.raises(SettingError, match="has another tokenizer: 'a' has another id"):
+        ours(run, assistant_model=other, **both)
+
+
+class OtherTokenizer:
+    def get_vocab(self):
+        return {"a": 100000}
+
+
 def test_frequencies_of_a_text():
     assert relative_frequencies(torch.tensor([[1, 1, 0], [1, 3, 3]]), 5).tolist() == pytest.approx(
         [1 / 6, 3 / 6, 1 / 6, 2 / 6, 1 / 6]
@@ -142,7 +215,8 @@ def test_what_a_length_of_its_own_does_not_go_with():
 @pytest.mark.parametrize("name", [name for name, run in RUNS.items() if run["rule"] not in ("freedave", "daedal")])
 def test_canvas_by_canvas(name):
     run = RUNS[name]
-    theirs, out = torch.tensor(run["canvas"]), ours(run)
+    theirs = torch.tensor(run["canvas"])
+    out = ours(run, eos_token_id=EOS if run["rule"] == "guided" else None)
     equal = 0
     for expected, canvas in zip(theirs, out.history[:, 0], strict=False):
         if not torch.equal(expected, canvas):

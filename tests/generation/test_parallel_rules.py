@@ -16,7 +16,8 @@ from conv_dlm.generation.parts.statistics import Entropy, Margin
 OWN_PACE = sorted(
     name
     for name, parts in DECODE_TYPES.items()
-    if "steps" not in parts.fields and not UNMASKING_RULES[parts.rule].remasks and "initial_length" not in parts.fields
+    if "steps" not in parts.fields
+    and not ((rule := UNMASKING_RULES[parts.rule]).remasks or rule.reads_end or rule.assisted)
 )
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 ones = torch.ones(1, 3, dtype=torch.long)

@@ -63,3 +63,21 @@ class RuleToy(PreTrainedModel, DiffusionGenerationMixin):
         if isinstance(logits_to_keep, torch.Tensor):
             logits = torch.take_along_dim(logits, logits_to_keep[..., None], dim=1)
         return MaskedLMOutput(logits=logits)
+
+
+class RuleVerifier(PreTrainedModel):
+    """A causal toy: logits[i] = A[x_i] + A2[x_{i-1}], without the second term at i = 0."""
+
+    config_class = RuleToyConfig
+
+    def __init__(self, name: str) -> None:
+        config = RuleToyConfig()
+        config.vocab_size = 37
+        super().__init__(config)
+        tensors = load_file(GOLDEN / "toys.safetensors")
+        self.A, self.A2 = tensors[f"{name}.A"], tensors[f"{name}.A2"]
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None):
+        second = self.A2[input_ids.roll(1, 1)].masked_fill((position_ids == 0)[..., None], 0.0)
+        return MaskedLMOutput(logits=self.A[input_ids] + second)

@@ -45,6 +45,7 @@ class StepState:
     extra_logits: Tensor [B, K, V], of the model's float type; of what the rule asked for by `UnmaskingRule.extra` at
         each row's last forward. None where it asked for nothing.
     end_token_ids: LongTensor [E]; None for none.
+    assistant_logits: Tensor [B, K, V]; the causal model's, of what the rule asked it (`AssistedRule`).
     scope_length: masks that a block has at most.
     weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
     """
@@ -64,6 +65,7 @@ class StepState:
     find_fresh: Callable[[], Tensor]
     extra_logits: Tensor | None = None
     end_token_ids: Tensor | None = None
+    assistant_logits: Tensor | None = None
     scope_length: int = 0
     weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
 
@@ -119,6 +121,7 @@ class UnmaskingRule(Part):
     greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
     whole_canvas: whether it has blocks of its own, so that a model which sees block by block can't be denoised by it.
     reads_end: whether it has to know the end token.
+    assisted: whether a causal model reads its drafts; see `parts.assisted`.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
@@ -127,6 +130,7 @@ class UnmaskingRule(Part):
     greedy: ClassVar[bool] = False
     whole_canvas: ClassVar[bool] = False
     reads_end: ClassVar[bool] = False
+    assisted: ClassVar[bool] = False
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""

@@ -1,0 +1,50 @@
+"""A causal model of Transformers as `assistant_model`."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+MASK, EOS, PAD = 3, 2, 0
+IDS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 60, 70, 80, 90]])
+
+
+@pytest.fixture(scope="module")
+def causal():
+    config = LlamaConfig(
+        vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=1, eos_token_id=EOS, pad_token_id=PAD, initializer_range=0.6,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return LlamaForCausalLM(config).eval()
+
+
+def run(model, ids=IDS, **keywords):
+    keywords = dict(max_new_tokens=12, pad_token_id=PAD, return_dict_in_generate=True) | keywords
+    return model.generate(ids, attention_mask=(ids != PAD).long(), **keywords)
+
+
+@pytest.mark.parametrize("cache", [{}, dict(cache_implementation="window")], ids=["", "cached"])
+@pytest.mark.parametrize("end", [EOS, 7])
+def test_the_text_is_what_the_causal_model_writes(tiny_llada, causal, cache, end):
+    alone = run(causal, do_sample=False, suppress_tokens=[MASK], eos_token_id=end).sequences
+    end = int(alone[0, 9]) if end == 7 else end
+    written = run(causal, do_sample=False, suppress_tokens=[MASK], eos_token_id=end).sequences
+    out = run(tiny_llada, decode_type="speculative", assistant_model=causal, eos_token_id=end, **cache)
+    width = written.shape[1]
+    assert torch.equal(out.sequences[:, :width], written) and (out.sequences[:, width:] == PAD).all()
+
+
+def test_rows_are_what_they_are_alone(tiny_llada, causal):
+    """With a causal model that passes some drafts, and one that passes all: the text is the denoiser's own at once."""
+    settings = dict(decode_type="guided", assistant_model=causal, eos_token_id=None, accept_top_k=60, accept_share=0.0)
+    together = run(tiny_llada, **settings)
+    for row, start in ((0, 2), (1, 0)):
+        alone = run(tiny_llada, IDS[row : row + 1, start:], **settings)
+        assert torch.equal(alone.sequences[0], together.sequences[row, start:])
+        assert int(alone.forwards[0]) == int(together.forwards[row])
+    assert int(together.forwards.min()) > 1 and not (together.sequences == MASK).any()
+    everything = run(tiny_llada, **settings | {"accept_top_k": 260})
+    assert everything.forwards.tolist() == [1, 1]
+    four = run(tiny_llada, **settings | {"accept_top_k": 260, "draft_length": 4})
+    assert four.forwards.tolist() == [3, 3]
