@@ -1,5 +1,6 @@
 """`conv-dlm eval`: a task's questions answered and scored, gone on with after interruptions, by several processes."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from conv_dlm.cli import main
 from conv_dlm.cli.options import option_settings
 from conv_dlm.evaluation import respondent as respondent_module
 from conv_dlm.evaluation.respondent import decoding_fields
-from tests.trainers.launching import ROOT, launch
+from tests.ranks import in_ranks
+from tests.trainers.launching import ROOT
 
 QUESTIONS = ["6 * 3?", "A longer question: 1 + 1?", "3?", "What is 4 - 2?", "5 and 5?"]
 SHORT = ("--steps", 3, "--max-new-tokens", 8)
@@ -309,10 +312,15 @@ def test_a_killed_process(evaluate, out: Path, tmp_path: Path, sums: Path, tiny_
     assert without_times(out) == without_times(tmp_path / "whole")
 
 
+def command_of_a_rank(words: list[str], shown: Path) -> None:
+    with shown.open("a") as file, contextlib.redirect_stdout(file):
+        assert main(["eval", "gsm8k", *words]) == 0
+
+
 def test_two_processes_give_what_one_gives(evaluate, out: Path, tmp_path: Path, sums: Path, tiny_checkpoint) -> None:
     words = ["--data", sums, "--model", tiny_checkpoint, *SHORT, "--batch-size", 2, "--output", tmp_path / "two"]
-    shown = launch("cpu", 2, "-m", "conv_dlm", "eval", "gsm8k", *map(str, words))
-    assert [line.split()[0] for line in shown.splitlines()] == SHARES + COSTS  # of one of them
+    in_ranks("cpu", 2, command_of_a_rank, [str(word) for word in words], tmp_path / "shown")
+    assert [line.split()[0] for line in (tmp_path / "shown").read_text().splitlines()] == SHARES + COSTS  # of one
     evaluate()
     assert without_times(tmp_path / "two") == without_times(out)
     assert {sample.get("index") for sample in lines(tmp_path / "two" / "samples-1.jsonl")} == {None, 1, 3}

@@ -1,22 +1,19 @@
 """Auto classes, PEFT, bitsandbytes, Accelerate and tensor parallelism around the models."""
 
-import os
 import re
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.tensor import DTensor
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, BitsAndBytesConfig
+from transformers.distributed import DistributedConfig
 
 from conv_dlm.generation import DiffusionGenerationMixin
 from conv_dlm.models import MDLM, LLaDAModelLM
+from tests.ranks import in_ranks
 
-ROOT = Path(__file__).parents[2]
 ATTENTION_PROJECTIONS = {"llada": ["q_proj", "v_proj"], "mdlm": ["attn_qkv"]}
 
 
@@ -146,18 +143,8 @@ def test_blocks_stay_whole_when_split_over_devices(golden, model):
     assert torch.equal(golden.load(device_map="auto")(golden.ids).logits, model(golden.ids).logits)
 
 
-TENSOR_PARALLEL = """
-    import sys
-    import torch
-    from safetensors.torch import load_file
-    from torch import distributed
-    from torch.distributed.tensor import DTensor
-    from transformers import AutoModel
-    from transformers.distributed import DistributedConfig
-    import conv_dlm.models
-
-    folder = sys.argv[1]
-    cases = load_file(f"{folder}/cases.safetensors")
+def split_over_ranks(folder, agreed):
+    cases = load_file(folder / "cases.safetensors")
     model = AutoModel.from_pretrained(folder, distributed_config=DistributedConfig(tp_plan="auto"))
     weight = model.model.layers[0].mlp.down_proj.weight
     assert isinstance(weight, DTensor) and weight.to_local().shape == (64, 48), weight.shape
@@ -168,18 +155,10 @@ TENSOR_PARALLEL = """
     valid = cases["padded_attention_mask"].bool()
     assert (logits - cases["logits"]).abs().max() < 2e-5
     assert (padded - cases["padded_logits"])[valid].abs().max() < 2e-5
-    print(f"rank {distributed.get_rank()} agrees")
+    (agreed / str(distributed.get_rank())).touch()
     distributed.destroy_process_group()
-"""
 
 
 def test_tensor_parallel_llada_on_two_processes(golden_of, tmp_path):
-    script = tmp_path / "tensor_parallel.py"
-    script.write_text(textwrap.dedent(TENSOR_PARALLEL))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    run = subprocess.run(
-        [*command, str(script), str(golden_of("llada").folder)],
-        capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert all(f"rank {rank} agrees" in run.stdout for rank in (0, 1))  # their lines may interleave
+    in_ranks("cpu", 2, split_over_ranks, golden_of("llada").folder, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}

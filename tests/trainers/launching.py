@@ -5,17 +5,28 @@ import os
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
 
 from trainers import scripts
 
 ROOT = Path(scripts.__file__).parents[1]
 SECONDS = 240  # for a launch
+
+
+def launched(name: str, *options: str) -> Namespace:
+    """What `accelerate launch` makes of a file of configs/accelerate; keys that it doesn't know are an error."""
+    file = str(ROOT / "configs" / "accelerate" / f"{name}.yaml")
+    load_config_from_file(file)
+    words = ["--config_file", file, *options, "train_sft.py"]
+    return _validate_launch_command(launch_command_parser().parse_args(words))[0]
 
 
 def launch(config: str, processes: int, *words: str, **environment: str) -> str:

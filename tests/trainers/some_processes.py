@@ -5,18 +5,14 @@ FOLDER holds a checkpoint (`model`) and prompt-completion rows (`rows.json`). Ea
 """
 
 import json
-import multiprocessing
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 import conv_dlm  # noqa: F401  registers the models
-from tests.trainers.launching import SECONDS
 from trainers import MDLMTrainer, MDLMTrainingConfig, R2FTConfig, R2FTTrainer, noise
 
 GLOBAL_BATCH, EVALUATED = 8, 7
@@ -100,32 +96,5 @@ def train_all(folder: Path, processes: int = 1, rank: int = 0) -> None:
     (folder / f"{processes}-threads-{rank}.json").write_text(json.dumps(threads))
 
 
-def train_as_rank(folder: Path, processes: int, rank: int, port: int) -> None:
-    """`train_all` as one of several processes, with the environment that a launcher would have given it."""
-    ranks = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "RANK": rank, "LOCAL_RANK": rank}
-    os.environ |= {name: str(value) for name, value in ranks.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    AcceleratorState._reset_state(reset_partial_state=True)  # of the process that this one was forked from
-    train_all(folder, processes, rank)
-
-
-def train_in_several(folder: Path, processes: int) -> None:
-    """`train_all` on several processes: where autograd survives that, forks, which import nothing again.
-
-    How a launcher starts them has its tests with the scripts.
-    """
-    forks = hasattr(os, "fork") and not torch.accelerator.is_available()
-    context: Any = multiprocessing.get_context("fork" if forks else "spawn")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = [context.Process(target=train_as_rank, args=(folder, processes, rank, port)) for rank in range(processes)]
-    try:
-        for rank in ranks:
-            rank.start()
-        for rank in ranks:
-            rank.join(SECONDS)
-        assert [rank.exitcode for rank in ranks] == [0] * processes
-    finally:
-        for rank in ranks:
-            rank.kill()
+def train_as_rank(folder: Path, processes: int) -> None:
+    train_all(folder, processes, int(os.environ["RANK"]))

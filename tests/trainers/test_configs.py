@@ -1,19 +1,17 @@
 """configs/: every recipe runs with tiny stand-ins, and Accelerate reads every file of its own."""
 
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.trainers.launching import launched
 from tests.trainers.stand_ins import RECIPES, ROOT, arguments, recipe_name, write_models, write_rows
 from trainers import MDLMTrainer, R2FTTrainer, r2ft, sft
 from trainers.scripts import Arguments, build_trainer, finetune
@@ -138,14 +136,6 @@ def test_a_typing_error_is_an_error(path: Path, tmp_path: Path) -> None:
 
 
 # Accelerate
-
-
-def launched(name: str, *options: str) -> Namespace:
-    """What `accelerate launch` makes of a file; keys that it doesn't know are an error."""
-    file = str(ROOT / "configs" / "accelerate" / f"{name}.yaml")
-    load_config_from_file(file)
-    words = ["--config_file", file, *options, "train_sft.py"]
-    return _validate_launch_command(launch_command_parser().parse_args(words))[0]
 
 
 def test_accelerates_files_leave_precision_to_the_recipes() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from tests.ranks import in_ranks
 from tests.trainers import some_processes
 from trainers import MDLMTrainingConfig
 from trainers.checkpoints import is_whole
@@ -26,7 +27,7 @@ def folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     ]
     (folder / "rows.json").write_text(json.dumps(rows))
     some_processes.train_all(folder)
-    some_processes.train_in_several(folder, 2)
+    in_ranks("cpu", 2, some_processes.train_as_rank, folder, 2)
     return folder
 
 

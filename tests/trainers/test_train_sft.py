@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.ranks import in_ranks
+from tests.trainers import sharded_on_cpu
 from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
+from tests.trainers.sharded_on_cpu import train_sharded
 from tests.trainers.stand_ins import arguments, write_models, write_rows
 from trainers import MDLMTrainer, sft
 from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
@@ -191,18 +194,16 @@ def test_two_processes_are_one_run(tiny: Any, alone: Path, tmp_path: Path) -> No
     check_equal(alone, tmp_path)
 
 
-def sharded(config: str, tiny: Any, out: Path) -> str:
-    driver = str(ROOT / "tests" / "trainers" / "sharded_on_cpu.py")
-    words = words_for(tiny, out, 2, use_cpu=False)
-    environment = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
-    return launch(config, 2, driver, "trainers.sft", *words, **environment)
+ON_CPU = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
 
 
 def test_fsdp2_is_the_same_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
     """Two processes that shard the model with gloo on the CPU."""
-    assert "ran as FSDP" in sharded("fsdp2", tiny, tmp_path)
-    assert (tmp_path / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
-    check_equal(alone, tmp_path)
+    words = words_for(tiny, tmp_path / "out", 2, use_cpu=False)
+    in_ranks("fsdp2", 2, train_sharded, words, tmp_path / "told", **ON_CPU)
+    assert (tmp_path / "told").read_text() == "FSDP"
+    assert (tmp_path / "out" / "checkpoint-2" / "pytorch_model_fsdp.bin").is_file()
+    check_equal(alone, tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -210,6 +211,8 @@ def test_fsdp2_is_the_same_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
 def test_deepspeed_is_the_same_run(stage: int, tiny: Any, alone: Path, tmp_path: Path) -> None:
     """The same with DeepSpeed, where it is installed; its checkpoints hold the states of two processes."""
     pytest.importorskip("deepspeed")
-    assert "ran as DEEPSPEED" in sharded(f"zero{stage}", tiny, tmp_path)
-    assert len(list((tmp_path / "checkpoint-2").glob("global_step2/*optim_states.pt"))) == 2
-    check_equal(alone, tmp_path)
+    words = [str(tmp_path / "told"), *words_for(tiny, tmp_path / "out", 2, use_cpu=False)]
+    launch(f"zero{stage}", 2, sharded_on_cpu.__file__, *words, **ON_CPU)
+    assert (tmp_path / "told").read_text() == "DEEPSPEED"
+    assert len(list((tmp_path / "out" / "checkpoint-2").glob("global_step2/*optim_states.pt"))) == 2
+    check_equal(alone, tmp_path / "out")
