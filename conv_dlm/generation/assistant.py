@@ -30,8 +30,9 @@ class Assistant:
         self.device = next((p.device for p in model.parameters()), padding.device)
 
     def __call__(self, ids: Tensor, places: Tensor) -> Tensor:
-        """Scores [B, K, V] of the tokens at the positions `places` [B, K] of `ids` [B, L], by what stands before."""
-        before = (places - 1).clamp(0, ids.shape[1] - 1)
+        """Scores [B, K, V] of the tokens at the positions `places` [B, K] of `ids` [B, L], by what stands before;
+        nothing sensible at L, which stands for none."""
+        before = torch.where(places < ids.shape[1], places - 1, 0).clamp(min=0)
         end = int(before.amax()) + 1
         text = ~self.padding[:, :end]
         inputs = {"input_ids": ids[:, :end], "attention_mask": text.long()}

@@ -121,55 +121,6 @@ class AgainRule(UnmaskingRule):
 DECODE_TYPES.register("again", DecodeType("uniform", "again", "again and again", do_sample=False))
 
 
-@UNMASKING_RULES.register("verified")
-@dataclass(frozen=True)
-class VerifiedRule(UnmaskingRule):
-    """WINO: many tokens at once, and shadow positions that say what the model thinks of each of the block's tokens
-    without it; what it does not believe is masked again."""
-
-    statistics = ("confidence",)
-    remasks = True
-    shadows: int = setting(8, "shadow positions, the length of a block", low=1)
-    accept: float = setting(0.6, "confidence above which a token is unmasked", low=0, high=1)
-    believe: float = setting(0.9, "probability below which a token is masked again", low=0, high=1)
-
-    def start(self, canvas):
-        return torch.full_like(canvas.size, -1), torch.zeros_like(canvas.size)  # block; tokens accepted the step before
-
-    def places(self, now: StepState) -> tuple[Tensor, Tensor]:
-        """Positions of the block [B, shadows], and which of them are some, where it is shorter."""
-        length = now.canvas.ids.shape[1]
-        places = torch.where(now.scope, now.canvas.positions, length).sort(1).values[:, : self.shadows]
-        return places.clamp(max=length - 1), places < length
-
-    def extra(self, now: StepState) -> Extra:
-        places, some = self.places(now)
-        canvas = torch.ones(*places.shape, now.canvas.ids.shape[1], dtype=torch.bool, device=places.device)
-        canvas = canvas.scatter(2, places[..., None], False)
-        shadows = some[:, None].expand(-1, self.shadows, -1)
-        ids = torch.full_like(places, now.canvas.mask_token_id)
-        return Extra(ids, places, torch.cat([canvas, shadows], 2))
-
-    def __call__(self, now: StepState) -> Decision:
-        block, accepted = now.memory
-        accepted = torch.where(block == now.step.block, accepted, 30)
-        confidence = now.statistics["confidence"]
-        cap = (7 * now.masks.sum(1) // 10).clamp(5, 20)
-        sure = best_per_row(confidence, now.masks & (confidence > self.accept), cap)
-        best = best_per_row(confidence, now.masks, torch.ones_like(cap))
-        commit = torch.where(sure.any(1, keepdim=True), sure, best)
-        places, some = self.places(now)
-        belief = now.extra_logits.float().softmax(-1).gather(2, now.canvas.ids.gather(1, places)[..., None])[..., 0]
-        doubted = some & ~now.canvas.masked.gather(1, places) & (belief < self.believe)
-        doubted = doubted & (commit.sum(1) > 1)[:, None]
-        doubted = best_per_row(-belief, doubted, torch.minimum(doubted.sum(1), accepted - 1))
-        again = torch.zeros_like(commit, dtype=torch.int).scatter_add(1, places, doubted.int()) > 0
-        return Decision(commit, again, memory=(now.step.block, commit.sum(1)))
-
-
-DECODE_TYPES.register("verified", DecodeType("block", "verified", "many at once, verified", do_sample=False))
-
-
 @UNMASKING_RULES.register("growing")
 @dataclass(frozen=True)
 class GrowingRule(UnmaskingRule):

@@ -1,4 +1,4 @@
-"""Positions beside the canvas: shadow positions and drafts, by two rules from a file outside of the package."""
+"""Positions beside the canvas: shadow positions, by WINO, and drafts, by a rule from a file outside of the package."""
 
 import copy
 
@@ -11,7 +11,7 @@ from tests.generation.test_own_parts import own_parts as own_parts
 
 MASK, PAD, NEW = 3, 0, 24
 PROMPTS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 44, 60, 81, 82], [1, 5, 6, 7, 8]])
-VERIFIED = dict(decode_type="verified", block_length=8, accept=0.02, believe=0.015)
+VERIFIED = dict(decode_type="wino", block_length=8, wino_threshold=0.02, verify_threshold=0.015)
 DRAFTED = dict(decode_type="drafted", block_length=8)
 
 
@@ -57,7 +57,7 @@ def wino_by_hand(model, prompt, new_tokens, block_length, accept, believe):
     return torch.stack(history), masked_again
 
 
-def test_shadow_positions(own_parts, tiny_llada):
+def test_shadow_positions(tiny_llada):
     """Each row of a padded batch takes the steps of the rule as it is written down for one row."""
     out, again = run(tiny_llada, **VERIFIED), 0
     for row, start in ((0, 2), (1, 0), (2, 0)):
@@ -77,7 +77,7 @@ def test_drafts_change_the_forwards_and_not_the_text(own_parts, tiny_llada):
     assert int(run(tiny_llada, **DRAFTED, drafts=1).forwards.sum()) > int(out.forwards.sum())
 
 
-@pytest.mark.parametrize("settings", [VERIFIED, DRAFTED], ids=["verified", "drafted"])
+@pytest.mark.parametrize("settings", [VERIFIED, DRAFTED], ids=["wino", "drafted"])
 def test_eager_attention_guidance_and_compiled_forwards(own_parts, tiny_llada, settings):
     plain, model = run(tiny_llada, **settings), copy.deepcopy(tiny_llada)
     config = CompileConfig(fullgraph=True, mode=None, backend="eager")
@@ -90,7 +90,7 @@ def test_eager_attention_guidance_and_compiled_forwards(own_parts, tiny_llada, s
     assert torch.equal(guided.sequences[0, 2:], alone.sequences[0])
 
 
-def test_what_cannot_be_is_refused(own_parts, tiny_llada):
+def test_what_cannot_be_is_refused(tiny_llada):
     with pytest.raises(SettingError, match="computes positions beside it"):
         run(tiny_llada, **VERIFIED, cache_implementation="window")
     model = copy.deepcopy(tiny_llada)
