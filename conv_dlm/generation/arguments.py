@@ -27,6 +27,13 @@ def plain(value: Any) -> Any:
     return value
 
 
+def as_list(value: Any) -> Any:
+    """An array or a tensor of several values as a list; anything else as it is."""
+    if isinstance(value, Tensor) or type(value).__module__ == "numpy":
+        return value.tolist() if getattr(value, "ndim", 0) else value
+    return value
+
+
 def as_whole(value: Any) -> Any:
     """16.0 as 16; anything that is no whole number as it is."""
     value = plain(value)
@@ -121,7 +128,7 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 def check_callables(name: str, values: Any) -> None:
     """Raise SettingError unless `values` is a list of functions."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str | Tensor) or not isinstance(values, Iterable):
         raise SettingError(name, f"is a {type(values).__name__}", "pass a list")
     for value in values:
         if not callable(value):

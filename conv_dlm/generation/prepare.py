@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from conv_dlm.generation.arguments import (
+    as_list,
     as_whole,
     check_callables,
     check_ids,
@@ -132,7 +133,11 @@ def resolve(
     Raises:
         SettingError: a value that can't be, or a contradiction.
     """
+    kwargs = {name: as_list(value) if name in known_fields() else value for name, value in kwargs.items()}
+    if isinstance(kwargs.get("watermarking_config"), dict):  # which Transformers would make an object of
+        raise SettingError("watermarking_config", "marks a text from left to right", "drop it")
     config = copy.deepcopy(DiffusionGenerationConfig.from_any(generation_config or DiffusionGenerationConfig()))
+    vars(config).update({name: as_list(value) for name, value in vars(config).items()})
     _know_all_settings(config)
     others = {name: value for name, value in kwargs.items() if name not in known_fields()}
     config.update(**{name: value for name, value in kwargs.items() if name in known_fields()})
@@ -260,8 +265,8 @@ def prepare(
             "generation_config", f"is a {type(generation_config).__name__}",
             "pass a `DiffusionGenerationConfig`, or settings as keywords",
         )  # fmt: skip
-    check_callables("stopping_criteria", stopping_criteria or [])
-    check_callables("logits_processor", logits_processor or [])
+    check_callables("stopping_criteria", () if stopping_criteria is None else stopping_criteria)
+    check_callables("logits_processor", () if logits_processor is None else logits_processor)
     check_callables("callback_on_step_end", [callback_on_step_end] if callback_on_step_end is not None else [])
     config, others, in_vain = resolve(model, generation_config, kwargs)
     for error in in_vain:
@@ -314,7 +319,7 @@ def prepare(
     varies = type(rule).first_end is not UnmaskingRule.first_end
     if pad_token_id is None and (varies or observer.criteria or observer.rows_may_end or observer.callback):
         raise SettingError("pad_token_id", "is not known, and something must follow where a row ends early", "pass it")
-    own = list(logits_processor or [])
+    own = [] if logits_processor is None else list(logits_processor)
     processors = [*rule.processors(), *build_processors(config, own, eos_token_ids, device, vocabulary)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
     changed = processors or constraints is not None or confidence_of_ends
@@ -482,6 +487,8 @@ def _new_tokens(model: Any, input_ids: Tensor, config: DiffusionGenerationConfig
             "max_new_tokens", f"and the prompt ({prompt} tokens) need a context of {total}, but the model's is {limit}",
             "shorten the prompt, or lower it", total - prompt,
         )  # fmt: skip
+    if total == 0:
+        raise SettingError("input_ids", "is empty, and no new token is asked for", "pass a text, or ask for tokens")
     return total - prompt
 
 
@@ -630,7 +637,7 @@ def _criteria(config: DiffusionGenerationConfig, own: Sequence[Any] | None, toke
         if tokenizer is None:
             raise SettingError("stop_strings", "needs the tokenizer", "pass `tokenizer=`", config.stop_strings)
         criteria.append(StopStringCriteria(tokenizer, config.stop_strings))
-    criteria.extend(own or [])
+    criteria.extend([] if own is None else own)
     return criteria
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 import conv_dlm
 from conv_dlm import SettingError
-from conv_dlm.generation.configuration import FURTHER_SETTINGS, user_settings
+from conv_dlm.generation.configuration import FURTHER_SETTINGS, WITHOUT_MEANING, user_settings
 from conv_dlm.generation.errors import NotFiniteError
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
@@ -68,7 +68,9 @@ def test_what_says_the_same_does_the_same(tiny_llada, said, same):
         ("suppress_tokens", ([999], [-1], "x")), ("bad_words_ids", ([[999]], 5)), ("sequence_bias", ({(999,): 1.0}, 3)),
         ("do_sample", ("no", 2)), ("shift_logits", ("no",)), ("return_dict_in_generate", ("no",)),
         ("decode_type", (["conv"], 5, "")), ("generator", (5, "x", [None])), ("streamer", (5, "x")),
-        ("stop_strings", (5, [""], [3])), ("callback_on_step_end", (5,)), ("logits_processor", (5, [5])),
+        ("stop_strings", (5, [""], [3])), ("callback_on_step_end", (5,)),
+        ("logits_processor", (5, [5], torch.ones(2, 3), torch.tensor(1))),
+        ("watermarking_config", ({"a": 1}, 5)), ("top_k", (torch.ones(2, 3),)), ("stepz", (5,)),
         ("stopping_criteria", (5, [5])), ("generation_config", ({"steps": 2}, "x")),
         ("input_ids", ("text", {"input_ids": PROMPT}, PROMPT + 300, PROMPT - 100, PROMPT.float(), [[1, 2], [3]])),
         ("attention_mask", (torch.full((1, 5), 0.5), torch.full((1, 5), NAN), torch.full((1, 5), 2), "x", [1] * 5)),
@@ -81,6 +83,11 @@ def test_what_cannot_be_is_named(tiny_llada, name, values):
         with pytest.raises(SettingError) as caught:
             text(tiny_llada, ids, **said, **({} if name == "input_ids" else {name: value}))
         assert caught.value.field == name and f"`{name}`" in str(caught.value)
+
+
+def test_nothing_to_do_is_named(tiny_llada):
+    with pytest.raises(SettingError, match="`input_ids` is empty, and no new token is asked for"):
+        tiny_llada.generate(PROMPT[:, :0], max_new_tokens=0)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +156,15 @@ def test_parts_of_a_wrong_kind_are_refused():
 
 NAMES = sorted(
     {*user_settings(), *FURTHER_SETTINGS, "eos_token_id", "pad_token_id", "bos_token_id", "suppress_tokens",
-     "bad_words_ids", "sequence_bias", "stop_strings", "generator", "attention_mask", "use_cache", "compile_config"}
+     "bad_words_ids", "sequence_bias", "stop_strings", "generator", "attention_mask", "use_cache", "compile_config",
+     "logits_processor", "stopping_criteria", "watermarking_config", "stepz", *WITHOUT_MEANING}
     - {"compile", "max_time"}
 )  # fmt: skip
 ODD = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 300), st.sampled_from([2**31, 2**40, -(2**63), 10**23]),
     st.text(max_size=3), st.floats(), st.floats(0, 1), st.lists(st.text(max_size=2), max_size=2),
     st.sampled_from([np.int64(3), np.float32(0.5), torch.tensor(2), torch.tensor([2, 5]), b"x", {}, object()]),
+    st.sampled_from([torch.ones(2, 3), np.ones(3), {"a": 1}]),
     st.lists(st.integers(-2, 300), max_size=3),
     st.sampled_from(["conv", "llada", "topk", "threshold", "remdm", "window", "linear", "low_confidence", "random"]),
 )  # fmt: skip
