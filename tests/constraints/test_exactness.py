@@ -133,9 +133,7 @@ def joint(case, roles, seed):
     return StateSets(table), line_of(table, canvas), sums, bests, by_token, fitting(lines, canvas)
 
 
-@given(joint_cases())
-@settings(max_examples=150, deadline=None)
-def test_the_best_choice_is_the_most_probable_that_can_be_completed(joint_case):
+def check_best(joint_case):
     made = joint(*joint_case)
     if made is None:
         return
@@ -149,6 +147,20 @@ def test_the_best_choice_is_the_most_probable_that_can_be_completed(joint_case):
     assert math.isclose(sum(bests[i][choice[i]] for i in choice), totals.max(), abs_tol=1e-9)
     filled = [choice.get(i, class_) for i, class_ in enumerate(line)]
     assert sets.feasible(filled)
+
+
+@given(joint_cases())
+@settings(max_examples=150, deadline=None)
+def test_the_best_choice_is_the_most_probable_that_can_be_completed(joint_case):
+    check_best(joint_case)
+
+
+@pytest.mark.slow
+@given(joint_cases())
+@settings(max_examples=10_000, deadline=None)
+@pytest.mark.timeout(3000)
+def test_the_best_choice_is_the_most_probable_in_ten_thousand_cases(joint_case):
+    check_best(joint_case)
 
 
 @given(joint_cases())

@@ -87,6 +87,36 @@ def test_every_decode_type_stays_in_the_language(decode_type, model, tokenizer):
         assert not (out.sequences == MASK).any()
 
 
+def test_types_that_see_more_than_the_canvas(tiny_llada, tiny_tokenizer):
+    """WINO takes tokens back by positions beside the canvas, which a toy model has not."""
+    for seed in range(3):
+        start, out = run(
+            tiny_llada, tiny_tokenizer, ["a", "abcd"], [Regex(PHONE), Choice(["ja", "nein"])], seed, max_new_tokens=16,
+            decode_type="wino", wino_threshold=0.1, verify_threshold=0.9,
+        )  # fmt: skip
+        found = tiny_tokenizer.batch_decode(out.sequences[:, start:], skip_special_tokens=True)
+        assert re.fullmatch(PHONE, found[0]) and found[1] in ("ja", "nein")
+
+
+@pytest.mark.parametrize("decode_type", sorted(name for name in DECODE_TYPES if "freedave" in name or "daedal" in name))
+def test_types_that_verify_or_choose_the_length_are_refused(decode_type, tiny_llada, tiny_tokenizer):
+    ids = tiny_tokenizer("a", return_tensors="pt").input_ids
+    with pytest.raises(SettingError, match=r"verifies drafts .* constraints|`constraint` needs rows of a fixed length"):
+        tiny_llada.check_generate(ids, decode_type=decode_type, constraint=Regex(PHONE), tokenizer=tiny_tokenizer)
+
+
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "threshold"])
+def test_why_a_text_ends(decode_type, model, tokenizer):
+    """Both reasons mean a whole text: an end token, or a canvas that is full, and of one without room it must be."""
+    steps = {"steps": 4} if decode_type != "threshold" else {}
+    for room, reasons in ((6, {"length"}), (8, {"length", "eos"}), (9, {"eos"})):  # 6 to 8 characters
+        settings = dict(decode_type=decode_type, max_new_tokens=room, **steps)
+        start, out = run(model, tokenizer, ["a", "b"], Regex(PHONE), **settings)
+        for row, reason in zip(out.sequences.tolist(), out.finish_reason, strict=True):
+            assert reason == ("eos" if EOS in row[start:] else "length") and reason in reasons
+        assert all(re.fullmatch(PHONE, text) for text in texts(tokenizer, out.sequences, start))
+
+
 @pytest.mark.parametrize(
     "settings",
     [
