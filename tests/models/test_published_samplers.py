@@ -103,6 +103,24 @@ def test_llada2(name, settings, cache):
     assert answer == expected
 
 
+@CACHES
+@pytest.mark.parametrize("name", [f"v21.{run}" for run in ("a", "b", "c", "defaults", "low", "two_at_least", "stop")])
+def test_llada2_with_editing(name, cache):
+    """The whole canvas, as the original leaves it, up to the end token."""
+    run = Run("llada2_tiny", name, block_length=8)
+    prompt, eos, said = run.settings["prompt"], run.settings["eos_token_id"], run.settings
+    final = run.tensors["canvases"][-1].tolist()
+    out = run.generate(
+        prompt, decode_type="editing", max_new_tokens=len(final) - len(prompt), cache_implementation=cache,
+        threshold=said.get("threshold", 0.95), editing_threshold=said.get("editing_threshold", 0.9),
+        editing_tokens=said.get("num_to_transfer", 1), max_post_steps=said.get("max_post_steps", 16),
+        eos_token_id=eos if said["eos_early_stop"] else None,
+    )  # fmt: skip
+    ends = eos in final[len(prompt) :] and said["eos_early_stop"]
+    length = final.index(eos, len(prompt)) + 1 if ends else len(final)
+    assert out.sequences[0, :length].tolist() == final[:length]
+
+
 @pytest.mark.parametrize(
     ("family", "name"),
     [(f"a2d_{base}_tiny", run) for base in ("qwen3", "qwen2", "llama") for run in ("mdlm.single", "mdlm.suppress")]
