@@ -77,10 +77,39 @@ def test_sdar(family, name, settings, cache):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
+        ("static.few_steps", {"decode_type": "llada", "steps": 9}),
+        ("static.stop", {"decode_type": "threshold", "threshold": 1.0, "eos_token_id": [108, 0]}),
+        ("engine.static", {"decode_type": "threshold", "threshold": 1.0}),
+        ("engine.dynamic", {"decode_type": "threshold", "threshold": 0.35}),
+        ("engine.sequential", {"decode_type": "threshold", "threshold": 1.0, "block_length": 1}),
+        ("engine.stop", {"decode_type": "threshold", "threshold": 1.0, "eos_token_id": 108}),
+    ],
+)
+def test_sdar_with_fewer_steps_and_stops(name, settings, cache):
+    """The originals denoise whole blocks, and cut."""
+    run = Run("sdar_tiny", name, block_length=4)
+    prompt, final = run.settings["prompt"], run.tensors["final"].flatten().tolist()
+    final = final if final[: len(prompt)] == prompt else prompt + final
+    length = run.settings.get("gen_length", run.settings.get("max_tokens"))
+    new = -(-(len(prompt) + length) // 4) * 4 - len(prompt)
+    out = run.generate(prompt, max_new_tokens=new, cache_implementation=cache, **{"block_length": 4} | settings)
+    ends = settings.get("eos_token_id", [])
+    stops = [place for place, token in enumerate(final) if token in (ends if isinstance(ends, list) else [ends])]
+    stops = [place for place in stops if place >= len(prompt)]
+    assert bool(stops) == ("stop" in name)
+    length = stops[0] + 1 if stops else len(final)
+    assert out.sequences[0, :length].tolist() == final[:length]
+
+
+@CACHES
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
         *((f"v20.{run}", {"threshold": 0.5}) for run in "abc"),
         ("v20.one_by_one", {"threshold": 1.0}),
         ("v20.stop", {"threshold": 0.5}),
         ("v20.early_stop", {"threshold": 0.5}),
+        ("v20.few_steps", {"decode_type": "llada", "steps": 9}),  # nothing reaches its threshold
         ("v21.no_editing", {"threshold": 0.6}),
     ],
 )
@@ -90,8 +119,8 @@ def test_llada2(name, settings, cache):
     length = run.settings.get("gen_length", run.settings.get("max_new_tokens"))
     new = -(-(len(prompt) + length) // 8) * 8 - len(prompt)
     out = run.generate(
-        prompt, decode_type="threshold", max_new_tokens=new, block_length=8, cache_implementation=cache,
-        eos_token_id=eos, **settings,
+        prompt, max_new_tokens=new, block_length=8, cache_implementation=cache, eos_token_id=eos,
+        **{"decode_type": "threshold"} | settings,
     )  # fmt: skip
     answer = out.sequences[0, len(prompt) :][:length].tolist()
     answer = answer[: answer.index(eos) + 1] if eos in answer else answer
@@ -213,3 +242,23 @@ def test_fast_dllm_v2(name, cache):
         max_new_tokens=new, eos_token_id=stop, cache_implementation=cache,
     )  # fmt: skip
     assert out.sequences[0].tolist()[: len(expected)] == expected
+
+
+@CACHES
+@pytest.mark.parametrize("name", ["batch.single", "batch.two", "batch.other_blocks"])
+def test_fast_dllm_v2_in_a_batch(name, cache):
+    """The original's batches are padded at the right, by masks; blocks are each row's own."""
+    runs = json.loads((FIXTURES / "fast_dllm_v2_tiny" / "runs.json").read_text())["runs"]
+    settings = next(run for run in runs if run["id"] == name)
+    run = Run("fast_dllm_v2_tiny", name, block_length=8)
+    prompts = settings["prompts"]
+    finals = [run.tensors[f"final.{row}"].flatten().tolist() for row in range(len(prompts))]
+    new = max(len(final) - len(prompt) for final, prompt in zip(finals, prompts, strict=True))
+    out = run.generate(
+        prompts, decode_type="threshold", threshold=settings["threshold"], block_length=settings["small_block_size"],
+        max_new_tokens=new, eos_token_id=settings["stop_token"], pad_token_id=settings["pad_token_id"],
+        cache_implementation=cache,
+    )  # fmt: skip
+    longest = max(map(len, prompts))
+    for prompt, final, ours in zip(prompts, finals, out.sequences.tolist(), strict=True):
+        assert ours[longest - len(prompt) :][: len(final)] == final
