@@ -65,11 +65,6 @@ def run(args: argparse.Namespace) -> int:
     logging.set_verbosity_error()
     getLogger("huggingface_hub").setLevel(ERROR)  # its retries; the error comes by itself
     config = shape_config(args.shape) if args.shape else load_config(args.model)
-    if getattr(config, "num_experts", None):
-        raise ValueError(
-            f"`model`={args.model!r} is a mixture of experts, whose steps aren't counted yet; `conv-dlm models` says "
-            "what the weights take."
-        )
     shape = Shape.of(config)
     device, free = _device(args.device, args.memory)
     asked = GenerationStep(

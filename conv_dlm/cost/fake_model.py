@@ -29,6 +29,10 @@ def with_blocks(model: Any, count: int) -> Any:
     left_out: dict[int, Any] = {id(block): None for block in blocks_of(model)[count:]}
     kept = copy.deepcopy(model, left_out)  # each as None, without a copy
     del blocks_of(kept)[count:]
+    for parent in list(kept.modules()):
+        for name, part in list(parent.named_children()):
+            if getattr(getattr(part, "gate_up_proj", None), "ndim", 0) == 3:
+                setattr(parent, name, AllExperts(part))
     return kept
 
 
@@ -66,6 +70,24 @@ def fake_parameters(module: nn.Module, mode: FakeTensorMode) -> None:
             for name, buffer in part._buffers.items():
                 if buffer is not None:
                     part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+class AllExperts(nn.Module):
+    """Experts in one tensor, for tokens without values, which can't be routed: each token is computed once for each of
+    its experts, as `grouped_mm` does. T tokens, K experts of each, D width."""
+
+    def __init__(self, experts: Any) -> None:
+        super().__init__()
+        self.gate_up_proj, self.down_proj, self.act_fn = experts.gate_up_proj, experts.down_proj, experts.act_fn
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """[T, D], [T, K], [T, K] -> [T, D]."""
+        each = hidden_states[:, None].expand(*top_k_index.shape, -1).flatten(0, 1).contiguous()
+        gate, up = F.linear(each, self.gate_up_proj[0]).chunk(2, dim=-1)
+        result = F.linear(self.act_fn(gate) * up, self.down_proj[0])
+        weighted = result * top_k_weights.reshape(-1, 1)
+        weighted = weighted[torch.arange(len(weighted), device=weighted.device)]  # back from the experts' order
+        return weighted.view(*top_k_index.shape, -1).sum(1).to(hidden_states.dtype)
 
 
 class _Quantised(nn.Linear):

@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM
 from benchmarks.fit_check import check
 from conv_dlm.cost import counting
 from conv_dlm.cost.counting import GenerationMemory, GenerationStep, TrainingMemory, TrainingStep
-from conv_dlm.cost.fake_model import blocks_of, with_blocks
+from conv_dlm.cost.fake_model import blocks_of, fake_parameters, with_blocks
 from conv_dlm.cost.live_memory import LiveMemory
 from conv_dlm.cost.shapes import shape_config
 from conv_dlm.models import LLaDAConfig, MDLMConfig
+from tests.models.families import tiny
 
 # what a process takes besides tensors (libraries' buffers, kernels' own) is some MB: a tenth of some 100 MB
 MEASURED = {
@@ -59,6 +60,23 @@ def test_a_count_takes_no_memory_of_its_own() -> None:
 
 
 # --- generating ---
+
+
+@pytest.mark.parametrize("name", ["SDARMoeForCausalLM", "LLaDAMoEModelLM", "LLaDA2MoeModelLM"])
+def test_experts_take_what_their_real_forward_takes(name: str) -> None:
+    real = tiny(name, hidden_size=256, num_hidden_layers=2, num_experts=8, num_experts_per_tok=4)
+    real.set_experts_implementation("grouped_mm")
+    ids = torch.arange(128)[None]
+    with torch.no_grad(), LiveMemory(real) as memory:
+        before = memory.now
+        real(ids)
+        taken = memory.peak - before
+    counted, mode = with_blocks(on_meta(real.config), 3), FakeTensorMode()
+    fake_parameters(counted, mode)
+    with mode, torch.no_grad(), LiveMemory(counted) as memory:
+        before = memory.now
+        counted(torch.zeros(1, 128, dtype=torch.long))
+        assert abs(memory.peak - before - taken) < 0.1 * taken
 
 
 @pytest.mark.parametrize("name", ["llada-8b", "mdlm-small"])
