@@ -1,15 +1,14 @@
 """The data of the training scripts: from a Hub name or files to rows that TRL understands, checked at the door."""
 
-import itertools
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 from datasets import Dataset, IterableDataset, load_dataset
 from trl import DatasetMixtureConfig, get_dataset
 
-from conv_dlm.word_problems import FORMS, LEVELS, rows
+from conv_dlm.word_problems import FORMS, LEVELS
+from conv_dlm.word_problems.rows import drilled_rows, rows
 from trainers.rows import check_columns, column_names
 
 logger = logging.getLogger(__name__)
@@ -240,15 +239,6 @@ def word_problems(data_args: DataArguments, split: str) -> IterableDataset:
     drill = data_args.problem_drill if split == "train" else 0.0
     stream = IterableDataset.from_generator(drilled_rows, gen_kwargs={"drill": drill, "options": options})
     return stream.select_columns(data_args.problem_columns)
-
-
-def drilled_rows(drill: float, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows of word problems in groups that are alike; the share `drill` of the groups are worksheets, evenly spread."""
-    stories = rows(**options)
-    sheets = rows(**options | {"levels": LEVELS, "forms": ("prose",), "scenes": ("worksheet",)})
-    for group in itertools.count():
-        is_sheet = int((group + 1) * drill) > int(group * drill)
-        yield from itertools.islice(sheets if is_sheet else stories, options["alike"])
 
 
 def _split(splits: Any, name: str) -> Any:

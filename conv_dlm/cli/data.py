@@ -41,6 +41,10 @@ def add_arguments(parser: Parser) -> None:
     add("--form", nargs="+", choices=list(FORMS), default=["prose"], metavar="FORM",
         help=f"forms of the solution, equally frequent: {', '.join(FORMS)} (default: prose)")  # fmt: skip
     add("--scene", nargs="+", default=[], metavar="NAME", help="kinds of story to keep to (default: all)")
+    add("--alike", type=int, default=1, metavar="N",
+        help="so many rows in a row share level and form, for batches with little padding (default: 1)")  # fmt: skip
+    add("--drill", type=float, default=0.0, metavar="SHARE",
+        help="share of these groups that are worksheets, bare sums (default: 0)")  # fmt: skip
     add("--split", choices=SPLITS, default="train",
         help="which of the splits; unseen: wordings and scenes that no other one has (default: train)")  # fmt: skip
     add("--size", choices=list(LIMITS), default="small", help="of the numbers: up to 200, or 2,000 (default: small)")
@@ -55,11 +59,15 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("word-problems needs `--rows N` and `--output FILE`, and no other file.")
     if args.rows < 1:
         raise ValueError(f"--rows {args.rows} must be 1 or more.")
+    if args.alike < 1:
+        raise ValueError(f"--alike {args.alike} must be 1 or more.")
+    if not 0 <= args.drill < 1:
+        raise ValueError(f"--drill {args.drill:g} must be a share, at least 0 and below 1.")
     if args.output.is_dir():
         raise ValueError(f"--output {args.output} is a folder; name a file in it.")
     levels = read_levels(args.level)
-    write_rows(args.output, args.seed, args.rows, split=args.split, levels=levels, forms=args.form, size=args.size,
-               scenes=args.scene)  # fmt: skip
+    write_rows(args.output, args.seed, args.rows, args.drill, args.alike, split=args.split, levels=levels,
+               forms=args.form, size=args.size, scenes=args.scene)  # fmt: skip
     print(f"{args.rows:,} problems written to {args.output}.")
     return 0
 

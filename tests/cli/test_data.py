@@ -25,9 +25,22 @@ def test_rows(run, tmp_path: Path):
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+def test_groups_that_are_alike_and_worksheets_among_them(run, tmp_path: Path):
+    out = tmp_path / "problems.jsonl"
+    options = ("--level", "1-8", "--form", "prose", "json", "--alike", 3, "--drill", 0.25, "--output", out)
+    assert run("data", "word-problems", "--rows", 24, *options).code == 0
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    groups = [rows[n : n + 3] for n in range(0, 24, 3)]
+    assert all(len({(row["level"], row["form"]) for row in group}) == 1 for group in groups)
+    sheets = [all(row["scene"] == "worksheet" for row in group) for group in groups]
+    assert sheets == [False, False, False, True] * 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--rows", 5, "--alike", 0), "--alike 0 must be 1 or more"),
+        (("--rows", 5, "--drill", 1), "--drill 1 must be a share"),
         (("--rows", 0), "--rows 0 must be 1 or more"),
         (("--rows", 5, "--level", "9-3"), "must be a range within 1 to 12"),
         (("--rows", 5, "--level", "hard"), "--level 'hard' must be a number of operations or a range"),

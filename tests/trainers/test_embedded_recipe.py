@@ -37,13 +37,14 @@ def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: py
 
     write_rows(tmp_path / "stories.jsonl", 1, 60, levels=(1, 2))
     write_rows(tmp_path / "worksheets.jsonl", 4, 20, levels=(4, 5), scenes=("worksheet",))
-    parser = trl_sft.make_parser()
-    trl_sft.main(*parser.parse_args_and_config(["--config", recipe("autoregressive"), *SHORT]))
-    causal = AutoModelForCausalLM.from_pretrained(tmp_path / "autoregressive")
+    write_rows(tmp_path / "answers.jsonl", 8, 48, alike=12, drill=0.25, levels=(1, 2))
+    for name in ("autoregressive", "answers"):
+        trl_sft.main(*trl_sft.make_parser().parse_args_and_config(["--config", recipe(name), *SHORT]))
+    causal = AutoModelForCausalLM.from_pretrained(tmp_path / "answers")
     assert isinstance(causal, LlamaForCausalLM)
 
     monkeypatch.setattr(
-        "sys.argv", ["causal_to_diffusion", str(tmp_path / "autoregressive"), str(tmp_path / "denoiser"), "--shift"]
+        "sys.argv", ["causal_to_diffusion", str(tmp_path / "answers"), str(tmp_path / "denoiser"), "--shift"]
     )
     causal_to_diffusion.main()
     arguments = Arguments(*sft.make_parser().parse_args_and_config(["--config", recipe("diffusion"), *SHORT]))
@@ -62,7 +63,8 @@ def test_batches_are_of_one_length() -> None:
 
 
 def test_phases_share_no_problems() -> None:
-    """The first phase is made by seed 1, the second has another."""
-    text = (RECIPES / "autoregressive.yaml").read_text()
-    assert "--seed 1 " in text and yaml.safe_load((RECIPES / "diffusion.yaml").read_text())["problem_seed"] != 1
+    """Each has a seed of its own."""
+    assert "--seed 1 " in (RECIPES / "autoregressive.yaml").read_text()
+    assert "--seed 8 " in (RECIPES / "answers.yaml").read_text()
+    assert yaml.safe_load((RECIPES / "diffusion.yaml").read_text())["problem_seed"] not in (1, 8)
     assert problem(1, 0) != problem(2, 0)
