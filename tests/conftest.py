@@ -26,6 +26,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+# Some tests fork, which autograd survives as long as it has no threads. In the first backward pass of a process it
+# starts them if it finds a device; so it looks for one now, before a test has PyTorch pretend to have one.
+torch.zeros((), requires_grad=True).backward()
+
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
@@ -83,9 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Files that launch processes come first: they take longest, and a worker that began one at the end would be waited
     for. `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
     """
-    # Before them all what forks: autograd's threads, which some backward passes start, don't survive that.
-    first = ("FORKS", "launch")
-    items.sort(key=lambda item: [not hasattr(getattr(item, "module", None), name) for name in first])
+    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "launch"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

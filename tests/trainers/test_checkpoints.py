@@ -209,9 +209,6 @@ class Killed(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-FORKS = True  # tests/conftest.py lets this file come first
-
-
 def train_until_killed(trainer: MDLMTrainer, step: int, in_save: bool) -> None:
     if in_save:  # by the random state of the checkpoint of that step
         save = trainer._save_rng_state
