@@ -319,7 +319,11 @@ class DiffusionGenerationConfig(GenerationConfig):
                 setattr(self, name, value)
         for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
             ids = id_list(name, getattr(self, name, None))
-            if ids is not None and not isinstance(getattr(self, name), int | list):
+            if name == "pad_token_id" and ids is not None:
+                if len(ids) > 1:
+                    raise SettingError(name, "must be one token id", "pass the tokenizer's", self.pad_token_id)
+                self.pad_token_id = ids[0] if ids else None
+            elif ids is not None and not isinstance(getattr(self, name), int | list):
                 setattr(self, name, ids[0] if len(ids) == 1 else ids)
         if self.do_sample and self.temperature == 0:
             raise SettingError("do_sample", "contradicts `temperature=0`", "drop one of them", True)
