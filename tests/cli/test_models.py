@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
+import conv_dlm.cost.report
 from conv_dlm import models
 from conv_dlm.cli import main
 from conv_dlm.generation.configuration import user_settings
@@ -59,8 +60,11 @@ def test_the_document_names_every_family_and_mask():
         assert str(family.mask_token_id) in DOCUMENT
 
 
-def test_fit_counts_experts(capsys):
-    assert main(["fit", str(FIXTURES / "llada2_tiny"), "--memory", "1", "--json"]) == 0
+def test_fit_counts_experts(capsys, monkeypatch):
+    # a row of each table, and nothing searched for
+    monkeypatch.setattr(conv_dlm.cost.report, "GENERATING", ("float32",))
+    monkeypatch.setattr(conv_dlm.cost.report, "TRAINING", {"bfloat16": "LoRA"})
+    assert main(["fit", str(FIXTURES / "llada2_tiny"), "--memory", "1e-6", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     weights = load_file(FIXTURES / "llada2_tiny" / "model.safetensors").items()
     assert report["parameters"] == sum(tensor.numel() for name, tensor in weights if "expert_bias" not in name)
