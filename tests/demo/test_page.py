@@ -48,7 +48,7 @@ class Visitor:
     def __init__(self, browser: Any, address: str) -> None:
         self.complaints: list[str] = []
         self.page = browser.new_page(viewport={"width": 1280, "height": 900})
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)  # for machines that are busy with other tests
         self.page.on("console", lambda said: said.type in ("error", "warning") and self.complaints.append(said.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.check(request.url, address))
