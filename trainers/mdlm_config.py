@@ -159,9 +159,10 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             raise ValueError(f"`masking={self.masking!r}` has no use with `objective='bd3lm'`. Leave it out.")
         if self.complementary_masks and self.objective != "bd3lm":
             raise ValueError("`complementary_masks` has no use without `objective='bd3lm'`. Leave it out.")
-        if not 0 <= self.window_share <= 1:
-            raise ValueError(f"`window_share={self.window_share}` must be a share, from 0 to 1.")
-        for name in ("progressive_stages", "progressive_batches", "mask_window"):
+        for name in ("window_share", "canvas_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}={getattr(self, name)}` must be a share, from 0 to 1.")
+        for name in ("progressive_stages", "progressive_batches", "mask_window", "canvas_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}={getattr(self, name)}` must be 1 or more.")
         if self.masking == "progressive":
@@ -179,16 +180,12 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             raise ValueError(f"`min_noise={self.min_noise}` must lie between 0 and 1, both excluded.")
         if self.max_extra_eos < 0:
             raise ValueError(f"`max_extra_eos={self.max_extra_eos}` must be 0 or more.")
-        if not 0 <= self.canvas_share <= 1:
-            raise ValueError(f"`canvas_share={self.canvas_share}` must be a share, from 0 to 1.")
         if self.canvas_length is not None and self.canvas_length < 1:
             raise ValueError(f"`canvas_length={self.canvas_length}` must be 1 or more; leave it unset for no padding.")
         if self.canvas_shortest is not None and not 1 <= self.canvas_shortest <= (self.canvas_length or 0):
             raise ValueError(
                 f"`canvas_shortest={self.canvas_shortest}` must lie between 1 and `canvas_length={self.canvas_length}`."
             )
-        if self.canvas_rows < 1:
-            raise ValueError(f"`canvas_rows={self.canvas_rows}` must be 1 or more.")
         if self.eval_samples < 0:
             raise ValueError(f"`eval_samples={self.eval_samples}` must be 0 or more.")
         if self.eval_sample_kwargs and not self.eval_samples:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conv_dlm.answering.answers import end_tokens
 from conv_dlm.answering.batching import pad_left
 
 
@@ -62,7 +63,7 @@ def denoise(
         )
     finally:
         model.train(training)
-    ends = set(ids_of(model.generation_config.eos_token_id))
+    ends = end_tokens(model, options)
     lengths = [
         text_length(ids, reason, ends, pad_token_id)
         for ids, reason in zip(output.sequences[:, start:].tolist(), output.finish_reason, strict=True)
@@ -81,8 +82,3 @@ def text_length(ids: Sequence[int], reason: str, ends: set[int], pad_token_id: i
         return len(ids)
     place = next((n for n, one in enumerate(ids) if one in ends or one == pad_token_id), len(ids) - 1)
     return place + 1 if reason == "eos" else max(1, place)
-
-
-def ids_of(eos_token_id: Any) -> list[int]:
-    """A generation config's end tokens as a list."""
-    return list(eos_token_id) if isinstance(eos_token_id, list | tuple) else [eos_token_id]

@@ -566,30 +566,25 @@ def _check_speed(
                 "a mask for each query", "load the model with attn_implementation='sdpa', or use another type",
                 decode_type,
             )  # fmt: skip
-    if rule.remasks:
-        for name in ("eos_threshold", "exit_schedule"):
+    this = f"`decode_type={decode_type!r}`"
+    refused = (
+        (rule.remasks, ("eos_threshold", "exit_schedule"), f"unmasks for good, and {this} masks tokens again"),
+        (
+            type(rule).first_end is not UnmaskingRule.first_end,
+            ("eos_threshold", "exit_schedule", "lookahead"),
+            f"says where to look and to end, which {this} does by itself",
+        ),
+        (
+            isinstance(rule, LosslessRule | SpeculativeRule),
+            ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"),
+            f"looks at every step, of which {this} takes several at once",
+        ),
+    )
+    for applies, names, reason in refused:
+        for name in names if applies else ():
             value = getattr(config, name)
-            if value is not None:
-                raise SettingError(
-                    name, f"unmasks for good, and `decode_type={decode_type!r}` masks tokens again",
-                    "drop one of them", value,
-                )  # fmt: skip
-    if type(rule).first_end is not UnmaskingRule.first_end:
-        for name in ("eos_threshold", "exit_schedule", "lookahead"):
-            value = getattr(config, name)
-            if value is not None:
-                raise SettingError(
-                    name, f"says where to look and to end, which `decode_type={decode_type!r}` does by itself",
-                    "drop one of them", value,
-                )  # fmt: skip
-    if isinstance(rule, LosslessRule | SpeculativeRule):
-        for name in ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"):
-            value = getattr(config, name)
-            if value not in (None, False):
-                raise SettingError(
-                    name, f"looks at every step, of which `decode_type={decode_type!r}` takes several at once",
-                    "drop one of them", value,
-                )  # fmt: skip
+            if value is not None and value is not False:
+                raise SettingError(name, reason, "drop one of them", value)
     if config.lookahead is not None:
         _check_lookahead(canvas, weights, config)
     uneven = (config.lookahead is not None or config.eos_threshold is not None) and canvas.ids.shape[0] > 1
