@@ -297,9 +297,7 @@ class HoleChoices:
     shift_B: Tensor
 
 
-def choose_hole(
-    examples: Examples, uniform_BN: Tensor, max_phrase_length: int, inside_share: float
-) -> HoleChoices:
+def choose_hole(examples: Examples, uniform_BN: Tensor, max_phrase_length: int, inside_share: float) -> HoleChoices:
     """Eight draws a row (N = 8): the hole's two ends, which side is masked, the phrase's side, phrases and shifts."""
     left_B, right_B = _two_different(uniform_BN, MARGIN, examples.length_B - MARGIN)
     inside_B = uniform_BN[:, 2] < inside_share

@@ -1,6 +1,6 @@
 """Data at the door: all that is wrong with it, and what it looks like in tokens, in one report.
 
-    conv-dlm data check train.jsonl --held-out test.jsonl --model GSAI-ML/LLaDA-8B-Instruct --max-length 1024
+conv-dlm data check train.jsonl --held-out test.jsonl --model GSAI-ML/LLaDA-8B-Instruct --max-length 1024
 """
 
 import hashlib
@@ -152,5 +152,3 @@ def _prompt(read: dict[str, Any]) -> bytes:
     if "messages" in read:
         return _digest(read["messages"][:-1])
     return _digest({name: value for name, value in read.items() if isinstance(value, str | list)})
-
-

@@ -64,6 +64,10 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             so that every token weighs the same and long responses more than short ones, as in the code of arXiv
             2509.15188; or `"sequence"`, each row's own number of covered tokens and then the number of rows, so that
             every response weighs the same, as arXiv 2502.09992 trains.
+        loss_weights (`str`, *optional*, defaults to `"bound"`):
+            `"bound"`: the loss bounds the negative log-likelihood, for which a row with few masks weighs each of them
+            more. `"uniform"`: every masked token weighs the same, so that gradients vary less and rows with many masks
+            count more; for `objective="mdlm"`. Evaluation measures the bound in any case.
 
         > Response length
 
@@ -130,6 +134,10 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         default="token",
         metadata={"help": "Every token weighs the same, or every response.", "choices": ["token", "sequence"]},
     )
+    loss_weights: str = field(
+        default="bound",
+        metadata={"help": "Masks weigh as in the bound, or all the same.", "choices": ["bound", "uniform"]},
+    )
     max_extra_eos: int = field(
         default=0, metadata={"help": "Training responses end in their EOS and up to this many more."}
     )
@@ -176,6 +184,9 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             self.ignore_data_skip = True  # a resumed trainer skips by itself: fewer batches than steps
         check_choice("loss_cover", self.loss_cover, ("response_and_eos", "response"))
         check_choice("loss_norm", self.loss_norm, ("token", "sequence"))
+        check_choice("loss_weights", self.loss_weights, ("bound", "uniform"))
+        if self.objective == "bd3lm" and self.loss_weights != "bound":
+            raise ValueError(f"`loss_weights={self.loss_weights!r}` has no use with `objective='bd3lm'`. Leave it out.")
         if not 0 < self.min_noise < 1:
             raise ValueError(f"`min_noise={self.min_noise}` must lie between 0 and 1, both excluded.")
         if self.max_extra_eos < 0:

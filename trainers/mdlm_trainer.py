@@ -292,7 +292,8 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         targets_M = ids_BL[masked_BL]
         log_p_M = token_log_probs(outputs.logits, targets_M[:, None], self.mask_token_id).squeeze(1)
         loss_B, count_B = -row_sums(log_p_M, masked_BL) * rows.weight_B, masked_BL.sum(1) * rows.weight_B
-        bound_B, covered_B = loss_B * masking.weight_B, covered_BL.sum(1) * rows.weight_B
+        uniform = self.args.loss_weights == "uniform" and self.model.training
+        bound_B, covered_B = loss_B if uniform else loss_B * masking.weight_B, covered_BL.sum(1) * rows.weight_B
         by_token = self.args.loss_norm == "token"
         total = bound_B.sum() if by_token else (bound_B / covered_BL.sum(1)).sum()
 
@@ -333,9 +334,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         self.check_logged(logs)
 
 
-def limits_of(
-    model: Any, args: MDLMTrainingConfig | None, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, int | None]:
+def limits_of(model: Any, args: MDLMTrainingConfig | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
     """What rows may hold and how long they may be, for a model or the name of one; see [`check_tokens`]."""
     config, grows = getattr(model, "config", None), False
     if args is not None:

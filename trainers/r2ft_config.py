@@ -97,6 +97,9 @@ class R2FTConfig(MDLMTrainingConfig):
                 f"`loss_norm={self.loss_norm!r}` does not apply to R2FT, whose log-probabilities are means over tokens "
                 "and whose loss is the mean over rows. Leave it out."
             )
+        for name, only in (("objective", "mdlm"), ("masking", "random"), ("loss_weights", "bound")):
+            if getattr(self, name) != only:
+                raise ValueError(f"`{name}={getattr(self, name)!r}` does not apply to R2FT. Leave it out.")
         if CORRUPTIONS[self.corruption].fills_canvas and self.canvas_length is None:
             raise ValueError(
                 f"`canvas_length` is not set, and the repetitions of `corruption={self.corruption!r}` run into the EOS "

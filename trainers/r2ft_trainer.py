@@ -129,9 +129,7 @@ def preference_loss(
         "rewards/margins": margin_B,
         "rewards/accuracies": (margin_B > 0).float(),
     }
-    ratios: dict[str, Ratio] = {
-        name: ((value_B * weight_B).sum(), weight_B.sum()) for name, value_B in by_row.items()
-    }
+    ratios: dict[str, Ratio] = {name: ((value_B * weight_B).sum(), weight_B.sum()) for name, value_B in by_row.items()}
     return ((preference_B + anchor_B) * weight_B).sum(), ratios
 
 

@@ -205,9 +205,7 @@ def load_tokenizer(data_args: DataArguments, model_args: ModelConfig) -> PreTrai
         raise cannot_be_loaded(f"The tokenizer of `{field}={name}`", error) from error
 
 
-def load_adapter(
-    model_args: ModelConfig, training_args: TrainingConfig, options: dict[str, Any]
-) -> PeftModel | None:
+def load_adapter(model_args: ModelConfig, training_args: TrainingConfig, options: dict[str, Any]) -> PeftModel | None:
     """The adapter, on its base model, where `model_name_or_path` is one: it goes on training (SFT, then R2FT).
 
     `options` are for the base model's `from_pretrained`, but the revision, which is the adapter's.

@@ -300,6 +300,8 @@ def test_a_rule_of_ones_own_is_chosen_by_name_and_has_settings_of_its_own():
         ({"denominator": "length"}, "`denominator`='length'"),
         ({"loss_cover": "eos"}, "loss_cover='eos'"),
         ({"loss_norm": "sequence"}, "loss_norm='sequence'"),
+        ({"masking": "window"}, "masking='window'"),
+        ({"loss_weights": "uniform"}, "loss_weights='uniform'"),
         ({"canvas_length": None}, "canvas_length"),
         ({"packing": True}, "packing=True"),
     ],

@@ -64,10 +64,11 @@ def test_plain_text_is_maskable_throughout(make_trainer):
 # Loss
 
 
-def test_loss_equals_a_naive_reference(make_trainer, tiny_llada):
-    trainer = make_trainer()
+@pytest.mark.parametrize("loss_weights", ["bound", "uniform"])
+def test_loss_equals_a_naive_reference(make_trainer, tiny_llada, loss_weights):
+    trainer = make_trainer(loss_weights=loss_weights)
     batch = next(iter(trainer.get_train_dataloader()))
-    trainer.model.eval()
+    trainer.model.train()
     loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(77))
 
     trainer._noise_clock = (-1, -1)
@@ -75,6 +76,8 @@ def test_loss_equals_a_naive_reference(make_trainer, tiny_llada):
     levels = noise_levels(rows.uniform(noise.LEVEL, 1).squeeze(1), rows.strata(), rows.total, 1e-3)
     draws = rows.uniform(noise.MASK, batch["input_ids"].shape[1])
     masked, weight = draw_masks(batch["labels"] != -100, levels, draws)
+    if loss_weights == "uniform":
+        weight = torch.ones_like(weight)
     total = 0.0
     for ids, attention, mask, row_weight in zip(
         batch["input_ids"], batch["attention_mask"], masked, weight.tolist(), strict=True

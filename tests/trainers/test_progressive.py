@@ -209,6 +209,8 @@ def test_word_problems_in_canvases(make_trainer):
         ({"progressive_batches": 0}, "`progressive_batches=0`"),
         ({"masking": "window", "mask_window": 0}, "`mask_window=0`"),
         ({"masking": "window", "window_share": 1.5}, "`window_share=1.5` must be a share"),
+        ({"loss_weights": "equal"}, "`loss_weights='equal'`"),
+        ({"loss_weights": "uniform", "objective": "bd3lm"}, "`loss_weights='uniform'` has no use"),
     ],
 )
 def test_impossible_settings(settings: dict[str, Any], message: str, tmp_path):
