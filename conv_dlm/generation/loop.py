@@ -131,7 +131,7 @@ class Denoising:
         self.token = torch.full_like(ids, self.canvas.mask_token_id)
         self.log_prob = torch.zeros(ids.shape, device=ids.device)
         self.values = Statistics()
-        asked = {*self.rule.statistics, *(() if self.eos_threshold is None else ("confidence",))}
+        asked = {*self.rule.asks(), *(() if self.eos_threshold is None else ("confidence",))}
         self.measures = [name for name in MEASURES if name in asked]
         for name in self.measures:
             self.values[name] = torch.zeros(ids.shape, device=ids.device)
@@ -224,7 +224,7 @@ class Denoising:
         """The forward passes that this step needs."""
         canvas, wanted = self.canvas, self.rule.wants(now)
         changed = (canvas.ids != self.seen_ids) | (wanted ^ self.seen_wanted)
-        end = self.visible_end(wanted)
+        end = self.visible_end(now, wanted)
         predicted = wanted if self.early_exit is None else wanted | canvas.masked
         request = ForwardRequest(finished, wanted, predicted, changed, end=end, sick=self.sick)
         if self.policy is None:
@@ -240,13 +240,15 @@ class Denoising:
         due, computed = self.policy.is_due(situation), self.policy.computed(situation)
         return request._replace(due=due, computed=computed, seen=seen)
 
-    def visible_end(self, wanted: Tensor) -> Tensor | None:
+    def visible_end(self, now: StepState, wanted: Tensor) -> Tensor | None:
         """LongTensor [B]: where each row's sight ends; None for where the canvas does."""
         canvas, pattern = self.canvas, self.denoiser.pattern
         if isinstance(pattern, BlockCausal):  # what follows the block of the last wanted position is seen by none
             start = canvas.constant("padding", lambda: canvas.padding.sum(1))
             last = torch.where(wanted, canvas.positions, 0).amax(1)
             return torch.minimum(start + pattern.end_of_block(last - start), canvas.end)
+        if (sight := self.rule.sight(now)) is not None:
+            return torch.minimum(sight, canvas.end)
         if self.lookahead is not None:
             return visible_end(canvas, self.lookahead)
         return canvas.end if canvas.varies or self.eos_threshold is not None else None

@@ -310,7 +310,7 @@ def prepare(
         model, assistant_model, tokenizer, assistant_tokenizer, rule, canvas, config.decode_type or ""
     )
 
-    asked = {*rule.statistics, *(() if early_exit is None else early_exit.statistics)} - set(MEASURES)
+    asked = {*rule.asks(), *(() if early_exit is None else early_exit.statistics)} - set(MEASURES)
     criteria = _criteria(config, stopping_criteria, tokenizer)
     observer = Observer(
         canvas, input_ids.shape[1], criteria, streamer, callback_on_step_end, bool(config.output_history),
@@ -566,11 +566,12 @@ def _check_speed(
                 "a mask for each query", "load the model with attn_implementation='sdpa', or use another type",
                 decode_type,
             )  # fmt: skip
+    looks_around = type(rule).sight is not UnmaskingRule.sight
     this = f"`decode_type={decode_type!r}`"
     refused = (
         (rule.remasks, ("eos_threshold", "exit_schedule"), f"unmasks for good, and {this} masks tokens again"),
         (
-            type(rule).first_end is not UnmaskingRule.first_end,
+            type(rule).first_end is not UnmaskingRule.first_end or looks_around,
             ("eos_threshold", "exit_schedule", "lookahead"),
             f"says where to look and to end, which {this} does by itself",
         ),
@@ -587,9 +588,10 @@ def _check_speed(
                 raise SettingError(name, reason, "drop one of them", value)
     if config.lookahead is not None:
         _check_lookahead(canvas, weights, config)
-    uneven = (config.lookahead is not None or config.eos_threshold is not None) and canvas.ids.shape[0] > 1
-    if uneven and policy is not None and "flash" in str(model.config._attn_implementation):
-        name = "lookahead" if config.lookahead is not None else "eos_threshold"
+    uneven = config.lookahead is not None or config.eos_threshold is not None or looks_around
+    flash = "flash" in str(model.config._attn_implementation)
+    if uneven and canvas.ids.shape[0] > 1 and policy is not None and flash:
+        name = next((n for n in ("lookahead", "eos_threshold") if getattr(config, n) is not None), "decode_type")
         raise SettingError(
             name, "lets rows end at different positions, which flash attention can't mask in a partial forward",
             f"drop it or `cache_implementation={cache!r}`, generate row by row, or load the model with "

@@ -24,6 +24,7 @@ SIZES |= {"klass_threshold": 0.02, "kl_threshold": 0.3, "relaxed_threshold": 0.0
 SIZES |= {"wino_threshold": 0.05, "verify_threshold": 0.1, "multiblock_entropy": 4.0, "flight_length": 6}
 SIZES |= {"editing_threshold": 0.03, "max_post_steps": 5, "initial_length": 6, "expansion_factor": 3}
 SIZES |= {"length_confidence": 0.05, "insert_confidence": 0.2, "unsure_below": 0.02, "eos_check_tokens": 4}
+SIZES |= {"exploration_steps": 3, "cycle_threshold": 0.02}
 EVERY_WAY = {"ancestral", "confidence", "slide", "remasking", "threshold", "factor", "entropy"}  # with all variants
 WINDOW = {"cache_implementation": "window", "cache_refresh_interval": 4, "cache_margin": 1}
 ENDING: dict[str, Any] = {"max_new_tokens": 24, "eos_token_id": ENDS}
@@ -73,6 +74,8 @@ def further_cases() -> Iterator[tuple[str, list[list[int]], dict[str, Any]]]:
             yield f"{schedule} exit{kept}", PADDED, {**endless, **conv, **cache, **early, **patience}
     for kept, cache in (("", {}), (" dual", {"cache_implementation": "dual"})):
         yield f"llada end tokens last{kept}", PADDED, {**ENDING, **llada, **cache, "confidence_eos_eot_inf": True}
+        for measure in ("margin", "entropy"):
+            yield f"llada by {measure}{kept}", PADDED, {**ENDING, **llada, **cache, "ranked_by": measure}
         yield f"llada at random{kept}", PADDED, {**ENDING, **llada, **cache, "remasking": "random"}
         yield f"threshold cut{kept}", PADDED, {**ENDING, **threshold, **cache, "eos_threshold": 0.05}
         yield f"threshold infilling{kept}", infilling, {**threshold, **cache, "max_new_tokens": 3}

@@ -1,8 +1,14 @@
 """A causal model of Transformers as `assistant_model`."""
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from conv_dlm import SettingError
+from tests.generation import toy_rules
+from tests.generation.golden import RUNS, ours, toy, verifier
 
 MASK, EOS, PAD = 3, 2, 0
 IDS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 60, 70, 80, 90]])
@@ -48,3 +54,58 @@ def test_rows_are_what_they_are_alone(tiny_llada, causal):
     assert everything.forwards.tolist() == [1, 1]
     four = run(tiny_llada, **settings | {"accept_top_k": 260, "draft_length": 4})
     assert four.forwards.tolist() == [3, 3]
+
+
+def greedy(model, prompt, count):
+    """What a causal model writes."""
+    ids = torch.tensor([prompt])
+    for _ in range(count):
+        logits = model(ids, position_ids=torch.arange(ids.shape[1])[None]).logits[:, -1]
+        logits[:, toy_rules.MASK] = -torch.inf
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
+    return ids[0]
+
+
+@pytest.mark.parametrize("draft_length", [1, 5, 64])
+def test_a_denoiser_drafts_for_a_causal_model(draft_length):
+    """Rows of different lengths: the causal model's greedy text, in fewer forwards where drafts are long."""
+    run = RUNS["guided.02"]
+    prompts = [run["prompt"], [-1, -1, *run["prompt"][2:]]]
+    out = ours(run, prompts, draft_length=draft_length)
+    for row, prompt in enumerate(prompts):
+        text = [token for token in prompt if token >= 0]
+        expected = greedy(verifier(run["settings"]["verifier"]), text, run["settings"]["gen_length"])
+        assert torch.equal(out.sequences[row, len(prompt) - len(text) :], expected)
+    most = int(out.forwards.max())
+    assert most == 48 if draft_length == 1 else most < 40
+
+
+def test_what_an_assistant_does_not_go_with(tiny_llada, tiny_tokenizer):
+    run = RUNS["guided.02"]
+    for wrong, match in (
+        ({"assistant_model": None}, "`assistant_model` is missing"),
+        ({"assistant_model": toy("p1")}, "pass a causal LM"),
+        ({"decode_type": "threshold"}, "has no use with `decode_type='threshold'`"),
+        ({"repetition_penalty": 1.2}, "model's own scores"),
+        ({"do_sample": True}, "says the tokens by itself"),
+    ):  # fmt: skip
+        with pytest.raises(SettingError, match=match):
+            ours(run, **wrong)
+    with pytest.raises(SettingError, match="begins with a mask"):
+        ours(run, [[toy_rules.MASK, 5, 6]])
+    other = copy.deepcopy(verifier(run["settings"]["verifier"]))
+    other.config.vocab_size = 40
+    with pytest.raises(SettingError, match="has 40 ids and this model 37"):
+        ours(run, assistant_model=other)
+    both = {"tokenizer": tiny_tokenizer, "assistant_tokenizer": copy.deepcopy(tiny_tokenizer)}
+    assert torch.equal(ours(run, assistant_model=other, **both).sequences, ours(run).sequences)
+    both["assistant_tokenizer"].add_tokens([f"new {i}" for i in range(3)])
+    ours(run, assistant_model=other, **both)
+    both["assistant_tokenizer"] = OtherTokenizer()
+    with pytest.raises(SettingError, match="has another tokenizer: 'a' has another id"):
+        ours(run, assistant_model=other, **both)
+
+
+class OtherTokenizer:
+    def get_vocab(self):
+        return {"a": 100000}

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from conv_dlm import DECODE_TYPES, SettingError
+from conv_dlm.generation.parts.rules import RANKINGS
 from tests.conftest import random_llada
 
 MASK, PAD, VOCABULARY = 3, 0, 260
@@ -23,6 +24,7 @@ RANGES = {
     "wino_threshold": (0.0, 0.1), "verify_threshold": (0.0, 0.2), "multiblock_entropy": (3.0, 6.0),
     "credit_weight": (0.0, 3.0), "editing_threshold": (0.0, 0.1),
     "length_confidence": (0.0, 0.02), "insert_confidence": (0.0, 0.02), "unsure_below": (0.0, 0.05),
+    "cycle_threshold": (0.0, 0.1), "cycle_deviation": (0.0, 3.0),
 }  # fmt: skip
 
 
@@ -42,6 +44,7 @@ def draw(seed):
     new = dice.choice([1, 9, 24, 24, 60])
     its = {"decode_type": name, "max_new_tokens": new, "eos_token_id": [2, *range(244, 260)] if some(0.6) else None}
     own = {"initial_length": dice.randint(1, 16), "eos_check_tokens": dice.randint(1, 6)}
+    own |= {"ranked_by": dice.choice(RANKINGS), "editing_steps": dice.choice([None, 3]), "exploration_steps": 2}
     own |= {"steps": dice.randint(6, 30), "kernel_size": dice.randint(2, 30), "block_length": dice.randint(8, 24)}
     its |= {key: value for key, value in own.items() if key in fields and (key != "block_length" or some(0.8))}
     its |= {key: round(dice.uniform(*ends), 3) for key, ends in RANGES.items() if key in fields}

@@ -11,6 +11,7 @@ from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.ancestral import global_norm, unmask_probability
 from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import convolution_weights
+from conv_dlm.generation.parts.rules import RANKINGS
 
 MASK, EOS, PAD = 3, 2, 0
 NUMBERS = {
@@ -18,10 +19,11 @@ NUMBERS = {
     "relaxed_threshold": 1, "low_threshold": 0.1, "wino_threshold": 0.1, "verify_threshold": 0.2,
     "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1, "editing_threshold": 0.1,
     "length_confidence": 0.02, "insert_confidence": 0.02, "unsure_below": 0.05,
+    "cycle_threshold": 0.1, "cycle_deviation": 3,
 }  # fmt: skip
 COUNTS = (
     "draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps",
-    "initial_length", "eos_check_tokens", "expansion_factor",
+    "initial_length", "eos_check_tokens", "expansion_factor", "editing_steps", "exploration_steps", "cycle_estimates",
 )  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -58,6 +60,8 @@ def runs(draw):
     for name in COUNTS:
         if name in fields:
             keywords[name] = draw(st.integers(2, 9))
+    if "ranked_by" in fields:
+        keywords["ranked_by"] = draw(st.sampled_from(RANKINGS))
     if draw(st.booleans()) and not rule.greedy:
         keywords["top_k"] = draw(st.integers(0, 6))
     if draw(st.booleans()) and not rule.greedy:
@@ -77,7 +81,7 @@ def shortcuts(draw, decode_type, keywords):
     remasks, found = rule.remasks, {}
     if issubclass(rule, LosslessRule):
         return found
-    varies = rule.first_end is not UnmaskingRule.first_end
+    varies = rule.first_end is not UnmaskingRule.first_end or rule.sight is not UnmaskingRule.sight
     in_blocks = parts.weights == "block" and (not remasks or rule.within_block)
     kept = [None, "window", *(["prefix", "dual"] if in_blocks else [])]
     cache = draw(st.sampled_from(kept)) if rule.extra is UnmaskingRule.extra else None

@@ -16,7 +16,11 @@ MASK, EOS, BEYOND = 36, 2, 255
 
 def golden_runs() -> list[dict]:
     """Rule, toy, settings, prompt, forwards, and the canvas before every forward, the result last."""
-    return json.loads((GOLDEN / "runs.json").read_text())
+    canvases = load_file(GOLDEN / "runs.safetensors")
+    return [
+        run | {"canvas": [[token for token in row if token != BEYOND] for row in canvases[run["id"]].tolist()]}
+        for run in json.loads((GOLDEN / "runs.json").read_text())
+    ]
 
 
 class RuleToyConfig(PreTrainedConfig):

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.noise import WHETHER
 from conv_dlm.generation.parts.rules import (
     UNMASKING_RULES,
     ConfidenceBased,
     Decision,
     FixedStepsRule,
+    RankedRule,
     StepState,
     UnmaskingRule,
     best_per_row,
@@ -54,17 +56,25 @@ def within_entropy_bound(entropy: Tensor, eligible: Tensor, bound: float) -> Ten
 
 @UNMASKING_RULES.register("confidence")
 @dataclass(frozen=True)
-class ConfidenceRule(ConfidenceBased, FixedStepsRule):
-    """LLaDA's rule (arXiv 2502.09992): a quota of the block's masks, those with the highest confidence times s_i."""
+class ConfidenceRule(ConfidenceBased, RankedRule, FixedStepsRule):
+    """LLaDA's rule (arXiv 2502.09992): a quota of the block's masks, those that the model is most sure of, by
+    confidence times s_i or, as in Dream (arXiv 2508.15487), by entropy or margin."""
 
     remasking: str = setting(
         "low_confidence", "what the quota ranks by", choices=REMASKING, source="arXiv 2502.09992"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ranked_by not in (None, "confidence") and (self.remasking == "random" or self.confidence_eos_eot_inf):
+            name = "remasking" if self.remasking == "random" else "confidence_eos_eot_inf"
+            raise SettingError(
+                "ranked_by", f"has no effect with `{name}={getattr(self, name)!r}`", "drop one of them", self.ranked_by
+            )
+
     def __call__(self, now: StepState) -> Decision:
-        confidence = now.uniform(WHETHER) if self.remasking == "random" else now.statistics["confidence"]
-        count = quota(now.masks.sum(1), now.step.rounds_left)
-        return Decision(best_per_row(confidence * now.weights, now.eligible, count))
+        score = now.uniform(WHETHER) * now.weights if self.remasking == "random" else self.weighted(now)
+        return Decision(best_per_row(score, now.eligible, quota(now.masks.sum(1), now.step.rounds_left)))
 
 
 @UNMASKING_RULES.register("threshold")

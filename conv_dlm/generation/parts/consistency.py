@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, FixedStepsRule, StepState, best_per_row
+from conv_dlm.generation.parts.rules import (
+    UNMASKING_RULES,
+    Decision,
+    FixedStepsRule,
+    RankedRule,
+    StepState,
+    best_per_row,
+)
 from conv_dlm.generation.settings import setting
 
 WARM_UP = 5  # steps that unmask the quota alone, as in CCD's code
@@ -28,12 +35,12 @@ class Consistent(NamedTuple):
 
 @UNMASKING_RULES.register("ccd")
 @dataclass(frozen=True)
-class CcdRule(FixedStepsRule):
+class CcdRule(RankedRule, FixedStepsRule):
     """Coherent contextual decoding (arXiv 2512.02044), as in its code: the least uncertain positions of which the step
     before said the same token, where they are as many as a step's equal share at least; else that share. By entropy
-    over s_i. A step looks at more and more positions, up to 1 + `expand_ratio` shares."""
+    over s_i, or as `ranked_by` says. A step looks at more and more positions, up to 1 + `expand_ratio` shares."""
 
-    statistics = ("entropy",)
+    measure = "entropy"
     whole_canvas = True
     expand_ratio: float = setting(
         4.0, "shares beyond a step's own among which it looks for tokens that were said twice", low=0,
@@ -48,7 +55,7 @@ class CcdRule(FixedStepsRule):
 
     def __call__(self, now: StepState) -> Decision:
         number, size, before = now.step.number, now.canvas.size, now.memory
-        score, left = -now.statistics["entropy"] / now.weights, now.eligible.sum(1)
+        score, left = self.weighted(now), now.eligible.sum(1)
         share = -(-size // self.steps)
         width = torch.where(left <= 0.1 * size, 1, before.width) + 1
         width = torch.minimum(width, share + (share.double() * self.expand_ratio).floor().long())

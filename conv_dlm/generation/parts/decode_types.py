@@ -12,6 +12,7 @@ from conv_dlm.generation.parts.ancestral import AncestralRule  # noqa: F401 - th
 from conv_dlm.generation.parts.assisted import GuidedRule  # noqa: F401
 from conv_dlm.generation.parts.confidence import ConfidenceRule  # noqa: F401
 from conv_dlm.generation.parts.consistency import CcdRule  # noqa: F401
+from conv_dlm.generation.parts.cycles import SlowFastRule  # noqa: F401
 from conv_dlm.generation.parts.editing import EditingRule  # noqa: F401
 from conv_dlm.generation.parts.frequency import PositionFrequencyRule  # noqa: F401
 from conv_dlm.generation.parts.length import DaedalRule  # noqa: F401
@@ -86,8 +87,8 @@ class DecodeTypes(Registry[DecodeType]):
 # threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857,
 # klass arXiv 2511.05664, localleap arXiv 2510.07081, credit arXiv 2510.06133, hierarchical dInfer arXiv 2510.08666,
 # freedave arXiv 2510.00294, wino arXiv 2507.18578, rcr arXiv 2508.13148, saber arXiv 2510.18165, multiblock arXiv
-# 2601.07568, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, daedal arXiv 2508.00819, editing LLaDA2.1 arXiv
-# 2602.08676, guided arXiv 2505.21467, speculative arXiv 2510.02358.
+# 2601.07568, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848, daedal arXiv 2508.00819,
+# editing LLaDA2.1 arXiv 2602.08676, guided arXiv 2505.21467, speculative arXiv 2510.02358.
 DECODE_TYPES = DecodeTypes("decode type")
 for _name, _type in {
     "categorical": DecodeType("uniform", "ancestral", "MDLM's ancestral sampler, whole vocabulary"),
@@ -127,6 +128,7 @@ for _name, _type in {
     "multiblock": DecodeType("uniform", "multiblock", "what is certain, in several blocks at once", do_sample=False),
     "pc_sampler": DecodeType("block", "pc_sampler", "early positions, rare tokens first, in blocks", do_sample=False),
     "ccd": DecodeType("uniform", "ccd", "at once what was said twice, else a share", do_sample=False),
+    "slowfast": DecodeType("block", "slowfast", "explore a block, then unmask up to where it is sure", do_sample=False),
     "daedal": DecodeType("block", "daedal", "threshold, and finds the length of the text by itself", do_sample=False),
     "conv_daedal": DecodeType("convolution", "daedal", "daedal near known text", do_sample=False),
     "editing": DecodeType("block", "editing", "threshold, and rewrites tokens it is surer of now", do_sample=False),

@@ -16,11 +16,12 @@ class Edited(NamedTuple):
     """What the rule remembers of the block that each row is at.
 
     block: LongTensor [B].
-    rounds: LongTensor [B]; forwards made since there was no mask in it.
+    masked_rounds, rounds: LongTensors [B]; forwards made while it had masks, and since there was none.
     open: BoolTensor [B, L]; its positions, until it is done.
     """
 
     block: Tensor
+    masked_rounds: Tensor
     rounds: Tensor
     open: Tensor
 
@@ -48,12 +49,17 @@ class EditingRule(UnmaskingRule):
         1, "tokens that a step of `editing` unmasks at least, as far as there are masks", low=1,
         source="LLaDA2.1, arXiv 2602.08676",
     )  # fmt: skip
+    editing_steps: int | None = setting(
+        None, "forwards in which `editing` unmasks all of a block: each an equal share of its length at least", low=1,
+        source="Diffusers' pipeline of LLaDA2",
+    )  # fmt: skip
     max_post_steps: int = setting(
         16, "forwards that a block gets at most when it has no mask left", low=0, source="LLaDA2.1, arXiv 2602.08676"
     )
 
     def start(self, canvas: Canvas) -> Edited:
-        return Edited(torch.zeros_like(canvas.size), torch.zeros_like(canvas.size), torch.zeros_like(canvas.masked))
+        none = torch.zeros_like(canvas.size)
+        return Edited(none, none, none, torch.zeros_like(canvas.masked))
 
     def block(self, canvas: Canvas, memory: Edited, first: Tensor) -> Tensor:
         return torch.where(memory.still_open(canvas).any(1), memory.block, first)
@@ -69,15 +75,26 @@ class EditingRule(UnmaskingRule):
     def finished(self, now: StepState) -> Tensor:
         return ~(now.canvas.masked | now.memory.still_open(now.canvas)).any(1)
 
+    def least(self, now: StepState, round_: Tensor) -> Tensor:
+        """LongTensor [B]: how many masks a forward unmasks at least, of the `round_` [B] in its block."""
+        least = torch.full_like(round_, self.editing_tokens)
+        if self.editing_steps is None:
+            return least
+        length = now.canvas.size.clamp(max=now.scope_length)
+        return least.maximum(length // self.editing_steps + (round_ < length % self.editing_steps).long())
+
     def __call__(self, now: StepState) -> Decision:
         its, confidence = self.its_block(now), now.statistics["confidence"]
         score = confidence * now.weights
-        least = torch.full_like(now.canvas.size, self.editing_tokens)
-        unmasked = now.eligible & (score >= self.threshold) | best_per_row(score, now.eligible, least)
+        before, has_masks = now.memory, now.masks.any(1)
+        masked_rounds = torch.where(before.block == now.step.block, before.masked_rounds, 0)
+        sure = now.eligible & (score >= self.threshold)
+        unmasked = sure | best_per_row(score, now.eligible, self.least(now, masked_rounds))
         other = (now.token != now.canvas.ids) & (confidence > self.editing_threshold)
         edited = its & ~now.canvas.masked & other
-        rounds = torch.where(now.masks.any(1), 0, now.memory.rounds + 1)
-        calm = ~now.masks.any(1) & ~edited.any(1)
+        rounds = torch.where(has_masks, 0, before.rounds + 1)
+        calm = ~has_masks & ~edited.any(1)
         done = ~(now.masks & ~unmasked).any(1) & (calm | (rounds >= self.max_post_steps))
         left = its & ~done[:, None]
-        return Decision(unmasked | edited, memory=Edited(now.step.block, rounds, left), open=left)
+        memory = Edited(now.step.block, masked_rounds + has_masks, rounds, left)
+        return Decision(unmasked | edited, memory=memory, open=left)

@@ -12,6 +12,7 @@ from conv_dlm.generation.parts.rules import (
     UNMASKING_RULES,
     Decision,
     FixedStepsRule,
+    RankedRule,
     StepState,
     UnmaskingRule,
     best_per_row,
@@ -83,12 +84,11 @@ class WinoRule(UnmaskingRule):
 
 @UNMASKING_RULES.register("rcr")
 @dataclass(frozen=True)
-class RcrRule(FixedStepsRule):
+class RcrRule(RankedRule, FixedStepsRule):
     """Running confidence remasking of MDPO (arXiv 2508.13148): each step unmasks everything up to the block's end, and
     masks again, of the whole row, the positions that were unmasked with the least confidence; by `rcr_schedule` fewer
     from step to step."""
 
-    statistics = ("confidence",)
     remasks = True
     rcr_schedule: str = setting(
         "linear", "how the masks that a step leaves become fewer", choices=tuple(RCR_SCHEDULES),
@@ -115,7 +115,7 @@ class RcrRule(FixedStepsRule):
         steps = torch.where(block == now.step.block, steps, left)
         reached = self.reached(now)
         commit = now.canvas.masked & reached
-        running = torch.where(commit, now.statistics["confidence"], running)
+        running = torch.where(commit, self.certainty(now), running)
         size = reached if now.scope is None else reached & now.scope
         share = RCR_SCHEDULES[self.rcr_schedule]((steps - left + 1).double() / steps).clamp(1e-6, 1)
         count = torch.where(left > 1, (size.sum(1) * share).floor().long(), 0)

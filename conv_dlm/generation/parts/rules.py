@@ -17,6 +17,8 @@ from conv_dlm.generation.noise import Noise
 from conv_dlm.generation.schedule import Step
 from conv_dlm.generation.settings import Part, Registry, setting
 
+RANKINGS = ("confidence", "margin", "entropy")
+
 
 class Statistics(dict[str, Tensor]):
     """Values by name, each [B, L, ...], of the last forward that predicted a position."""
@@ -136,6 +138,10 @@ class UnmaskingRule(Part):
         """What is committed, and masked again, after the forwards of a step."""
         raise NotImplementedError
 
+    def asks(self) -> tuple[str, ...]:
+        """The `statistics` that it looks at as it is set."""
+        return self.statistics
+
     def block(self, canvas: Canvas, memory: Any, first: Tensor) -> Tensor:
         """LongTensor [B]: the block that each row is at, of its `memory` and the `first` block that has a mask."""
         return first
@@ -144,6 +150,11 @@ class UnmaskingRule(Part):
         """BoolTensor [B, L]: the positions that the step wants predicted, before its forwards. A row none of whose ids
         and wanted positions have changed since its last forward gets no new one."""
         return now.eligible
+
+    def sight(self, now: StepState) -> Tensor | None:
+        """LongTensor [B]: the positions from which on this step's forwards see nothing, as far as attention goes both
+        ways. None for rules that look at all of the canvas."""
+        return None
 
     def extra(self, now: StepState) -> Extra | None:
         """Positions to compute beside the canvas, in the step's own forward, before it: shadow positions, drafts,
@@ -197,6 +208,35 @@ class ConfidenceBased(UnmaskingRule):
         False, "unmask end tokens last: they get no confidence, and the others' is taken among the rest",
         source="LLaDA's released code",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RankedRule(UnmaskingRule):
+    """Base of rules that rank positions by how sure the model is of them, by `measure` where nobody says another."""
+
+    measure: ClassVar[str] = "confidence"
+    ranked_by: str | None = setting(
+        None, "how sure the model is of a position: the probability of its token, what the best one's is above the "
+        "next one's, or the entropy; by default confidence, for `ccd` entropy", choices=RANKINGS,
+        source="Dream, arXiv 2508.15487",
+    )  # fmt: skip
+
+    def asks(self) -> tuple[str, ...]:
+        return (self.ranked_by or self.measure,)
+
+    def certainty(self, now: StepState) -> Tensor:
+        """FloatTensor [B, L]: the greater the surer."""
+        known, ranked_by = now.statistics, self.ranked_by or self.measure
+        if ranked_by == "entropy":
+            return -known["entropy"]
+        if ranked_by == "margin":
+            return -known["best_log_prob"].exp() * (-known["margin"]).expm1()
+        return known["confidence"]
+
+    def weighted(self, now: StepState) -> Tensor:
+        """FloatTensor [B, L]: the same with s_i."""
+        certainty = self.certainty(now)
+        return torch.where(certainty < 0, certainty / now.weights, certainty * now.weights)
 
 
 UNMASKING_RULES: Registry[type[UnmaskingRule]] = Registry("unmasking rule")
