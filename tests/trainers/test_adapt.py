@@ -19,24 +19,38 @@ RECIPES = sorted((ROOT / "configs" / "adapt").glob("*.yaml"))
 IDS = torch.tensor([[5, 9, 200, 12, 40, 41]])
 
 
+FAMILIES = {
+    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+}
+
+
 @pytest.fixture(scope="module")
-def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen3 whose tokenizer has no mask token, and whose vocabulary has no room for one."""
-    folder = tmp_path_factory.mktemp("causal")
-    tokenizer = byte_tokenizer()
-    tokenizer.mask_token = None
-    config = transformers.Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=48, head_dim=16, tie_word_embeddings=True, eos_token_id=2, pad_token_id=0, bos_token_id=1,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = transformers.Qwen3ForCausalLM(config)
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def causals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of each family whose tokenizer has no mask token, and whose vocabulary has no room for one."""
+    folders = {}
+    for name, (config_class, model_class) in FAMILIES.items():
+        folder = folders[name] = tmp_path_factory.mktemp(name)
+        tokenizer = byte_tokenizer()
+        tokenizer.mask_token = None
+        config = config_class(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, intermediate_size=48, head_dim=16, tie_word_embeddings=True, eos_token_id=2,
+            pad_token_id=0, bos_token_id=1,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        model = model_class(config)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, mean=float(weight.dim() == 1), std=0.3)  # biases and norms, too
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folders
+
+
+@pytest.fixture
+def causal(causals: dict[str, Path]) -> Path:
+    return causals["qwen3"]
 
 
 def adapt(causal: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
@@ -45,10 +59,12 @@ def adapt(causal: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: s
     return AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 def test_at_a_block_length_of_1_it_is_the_causal_model(
-    causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, causals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same logits, and the same greedy text; the mask is new, and the mean of what was there."""
+    causal = causals[family]
     monkeypatch.setattr(causal_to_diffusion, "MASK_TOKEN", "<|a new one|>")  # the tokenizer has `<|mask|>` as a word
     before = AutoModelForCausalLM.from_pretrained(causal).eval()
     size = before.config.vocab_size
@@ -85,8 +101,11 @@ def test_attention_and_shift_are_chosen(
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_train(path: Path, causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command of the recipe's comment, on the tiny model, and two steps of the recipe."""
+def test_recipes_train(
+    path: Path, causals: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command of the recipe's comment, on a tiny model of its family, and two steps of the recipe."""
+    causal = causals[path.stem.partition("_")[0]]
     command = next(line for line in path.read_text().splitlines() if "trainers.causal_to_diffusion" in line).split()
     values = yaml.safe_load(path.read_text())
     assert command[5] == values["model_name_or_path"]
