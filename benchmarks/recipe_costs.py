@@ -52,7 +52,7 @@ def cost(recipe: dict[str, Any], shape: Shape) -> dict[str, Any]:
 
 
 def line(cost: dict[str, Any]) -> str:
-    """A recipe's line in the table of docs/training.md."""
+    """A recipe's line in the table of docs/training_cost.md."""
     recipe, tokens, operations = cost["recipe"], cost["tokens"] / 1e6, cost["operations"] / 1e18
     return (
         f"| [{recipe}](../{recipe}) | {cost['steps']:,} | {cost['rows_a_step']} | {tokens:,.0f} M "

@@ -23,7 +23,10 @@ _REFUSED: tuple[Refused, ...] = (
 )
 # Keywords of `generate` that have a field here, or that a rollout sets itself.
 _FIELDS = ("max_new_tokens", "max_length", "temperature", "do_sample", "top_k", "top_p", "min_p", "repetition_penalty")
-_ITS_OWN = ("generator", "streamer", "return_dict_in_generate", "output_history", "num_return_sequences")
+_ITS_OWN = (
+    "generator", "streamer", "callback_on_step_end", "return_dict_in_generate", "output_history",
+    "num_return_sequences",
+)  # fmt: skip
 
 
 @dataclass
@@ -53,6 +56,9 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
             Lowest share of masks in a pair; the highest is 1 less this. `"coupled"` only.
         trajectory_stride (`int`, *optional*, defaults to `1`):
             Neighbouring steps of the rollout that share a forward. `"trajectory"` only.
+        intermediate_rewards (`int`, *optional*, defaults to `0`):
+            Drafts of a rollout that are judged, too, at even distances; their rewards say which steps were worth what
+            (MDPO, see [`~trainers.drafts`]). `"trajectory"` only.
         elbo_points (`int`, *optional*, defaults to `2`):
             Noise levels, each a forward. `"elbo"` only.
 
@@ -83,6 +89,9 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
     coupled_pairs: int = of_part(SETTINGS["coupled_pairs"])
     coupled_low: float = of_part(SETTINGS["coupled_low"])
     trajectory_stride: int = of_part(SETTINGS["trajectory_stride"])
+    intermediate_rewards: int = field(
+        default=0, metadata={"help": "Drafts of a rollout that are judged, too. `trajectory` only."}
+    )
     elbo_points: int = of_part(SETTINGS["elbo_points"])
 
     def __post_init__(self) -> None:
@@ -93,6 +102,7 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
         check_choice("log_prob_estimate", self.log_prob_estimate, ESTIMATES)
         for name, its in SETTINGS.items():
             its.check(name, getattr(self, name, None))
+        self._check_drafts()
         said = self.rollout_kwargs or {}
         for name in said:
             if name in _FIELDS:
@@ -113,6 +123,20 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
                 f"`save_steps={self.save_steps:g}` times `gradient_accumulation_steps="
                 f"{self.gradient_accumulation_steps}` must be a multiple of {lasts}, the micro-batches that are "
                 "trained on the same completions: in between a run can't be resumed exactly."
+            )
+
+    def _check_drafts(self) -> None:
+        if self.intermediate_rewards < 0:
+            raise ValueError(f"`intermediate_rewards={self.intermediate_rewards}` must be 0 or more.")
+        if self.intermediate_rewards and self.log_prob_estimate != "trajectory":
+            raise ValueError(
+                f"`intermediate_rewards={self.intermediate_rewards}` is about the steps of a rollout: set "
+                f"`log_prob_estimate: trajectory` in place of {self.log_prob_estimate!r}."
+            )
+        if self.intermediate_rewards and self.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                f"`multi_objective_aggregation={self.multi_objective_aggregation!r}` is not there for "
+                "`intermediate_rewards`: their sum is normalized. Leave one of them out."
             )
 
     def estimate(self) -> Estimate:

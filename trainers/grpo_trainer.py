@@ -1,6 +1,7 @@
 """Reinforcement learning of masked diffusion LMs: TRL's GRPOTrainer with denoised rollouts and estimated
 log-probabilities."""
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
+from conv_dlm.answering.answers import until_end
 from conv_dlm.answering.ends import end_ids
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.generation.parts.rules import UNMASKING_RULES
 from trainers import adapters, noise
 from trainers.denoiser_trainer import DenoiserTrainer
+from trainers.drafts import stage_advantages, stage_values, stages_of
 from trainers.estimates import Completions, log_probs
 from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.model_card import GRPO_PAPER
@@ -63,6 +66,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         - `rollout/forwards`: forwards of the model for a completion
         - `rollout/tokens_per_forward`: tokens of a completion, over its forwards
         - `views`: canvases that a completion's log-probabilities were read from
+        - `drafts/reward_1`, ...: with `intermediate_rewards`, mean reward of the drafts, first to last
 
     Args:
         model (`str`, [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
@@ -106,6 +110,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
             kwargs["peft_config"] = adapters.complete(kwargs["peft_config"], model, **loading)
         self.estimate = args.estimate()
         self._kept: Kept | None = None  # of the rollout that is being scored
+        self._drafts: list[Tensor] = []
         self._scoring = False
         self._rollout_clock = (-1, -1)  # (global step, rollouts in it)
         with warnings.catch_warnings():  # that its interface may change: contract.py checks what we rely on
@@ -118,6 +123,8 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         self.eos_token_ids = end_ids(self._tokenizer, self.bare_model.generation_config)
         self.chats = is_chat(self.train_dataset)
         self._check_rollouts()
+        if args.intermediate_rewards and not all(map(is_plain, self.reward_funcs)):
+            raise ValueError("`intermediate_rewards` asks plain functions, and no models or coroutines as rewards.")
 
     def _check_rollouts(self) -> None:
         """Raise ValueError for what can't be rolled out, or has no such estimate."""
@@ -177,9 +184,11 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
                 prompt_ids,
                 seeds_BI[:, 0].tolist(),
                 self._tokenizer.pad_token_id,
+                keep_drafts=self.args.intermediate_rewards > 0 and self.model.training,
                 **self.args.generate_options(),
             )
         self._kept = Kept(rollout.canvas_BC, rollout.unmasked_at_BC, seeds_BI)
+        self._drafts = rollout.drafts
         return rollout
 
     def count_rollout(self, rollout: Rollout) -> None:
@@ -199,7 +208,40 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         finally:
             self._scoring = False
         assert self._kept is not None
+        if self._drafts:
+            output["advantages"] = self.judge_drafts(inputs, output, self._kept)
         return output | self._kept.as_inputs()
+
+    def judge_drafts(self, inputs: list[dict[str, Any]], output: dict[str, Any], kept: Kept) -> Tensor:
+        """The advantage of each token by the stage that it was written in: `FloatTensor` [B, T]."""
+        mask_BT = output["completion_mask"].bool()
+        text_BC = torch.nn.functional.pad(mask_BT, (0, kept.canvas_BC.shape[1] - mask_BT.shape[1]))
+        stages = self.args.intermediate_rewards + 1
+        stage_BC, last_BN = stages_of(kept.unmasked_at_BC, text_BC, stages)
+        drafts_SBC, rows_B = torch.stack(self._drafts), torch.arange(len(inputs))
+        texts = [drafts_SBC[last_B.cpu().clamp(max=len(drafts_SBC) - 1), rows_B] for last_B in last_BN.T[:-1]]
+        rewards = [self.reward_texts(inputs, canvas_BC) for canvas_BC in (*texts, kept.canvas_BC)]
+        rewards_BN = self.accelerator.gather(torch.stack(rewards, 1).to(self.accelerator.device))
+        for stage, mean in enumerate(rewards_BN.mean(0).tolist(), 1):
+            self._metrics["train"][f"drafts/reward_{stage}"].append(mean)
+        every_BN = stage_advantages(stage_values(rewards_BN), int(self.num_generations or 1), self.scale_rewards)
+        start = self.accelerator.process_index * len(inputs)
+        return every_BN[start : start + len(inputs)].gather(1, stage_BC)[:, : mask_BT.shape[1]]
+
+    def reward_texts(self, inputs: list[dict[str, Any]], canvas_BC: Tensor) -> Tensor:
+        """The weighted rewards of texts to the prompts of `inputs`: `FloatTensor` [B]."""
+        ends = set(self.eos_token_ids)
+        ids = [until_end(row, ends)[0] for row in canvas_BC.tolist()]
+        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        completions = [[{"role": "assistant", "content": text}] for text in texts] if self.chats else texts
+        columns = {name: [row[name] for row in inputs] for name in inputs[0] if name not in ("prompt", "completion")}
+        hooks = {"trainer_state": self.state, "log_extra": say_nothing, "log_metric": say_nothing}
+        prompts, total_B = [row["prompt"] for row in inputs], torch.zeros(len(inputs))
+        functions: Any = self.reward_funcs
+        for function, weight in zip(functions, self.reward_weights.tolist(), strict=True):
+            values = function(prompts=prompts, completions=completions, completion_ids=ids, **(columns | hooks))
+            total_B += weight * torch.tensor([0.0 if value is None else float(value) for value in values])
+        return total_B
 
     # Log-probabilities
 
@@ -289,6 +331,15 @@ def roll_out(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         "forwards": rollout.forwards,
         "unmasked_at": rollout.unmasked_at_BC.tolist(),
     }
+
+
+def is_plain(reward: Any) -> bool:
+    """Whether a reward is a function that answers at once."""
+    return not isinstance(reward, torch.nn.Module) and not inspect.iscoroutinefunction(reward)
+
+
+def say_nothing(*args: Any) -> None:
+    """Where rewards may log: drafts are no completions."""
 
 
 def on_canvas(input_ids: Tensor, attention_mask: Tensor, completion_length: int, kept: Kept) -> Completions:

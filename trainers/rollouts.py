@@ -4,7 +4,7 @@ Shapes: B rows, C positions of the canvas behind the prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conv_dlm.answering.answers import end_tokens
 from conv_dlm.answering.batching import pad_left
+from conv_dlm.generation.observing import StepEnd
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,15 @@ class Rollout:
         unmasked_at_BC (`LongTensor` [B, C]): the step in which each position was written; -1 if never.
         lengths (`list[int]`): tokens of each completion, its end token among them.
         forwards (`list[int]`): forwards that each row took.
+        drafts (`list[Tensor]`): after each step `LongTensor` [B, C], what was written with the best guesses at the
+            masks; the mask where the model was not asked yet. Empty unless kept.
     """
 
     canvas_BC: Tensor
     unmasked_at_BC: Tensor
     lengths: list[int]
     forwards: list[int]
+    drafts: list[Tensor] = field(default_factory=list)
 
     @property
     def completion_ids(self) -> list[list[int]]:
@@ -37,7 +41,12 @@ class Rollout:
 
 
 def denoise(
-    model: Any, prompt_ids: Sequence[Sequence[int]], seeds: Sequence[int], pad_token_id: int, **options: Any
+    model: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    pad_token_id: int,
+    keep_drafts: bool = False,
+    **options: Any,
 ) -> Rollout:
     """Write a completion to each prompt; a row's draws are its own, so that it doesn't depend on its batch.
 
@@ -46,10 +55,16 @@ def denoise(
         prompt_ids (B lists of `int`): token ids.
         seeds (B `int`): one for each row.
         pad_token_id (`int`): pads the prompts.
+        keep_drafts (`bool`, *optional*, defaults to `False`): whether to keep the draft after each step.
         options: keywords of `generate`.
     """
     ids_BP, mask_BP = pad_left(prompt_ids, pad_token_id)
     start, training = ids_BP.shape[1], model.training
+    drafts: list[Tensor] = []
+
+    def keep(end: StepEnd) -> None:
+        drafts.append(torch.where(end.masked, end.draft, end.ids)[:, start:].cpu())
+
     model.eval()
     try:
         output = model.generate(
@@ -59,6 +74,7 @@ def denoise(
             synced_gpus=False,
             return_dict_in_generate=True,
             output_history=True,
+            callback_on_step_end=keep if keep_drafts else None,
             **options,
         )
     finally:
@@ -73,6 +89,7 @@ def denoise(
         unmasked_at_BC=output.unmasked_at[:, start:],
         lengths=lengths,
         forwards=output.forwards.tolist(),
+        drafts=drafts,
     )
 
 

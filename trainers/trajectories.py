@@ -64,17 +64,22 @@ class TrajectoryArguments:
     device: str | None = field(default=None, metadata={"help": "Device; a GPU if there is one."})
 
     def __post_init__(self) -> None:
-        if isinstance(self.generate_kwargs, str):
-            try:
-                self.generate_kwargs = json.loads(self.generate_kwargs)
-            except ValueError as error:
-                raise ValueError(f"`generate_kwargs={self.generate_kwargs}` is no JSON: {error}.") from error
-        self.generate_kwargs = {} if self.generate_kwargs is None else self.generate_kwargs
-        if not isinstance(self.generate_kwargs, dict):
-            raise ValueError(f"`generate_kwargs={self.generate_kwargs}` must be a JSON object.")
+        self.generate_kwargs = read_generate_kwargs(self.generate_kwargs)
         for name, least in (("rows", 1), ("first_row", 0), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}={getattr(self, name)}` must be {least} or more.")
+
+
+def read_generate_kwargs(said: dict[str, Any] | str | None) -> dict[str, Any]:
+    """Keywords of `generate`, from JSON too. Raises ValueError for what is no object."""
+    if isinstance(said, str):
+        try:
+            said = json.loads(said)
+        except ValueError as error:
+            raise ValueError(f"`generate_kwargs={said}` is no JSON: {error}.") from error
+    if not isinstance(said, dict | None):
+        raise ValueError(f"`generate_kwargs={said}` must be a JSON object.")
+    return said or {}
 
 
 def write_trajectories(arguments: TrajectoryArguments, data: PromptArguments) -> int:

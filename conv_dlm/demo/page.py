@@ -159,7 +159,7 @@ def _settings(models: Sequence[str]) -> list[Component]:
     """The inputs: model, both decode types, steps, size, length and seed."""
     with gr.Row(elem_id="settings"):
         model = gr.Dropdown(list(models), value=models[0], label="Model", visible=len(models) > 1)
-        types = [name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted]
+        types = [name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone()]
         first = gr.Dropdown(types, value="conv", label="Decode type", min_width=150)
         second = gr.Dropdown([NO_SECOND, *types], value=NO_SECOND, label="Beside it", min_width=150)
         steps, size, length, seed = (

@@ -27,7 +27,7 @@ from conv_dlm.generation.parts.assisted import AssistedRule
 from conv_dlm.generation.parts.cache_policies import CachePolicy, CacheState, Situation
 from conv_dlm.generation.parts.exits import ExitSchedule
 from conv_dlm.generation.parts.position_weights import PositionWeights
-from conv_dlm.generation.parts.rules import Decision, FixedStepsRule, Statistics, StepState, UnmaskingRule
+from conv_dlm.generation.parts.rules import Decision, FixedStepsRule, Head, Statistics, StepState, UnmaskingRule
 from conv_dlm.generation.parts.statistics import LastForwards, Places, Statistic
 from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
 from conv_dlm.generation.processors import CanvasProcessors
@@ -83,6 +83,7 @@ class Denoising:
     early_exit: when rows leave the process, if they may.
     constraint: the languages that rows have to be in (`conv_dlm.constraints.rows.RowConstraints`), if they have to.
     assistant: who reads the drafts of an `AssistedRule`.
+    head: the weights of the rule's own.
     after_step: called with the run and the step's number after each step; returns whether to stop now. None where
         nobody watches, so that nothing is synchronised for it.
     """
@@ -102,6 +103,7 @@ class Denoising:
     early_exit: ExitSchedule | None = None
     constraint: Any = None
     assistant: Assistant | None = None
+    head: Head | None = None
     after_step: Callable[["Denoising", int], bool] | None = None
     forwards: list[int] = field(init=False)
 
@@ -216,6 +218,7 @@ class Denoising:
             statistics=self.values,
             find_fresh=lambda: torch.zeros_like(canvas.masked),
             end_token_ids=self.eos_token_ids,
+            head=self.head,
             scope_length=self.weights.scope_length(canvas.ids.shape[1]),
             weigh=lambda other: self.weights.weights(other, step),
         )

@@ -49,6 +49,7 @@ from conv_dlm.generation.configuration import (
 )
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.errors import SettingError
+from conv_dlm.generation.heads import find_head
 from conv_dlm.generation.loop import Denoising, Draws
 from conv_dlm.generation.model_blocks import blocks_of_model
 from conv_dlm.generation.noise import check_generators
@@ -310,6 +311,10 @@ def prepare(
         model, assistant_model, tokenizer, assistant_tokenizer, rule, canvas, config.decode_type or ""
     )
 
+    head = find_head(model, rule, device)
+    if head is not None:
+        rule.check_head(head, weights.scope_length(canvas.ids.shape[1]))
+
     asked = {*rule.asks(), *(() if early_exit is None else early_exit.statistics)} - set(MEASURES)
     criteria = _criteria(config, stopping_criteria, tokenizer)
     observer = Observer(
@@ -347,6 +352,7 @@ def prepare(
         early_exit=early_exit,
         constraint=constraints,
         assistant=assistant,
+        head=head,
         after_step=None if observer.idle else observer,
     )  # fmt: skip
     return Prepared(config, run, observer, input_ids, eos_token_ids, pad_token_id)

@@ -64,5 +64,5 @@ def test_the_stored_costs_are_todays(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_the_page_shows_the_stored_costs() -> None:
     recipes = json.loads((recipe_costs.ROOT / "benchmarks/results/recipe_costs.json").read_text())["recipes"]
-    page = (recipe_costs.ROOT / "docs/training.md").read_text()
+    page = (recipe_costs.ROOT / "docs/training_cost.md").read_text()
     assert all(recipe_costs.line(cost) in page for cost in recipes.values())

@@ -54,7 +54,7 @@ def test_four_bits_take_what_bitsandbytes_takes(nested: bool, bytes_each: float)
 def test_the_table_of_the_documentation_is_the_count() -> None:
     rows = table([{"name": name, "count": count(case)} for name, case in LLADA_8B.items()])
     assert len(rows.splitlines()) == 2 + len(LLADA_8B)
-    assert rows in (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text()
+    assert rows in (Path(__file__).resolve().parents[2] / "docs" / "training_cost.md").read_text()
 
 
 @pytest.mark.slow

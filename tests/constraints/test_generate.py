@@ -63,7 +63,7 @@ def run(model, tokenizer, prompts, constraint, seed=0, **settings):
     )
 
 
-REFUSED = ("freedave", "wino", "daedal", "guided", "speculative")
+REFUSED = ("freedave", "wino", "daedal", "guided", "speculative", "learned")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields
 SETTLED = [
     name
     for name, parts in DECODE_TYPES.items()
-    if not (rule := UNMASKING_RULES[parts.rule]).remasks and not rule.reads_end and not rule.assisted
+    if not (rule := UNMASKING_RULES[parts.rule]).remasks and not rule.reads_end and rule.is_alone()
 ]
 SMALL = {"kernel_size": 4, "block_length": 4, "steps": 8}
 

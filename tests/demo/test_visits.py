@@ -11,7 +11,7 @@ from conv_dlm.demo.job import JobQueue
 from conv_dlm.demo.order import Order
 from conv_dlm.demo.view import view
 from conv_dlm.demo.visits import Look, Visits
-from conv_dlm.generation import DECODE_TYPES
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 
 MakeOrder = Callable[..., Order]
 
@@ -54,7 +54,9 @@ def test_impossible_orders(order: MakeOrder, changes: dict[str, Any], said: str)
         order(**changes)
 
 
-@pytest.mark.parametrize("decode_type", [name for name in DECODE_TYPES if name not in ("guided", "speculative")])
+@pytest.mark.parametrize(
+    "decode_type", [name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone()]
+)
 def test_a_type_gets_what_it_has(order: MakeOrder, visits: Visits, decode_type: str) -> None:
     """`generate` refuses what has no effect."""
     looks = watch(visits, order(decode_types=(decode_type,)))

@@ -33,7 +33,7 @@ ENDING: dict[str, Any] = {"max_new_tokens": 24, "eos_token_id": ENDS}
 def cases() -> Iterator[tuple[str, list[list[int]], dict[str, Any]]]:
     """Name, prompts and keywords of each run."""
     for name, kind in DECODE_TYPES.items():
-        if UNMASKING_RULES[kind.rule].assisted:
+        if not UNMASKING_RULES[kind.rule].is_alone():
             continue
         own = {"decode_type": name, **{field: value for field, value in SIZES.items() if field in kind.fields}}
         if name == "slide":

@@ -82,7 +82,7 @@ class Shapes:
 CACHED = sorted(
     name
     for name, kind in DECODE_TYPES.items()
-    if (rule := UNMASKING_RULES[kind.rule]).extra is UnmaskingRule.extra and not rule.assisted
+    if (rule := UNMASKING_RULES[kind.rule]).extra is UnmaskingRule.extra and rule.is_alone()
 )
 FEW = ("conv", "llada", "threshold")  # whether heads share keys and values makes no difference to what is kept
 

@@ -37,7 +37,7 @@ def run(model, prompt=PROMPT, seed=0, **keywords):
     return model.generate(prompt, attention_mask=mask, generator=torch.Generator().manual_seed(seed), **keywords)
 
 
-ALONE = sorted(name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted)
+ALONE = sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone())
 
 
 @pytest.mark.parametrize("decode_type", ALONE)

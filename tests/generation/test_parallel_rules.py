@@ -17,7 +17,7 @@ OWN_PACE = sorted(
     name
     for name, parts in DECODE_TYPES.items()
     if "steps" not in parts.fields
-    and not ((rule := UNMASKING_RULES[parts.rule]).remasks or rule.reads_end or rule.assisted)
+    and not ((rule := UNMASKING_RULES[parts.rule]).remasks or rule.reads_end or not rule.is_alone())
 )
 QUICK = settings(max_examples=150, deadline=None, derandomize=True)
 ones = torch.ones(1, 3, dtype=torch.long)

@@ -33,7 +33,7 @@ QUICK = settings(
 @st.composite
 def runs(draw):
     """Prompts of different lengths (some with masks inside) and settings of any decode type."""
-    alone = sorted(name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted)
+    alone = sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone())
     decode_type = draw(st.sampled_from(alone))
     rule = UNMASKING_RULES[DECODE_TYPES[decode_type].rule]
     text = st.integers(4, 259)

@@ -14,8 +14,10 @@ from conv_dlm.models import SDARForCausalLM
 from tests.trainers.launching import weights_of
 from tests.trainers.test_families import tiny
 from trainers import ESTIMATES, DiffusionGRPOConfig, DiffusionGRPOTrainer
+from trainers.drafts import stage_advantages, stage_values
 
 QUESTIONS = ["What is 1 and 2?", "And 12 and 30, what are they together?", "Say 5.", "Count to 3."]
+NORMALIZED = {"log_prob_estimate": "trajectory", "multi_objective_aggregation": "normalize_then_sum"}
 LLADA = {"decode_type": "llada", "steps": 4, "block_length": 8}
 
 
@@ -170,6 +172,54 @@ def test_what_is_behind_the_end_is_no_completion(make: Any) -> None:
     assert inputs["completion_mask"].sum() < 4 * 16
 
 
+# Rewards of drafts
+
+
+def test_tokens_get_their_stages_advantage(make: Any) -> None:
+    """Drafts are judged as texts; tokens of one stage have one advantage, the same as by hand from the rewards."""
+    judged: list[list[str]] = []
+
+    def reward(completions: Any, **columns: Any) -> list[float]:
+        judged.append([text[0]["content"] for text in completions])
+        return letters(completions)
+
+    trainer = make(
+        reward_funcs=reward, log_prob_estimate="trajectory", intermediate_rewards=1, scale_rewards="none",
+        rollout_kwargs={"decode_type": "llada", "steps": 4},
+    )  # fmt: skip
+    kept: list[Any] = []
+    compute = trainer._compute_loss
+    trainer._compute_loss = lambda model, inputs: kept.append(inputs) or compute(model, inputs)
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    assert [name for name, weight in trainer.model.named_parameters() if torch.equal(weight, before[name])] == []
+    final, half, again = judged
+    assert final == again != half
+    counted = [[sum(one.isalpha() for one in text) for text in texts] for texts in (half, final)]
+    rewards = torch.tensor(counted, dtype=torch.float32).T
+    (log,) = logged(trainer)
+    assert [log["drafts/reward_1"], log["drafts/reward_2"]] == pytest.approx(rewards.mean(0).tolist())
+    expected = stage_advantages(stage_values(rewards), 4, "none")
+    (inputs,) = kept
+    found = set()
+    for advantage, mask, steps in zip(
+        inputs["advantages"], inputs["completion_mask"].bool(), inputs["log_probs_of/unmasked_at_BC"], strict=True
+    ):
+        steps = steps[: len(mask)]
+        early = steps * 2 // (int(steps[mask].max()) + 1) == 0
+        pair = []
+        for part in (mask & early, mask & ~early):
+            values = advantage[part].unique()
+            assert len(values) == 1
+            pair.append(round(float(values), 4))
+        found.add(tuple(pair))
+    assert found == {tuple(round(value, 4) for value in row) for row in expected.tolist()}
+
+
+async def later(completions: Any, **columns: Any) -> list[float]:
+    return letters(completions)
+
+
 # What is refused
 
 
@@ -188,6 +238,10 @@ def test_what_is_behind_the_end_is_no_completion(make: Any) -> None:
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"save_strategy": "steps", "save_steps": 3, "num_iterations": 2}, "must be a multiple of 2"),
         ({"rollout_kwargs": {"decode_type": "wino"}, "log_prob_estimate": "trajectory"}, "takes tokens back"),
+        ({"intermediate_rewards": 2, "log_prob_estimate": "coupled"}, "set `log_prob_estimate: trajectory`"),
+        ({"intermediate_rewards": -1, "log_prob_estimate": "trajectory"}, "intermediate_rewards=-1"),
+        ({"intermediate_rewards": 1, **NORMALIZED}, "their sum is normalized"),
+        ({"intermediate_rewards": 1, "log_prob_estimate": "trajectory", "reward_funcs": later}, "plain functions"),
         ({"train_dataset": Dataset.from_dict({"text": ["One."]})}, "have no `prompt`"),
         ({"train_dataset": Dataset.from_dict({"prompt": ["One.", " "]})}, "Row 1 of the `train` data has an empty"),
     ],

@@ -15,6 +15,7 @@ from conv_dlm.generation.parts.consistency import CcdRule  # noqa: F401
 from conv_dlm.generation.parts.cycles import SlowFastRule  # noqa: F401
 from conv_dlm.generation.parts.editing import EditingRule  # noqa: F401
 from conv_dlm.generation.parts.frequency import PositionFrequencyRule  # noqa: F401
+from conv_dlm.generation.parts.learned import LearnedFilterRule  # noqa: F401
 from conv_dlm.generation.parts.length import DaedalRule  # noqa: F401
 from conv_dlm.generation.parts.lossless import LosslessRule  # noqa: F401
 from conv_dlm.generation.parts.memory import KlassRule  # noqa: F401
@@ -88,7 +89,8 @@ class DecodeTypes(Registry[DecodeType]):
 # klass arXiv 2511.05664, localleap arXiv 2510.07081, credit arXiv 2510.06133, hierarchical dInfer arXiv 2510.08666,
 # freedave arXiv 2510.00294, wino arXiv 2507.18578, rcr arXiv 2508.13148, saber arXiv 2510.18165, multiblock arXiv
 # 2601.07568, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848, daedal arXiv 2508.00819,
-# editing LLaDA2.1 arXiv 2602.08676, guided arXiv 2505.21467, speculative arXiv 2510.02358.
+# editing LLaDA2.1 arXiv 2602.08676, learned_filter Learn2PD arXiv 2509.25188, learned_policy arXiv 2512.09106, guided
+# arXiv 2505.21467, speculative arXiv 2510.02358.
 DECODE_TYPES = DecodeTypes("decode type")
 for _name, _type in {
     "categorical": DecodeType("uniform", "ancestral", "MDLM's ancestral sampler, whole vocabulary"),
@@ -132,6 +134,8 @@ for _name, _type in {
     "daedal": DecodeType("block", "daedal", "threshold, and finds the length of the text by itself", do_sample=False),
     "conv_daedal": DecodeType("convolution", "daedal", "daedal near known text", do_sample=False),
     "editing": DecodeType("block", "editing", "threshold, and rewrites tokens it is surer of now", do_sample=False),
+    "learned_filter": DecodeType("block", "learned_filter", "what a filter calls final, in blocks", do_sample=False),
+    "learned_policy": DecodeType("block", "learned_policy", "what a learned policy draws, in blocks", do_sample=False),
     "guided": DecodeType("uniform", "guided", "as much as a causal assistant passes", do_sample=False),
     "speculative": DecodeType("uniform", "speculative", "lossless: the text of a causal assistant", do_sample=False),
 }.items():

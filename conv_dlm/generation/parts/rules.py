@@ -18,6 +18,7 @@ from conv_dlm.generation.schedule import Step
 from conv_dlm.generation.settings import Part, Registry, setting
 
 RANKINGS = ("confidence", "margin", "entropy")
+Head = dict[str, Tensor]  # weights of a rule's own, by name
 
 
 class Statistics(dict[str, Tensor]):
@@ -48,6 +49,7 @@ class StepState:
         each row's last forward. None where it asked for nothing.
     end_token_ids: LongTensor [E]; None for none.
     assistant_logits: Tensor [B, K, V]; the causal model's, of what the rule asked it (`AssistedRule`).
+    head: the weights of the rule's own, where it has any (`UnmaskingRule.head`).
     scope_length: masks that a block has at most.
     weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
     """
@@ -68,6 +70,7 @@ class StepState:
     extra_logits: Tensor | None = None
     end_token_ids: Tensor | None = None
     assistant_logits: Tensor | None = None
+    head: Head | None = None
     scope_length: int = 0
     weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
 
@@ -124,6 +127,7 @@ class UnmaskingRule(Part):
     whole_canvas: whether it has blocks of its own, so that a model which sees block by block can't be denoised by it.
     reads_end: whether it has to know the end token.
     assisted: whether a causal model reads its drafts; see `parts.assisted`.
+    head: name of weights of its own, which lie beside the model's; see `parts.learned`.
     """
 
     statistics: ClassVar[tuple[str, ...]] = ()
@@ -133,6 +137,12 @@ class UnmaskingRule(Part):
     whole_canvas: ClassVar[bool] = False
     reads_end: ClassVar[bool] = False
     assisted: ClassVar[bool] = False
+    head: ClassVar[str | None] = None
+
+    @classmethod
+    def is_alone(cls) -> bool:
+        """Whether a model is all that it needs: no assistant, and no weights of its own."""
+        return not cls.assisted and cls.head is None
 
     def __call__(self, now: StepState) -> Decision:
         """What is committed, and masked again, after the forwards of a step."""
@@ -182,6 +192,9 @@ class UnmaskingRule(Part):
         out of the model's sight and no mask to be unmasked, until a decision says another `end`; the canvas's own end
         is the farthest. None for rules whose rows are as long as the canvas."""
         return None
+
+    def check_head(self, head: Head, block: int) -> None:
+        """Raise SettingError if these weights don't fit blocks of up to so many masks."""
 
     def processors(self) -> list[LogitsProcessor]:
         """What changes the scores before anything else looks at them, made anew for each run. One whose `__call__`
