@@ -75,7 +75,7 @@ def check_kind(peft_config: PeftConfig) -> None:
 
 
 def check_adapters(model: torch.nn.Module) -> None:
-    """Raise ValueError for an adapted model, some names of whose config lead to no layer; PEFT passes over them."""
+    """Raise ValueError if a name in the adapter's config matches no layer, which PEFT passes over in silence."""
     if not isinstance(model, PeftModel):
         return
     modules = [name for name, _ in model.get_base_model().named_modules()]
@@ -97,7 +97,7 @@ def check_adapters(model: torch.nn.Module) -> None:
 
 
 def leads_to(name: str, module: str) -> bool:
-    """Whether PEFT would take a module for the one of that name; its own wrappers stand inside."""
+    """Whether PEFT would match this module by that name; PEFT's own wrappers count as part of it."""
     inside = [part for part in module.split(".") if part not in ("base_layer", "original_module", "modules_to_save")]
     wanted = name.split(".")
     return inside[-len(wanted) :] == wanted

@@ -15,10 +15,10 @@ from trainers.r2ft_trainer import R2FTTrainer, preference_loss, read_examples
 class ARR2FTTrainer(R2FTTrainer):
     """R2FT (arXiv 2509.15188) of an autoregressive LM, to compare diffusion with; SFT before it is TRL's own.
 
-    The rules for prompts and responses make the repetition; it is scored as text: `log p` of the chosen is that of the
-    clean response after its prompt, `log p` of the rejected that of the repetition after the clean text before it, both
-    teacher-forced and a token. One forward on 2 B rows gives both. Loss, data, draws and log are [`R2FTTrainer`]'s; in
-    place of `masked_token_accuracy` there is
+    The rules for prompts and responses make the repetition, which is scored as text: `log p` of the chosen is that of
+    the clean response after its prompt, `log p` of the rejected that of the repetition after the clean text before it.
+    Both are teacher-forced and per token, and come from one forward on 2 B rows. Loss, data, draws and log are
+    [`R2FTTrainer`]'s; `masked_token_accuracy` is replaced by
         - `mean_token_accuracy`: share of the response's tokens that are the most probable next ones, as in TRL's SFT
 
     In the released code the two log-probabilities are negative log-likelihoods, so that its loss prefers the

@@ -18,12 +18,12 @@ from trainers.shifted import shifts
 class BD3LMTrainer(MDLMTrainer):
     """Trainer of masked diffusion LMs with block-causal attention (BD3LM, arXiv 2503.09573), as SDAR and LLaDA2.
 
-    One forward on a noisy and a clean copy of each row trains all its blocks, each with a noise level of its own and
-    with the clean blocks before it in sight. The loss is [`MDLMTrainer`]'s, of blocks given those before them: a bound
-    of the negative log-likelihood, in nats per token. With `complementary_masks` each row is seen twice, with masks
-    that complement each other, every token weighs the same, and the loss is no bound (Fast-dLLM v2, arXiv 2509.26328);
-    evaluation is of the bound in any case. Where logits are shifted, the first token of each block is learnt from the
-    clean copy, since decoding writes it first.
+    One forward on a noisy and a clean copy of each row trains all of its blocks. Each block has its own noise level and
+    sees the clean blocks before it. The loss is [`MDLMTrainer`]'s, of each block given those before it: a bound of the
+    negative log-likelihood, in nats per token. With `complementary_masks` each row is seen twice, with complementary
+    masks; then every token weighs the same, and the loss is no bound (Fast-dLLM v2, arXiv 2509.26328). Evaluation
+    always measures the bound. Where logits are shifted, the first token of each block is learnt from the clean copy,
+    since decoding writes it first.
 
     Logged as by [`MDLMTrainer`], without the losses by noise level.
 

@@ -1,9 +1,10 @@
 """The objective of models that see block by block: one forward on [noisy | clean] trains all blocks of a row.
 
-BD3LM, arXiv 2503.09573. Every block is denoised with the clean blocks before it in sight, as in decoding, so both
+BD3LM, arXiv 2503.09573. As in decoding, every block is denoised with the clean blocks before it in sight. So both
 copies of a row go through the model together: a noisy block sees itself and the clean blocks before it, a clean block
-the clean blocks up to itself. Where logits are shifted (Fast-dLLM v2, arXiv 2509.26328), the first token of a block is
-written before the others, from the finished block before it: it is never masked, and learnt from the clean copy.
+sees the clean blocks up to itself. Where logits are shifted (Fast-dLLM v2, arXiv 2509.26328), the first token of a
+block is written before the others, from the finished block before it. It is never masked, and is learnt from the clean
+copy.
 Shapes: B rows, L positions, K blocks, S positions of a block, D = 2 L.
 """
 

@@ -50,7 +50,7 @@ def remove_unfinished(output_dir: str | Path) -> None:
 
 
 def rotate(output_dir: str | Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest complete checkpoints but `limit`; never the best one, nor the newest.
+    """Delete the oldest complete checkpoints, so that `limit` are left; never the best or the newest one.
 
     They are marked first: one whose deletion was interrupted is not taken for complete.
     """
@@ -170,7 +170,7 @@ class WholeCheckpoints(Trainer):
         return finished_at(checkpoint, self.args.max_steps, self.args.num_train_epochs)
 
     def _end_again(self, checkpoint: str, step: int) -> TrainOutput:
-        """The end of a run that is complete: its weights, and no further step."""
+        """End a run that is complete already: load its weights, and take no further step."""
         self._load_from_checkpoint(checkpoint)
         self.state = TrainerState.load_from_json(os.path.join(checkpoint, TRAINER_STATE_NAME))
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint:
@@ -179,7 +179,7 @@ class WholeCheckpoints(Trainer):
         return TrainOutput(step, 0.0, {})
 
     def _check_saving(self) -> None:
-        """Write what Transformers checks only while it saves: what can't be saved is said before the first step.
+        """Try to write what Transformers checks only when it saves, so that a problem is known before the first step.
 
         Raises:
             `ValueError`: config, generation config or tokenizer can't be saved.
@@ -200,7 +200,7 @@ class WholeCheckpoints(Trainer):
                         ) from error
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """One micro-batch; notes, without waiting for the device, the first step whose loss is not finite."""
+        """Train on one micro-batch; the first step whose loss is not finite is noted, without a wait for the device."""
         loss = super().training_step(*args, **kwargs)
         step = torch.full((), self.state.global_step + 1, device=loss.device)
         bad = torch.where(loss.detach().isfinite(), 0, step)
@@ -219,7 +219,7 @@ class WholeCheckpoints(Trainer):
                                      f"Weights are not finite at step {self.state.global_step}"))  # fmt: skip
 
     def diverged(self, what: str) -> str:
-        """The message about a run that has diverged: what is wrong, and the last checkpoint, which is finite."""
+        """The message about a run that diverged: what is wrong, and which checkpoint is the last finite one."""
         last = last_checkpoint(self.args.output_dir or ".")
         good = f"The last good checkpoint is {last}" if last else "There is no checkpoint from before"
         return f"{what}. {good}; lower `learning_rate` or `max_grad_norm`, or train in float32."

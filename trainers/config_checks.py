@@ -22,7 +22,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_json(name: str, value: object) -> None:
-    """Raise ValueError for a text that is no JSON; a command line gives dictionaries so."""
+    """Raise ValueError for a text that is no JSON, which is how a command line gives dictionaries."""
     if isinstance(value, str):
         try:
             json.loads(value)
@@ -39,6 +39,6 @@ def refuse(config: Any, refused: Iterable[Refused]) -> None:
 
 
 def of_part(its: Setting) -> Any:
-    """A config's field for a setting of a part, whose default and text are there."""
+    """A config's field for a part's setting, with the part's default and help text."""
     choices = {} if its.choices is None else {"choices": list(its.choices)}
     return field(default=its.default, metadata={"help": its.help.capitalize() + ".", **choices})

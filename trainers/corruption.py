@@ -2,10 +2,9 @@
 
 A rule masks a part of a clean text x_0 and fills it with a repeated phrase of its context, like a model that suffers
 from its long decoding window. One forward pass on the masked text gives both log-probabilities: of the clean tokens
-(chosen) and of the repetition (rejected). The choices are drawn again in every step.
-Source: arXiv 2509.15188, algorithm 1 (`repeat`); the other rules as in its released code. Of that, not taken over: an
-error for spans beyond the canvas (they are clamped), for phrases longer than what stands before the cut (drawn no
-longer than that), and an EOS that could be placed at probability 0.
+(chosen) and of the repetition (rejected). The choices are drawn again in every step. Source: arXiv 2509.15188,
+algorithm 1 (`repeat`); the other rules are those of its released code. Three things differ from that code: spans beyond
+the canvas are clamped, phrases are no longer than what stands before the cut, and at probability 0 no EOS is placed.
 
 Every rule is two pure functions without loops over rows: one maps uniform draws to the rule's choices, one applies the
 choices. Shapes: B rows, L positions, N draws. Positions count from 0, intervals are half open.
@@ -92,7 +91,7 @@ class CorruptionRule(Part):
 
     Attributes:
         fills_canvas: whether the repetition may run over the end of the response, into EOS padding.
-        both_sides: whether text on both sides of the repetition is masked, of which an autoregressive model sees one.
+        both_sides: whether text is masked on both sides of the repetition; an autoregressive model sees only one side.
     """
 
     fills_canvas: ClassVar[bool] = False
@@ -125,7 +124,7 @@ def _two_different(uniform_BN: Tensor, low: int, high_B: Tensor) -> tuple[Tensor
 
 
 def _repetition(examples: Examples, phrase_start_B: Tensor, phrase_B: Tensor, shift_B: Tensor) -> Tensor:
-    """Rows that repeat `x_0[phrase_start : phrase_start + phrase]` throughout, in phase with position plus shift."""
+    """Rows that repeat `x_0[phrase_start : phrase_start + phrase]` throughout; phases are position plus shift."""
     index_BL = phrase_start_B[:, None] + (examples.positions_L + shift_B[:, None]) % phrase_B[:, None]
     return examples.ids_BL.gather(1, index_BL)
 
@@ -340,7 +339,7 @@ def hole_repeat(examples: Examples, choices: HoleChoices, *, over_sequence: bool
 
 @dataclass(frozen=True)
 class HoleRule(CorruptionRule):
-    """Base of the rules for plain text; a rule says how often it is the hole that is masked, and not what is around."""
+    """Base of the rules for plain text. A rule says how often the hole is masked rather than the text around it."""
 
     max_phrase_length: int = setting(14, "longest repeated phrase, in tokens", low=1, source="its released code")
     denominator: str = setting(

@@ -76,10 +76,10 @@ class DataArguments:
         > Evaluation
 
         held_out_rows (`int`, *optional*, defaults to `0`):
-            Take the last rows of the training split out of it, as evaluation set in place of `dataset_test_split`; of
-            a stream, whose end isn't known, the first.
+            Use so many rows of the training split as the evaluation set, in place of `dataset_test_split`: the last
+            ones, or the first of a stream, whose end isn't known.
         max_eval_rows (`int`, *optional*):
-            Evaluate on no more than the last so many rows of the evaluation set, of a stream the first; all of them
+            Evaluate on at most this many rows of the evaluation set: the last ones, or the first of a stream. All rows
             when unset.
 
     Raises:
@@ -214,7 +214,7 @@ def _load_splits(data_args: DataArguments, mixture_args: DatasetMixtureConfig) -
 
 
 def cause(error: BaseException) -> str:
-    """What began an error, in a line."""
+    """The first cause of an error, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, StopIteration):

@@ -1,6 +1,6 @@
 """Distillation of a masked diffusion LM for parallel decoding, from answers that it has written itself.
 
-First the answers, with the order in which they were written, here of the small model that `configs/embedded/` makes:
+First the answers, with the order in which they were written; here those of the small model of `configs/embedded/`:
 
     python -m trainers.trajectories --config configs/distill/embedded_trajectories.yaml
 

@@ -17,8 +17,8 @@ class DistillConfig(MDLMTrainingConfig):
         > Masks
 
         mask_order (`str`, *optional*, defaults to `"random"`):
-            Which part of a block is masked: `"random"`, any (dParallel, arXiv 2509.26488); `"trajectory"`, what the
-            model wrote last (d3LLM, arXiv 2601.07568).
+            Which part of a block is masked: `"random"`, any part (dParallel, arXiv 2509.26488), or `"trajectory"`, what
+            the model wrote last (d3LLM, arXiv 2601.07568).
         complementary (`bool`, *optional*, defaults to `True`):
             Whether the rest of the block is learnt too, in a second view in which it is masked instead.
         block_lengths (`list[int]`, *optional*, defaults to `[32, 32]`):
@@ -81,7 +81,7 @@ class DistillConfig(MDLMTrainingConfig):
 
     @property
     def curriculum(self) -> Curriculum:
-        """Both ranges."""
+        """How block length and mask ratio change in the run."""
         first, last = self.block_lengths
         low, high = self.mask_ratios
         return Curriculum((first, last), (low, high))

@@ -21,10 +21,11 @@ from trainers.tokenizing import load_tokenizer
 class DistillTrainer(MDLMTrainer):
     """Trainer that makes a masked diffusion LM sure of many tokens at once, on answers that it has written itself.
 
-    In each step a block of each answer is partly masked, with all behind it; the loss is cross-entropy of the masked
-    tokens plus the entropy of those that are right already, averaged over tokens and then over rows (dParallel, arXiv
-    2509.26488). By options the masks follow the order in which the answer was written, and grow (d3LLM, arXiv
-    2601.07568). What makes decoding faster is then a rule that commits what is sure: `threshold`, `conv_threshold`.
+    In each step one block of each answer is partly masked, and everything behind it is masked. The loss is the
+    cross-entropy of the block's masked tokens plus the entropy of those that are right already, averaged over tokens
+    and then over rows (dParallel, arXiv 2509.26488). By options the masks follow the order in which the answer was
+    written, and grow (d3LLM, arXiv 2601.07568). Decoding gets faster by a rule that commits what is sure: `threshold`,
+    `conv_threshold`.
 
     Logged besides SFT's `loss`, `grad_norm`, `num_tokens` and [`MDLMTrainer`]'s `masked_token_accuracy`,
     `tokens_per_second`; with the prefix `eval_` at evaluation, on the same draws each time:
@@ -51,7 +52,7 @@ class DistillTrainer(MDLMTrainer):
         super().__init__(model, args, **kwargs)
 
     def _read(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Put tokens in place of the trajectories among SFTTrainer's arguments, with what makes batches of them."""
+        """Replace the trajectories among SFTTrainer's arguments by tokens, and set the collator that batches them."""
         self._tokenized, self._reads = [], False
         args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
         if kwargs.get("processing_class") is None:
@@ -83,7 +84,7 @@ class DistillTrainer(MDLMTrainer):
 
     @property
     def progress(self) -> float:
-        """The share of the run's steps that have been made; 1 at evaluation, which is about what is aimed at."""
+        """The share of the run's steps that have been made; 1 at evaluation, which measures the aim of the run."""
         steps = self.state.max_steps
         return min(1.0, self.state.global_step / max(1, steps - 1)) if self.model.training else 1.0
 

@@ -1,7 +1,7 @@
 """Distillation for parallel decoding as pure functions of tensors: which tokens of an answer are masked, and the loss.
 
-A model learns from its own answers to be sure of many tokens at once. One block of an answer is partly masked, all
-blocks behind it are masked, as decoding finds them; what is read is the masked part of the block:
+A model learns from its own answers to be sure of many tokens at once. One block of an answer is partly masked, and all
+blocks behind it are masked, as decoding finds them. The masked part of the block is read:
 
     loss = cross-entropy + certainty_weight * entropy at `certainty_temperature`, of tokens that are right already
 
@@ -70,12 +70,12 @@ def active_blocks(answers: Answers, uniform_B: Tensor, block_length: int) -> tup
 
 
 def random_part(block_BL: Tensor, uniform_BL: Tensor, ratio: float) -> Tensor:
-    """So many of a block's positions, one at least, drawn: `BoolTensor` [B, L]."""
+    """A random share `ratio` of a block's positions, at least one: `BoolTensor` [B, L]."""
     return _first(uniform_BL, block_BL, ratio)
 
 
 def written_last(block_BL: Tensor, answers: Answers, uniform_BL: Tensor, ratio: float) -> Tensor:
-    """So many of a block's positions, one at least, that were written last; EOS behind the end count as written last.
+    """The share `ratio` of a block's positions that was written last, at least one; EOS behind the end count as last.
 
     Returns:
         `BoolTensor` [B, L].
@@ -105,7 +105,7 @@ def views_of(block_BL: Tensor, behind_BL: Tensor, masked_BL: Tensor, complementa
 def certainty_loss(logits_MV: Tensor, targets_M: Tensor, mask_token_id: int, temperature: float) -> Tensor:
     """Entropy of p^(1/temperature) where its best token is right, else 0: `FloatTensor` [M], in float32.
 
-    To lower it makes the model surer of what it has right, and of nothing else.
+    Lowering it makes the model surer of what it has right, and of nothing else.
     """
     logits_MV = logits_MV.float().index_fill(1, torch.tensor([mask_token_id], device=logits_MV.device), -torch.inf)
     right_M = logits_MV.argmax(1) == targets_M

@@ -1,13 +1,13 @@
 """Estimates of a completion's log-probability under a masked diffusion LM, token by token: what policy gradients need.
 
-A denoiser gives log p of a token in a canvas where that token is masked, and no chain rule says in which. An estimate
-is a choice of such canvases, *views*, and of the tokens that are read from each:
+A denoiser gives log p of a token in a canvas where that token is masked, and no chain rule says which canvas to take.
+An estimate chooses such canvases, *views*, and the tokens that are read from each:
 
     log p_i  ~  sum over views v of  weight_v log p(x_i | the canvas with the positions of v masked),  for i read from v
 
-Every estimate is a pure function of a batch and of uniform draws that belong to its rows. The policy before and after
-an update, and the reference, are asked with the same draws, so that their ratio compares weights and nothing else
-(the shared noise of VRPO, arXiv 2505.19223).
+An estimate is a pure function of a batch and of uniform draws that belong to its rows. The policy before an update, the
+policy after it and the reference get the same draws, so that their ratio compares weights and nothing else (the shared
+noise of VRPO, arXiv 2505.19223).
 Shapes: B rows, L canvas positions, R views (of any rows), M positions read in all views, N points, V vocabulary.
 """
 
@@ -26,13 +26,13 @@ from trainers.shifted import predicting
 
 @dataclass(frozen=True)
 class Completions:
-    """Prompts and what a model has written to them, on the whole canvas that it wrote on.
+    """Prompts and the completions to them, on the whole canvas that they were written on.
 
     Attributes:
         ids_BL (`LongTensor` [B, L]): padding, prompt, and the canvas as it was at the end.
         attention_mask_BL (`LongTensor` [B, L]): 0 for padding.
-        canvas_BL (`BoolTensor` [B, L]): what the model has written, behind its end too.
-        text_BL (`BoolTensor` [B, L]): the part of it whose log-probabilities are asked for: up to the end.
+        canvas_BL (`BoolTensor` [B, L]): what the model has written, also behind the end of the text.
+        text_BL (`BoolTensor` [B, L]): the completion, up to its end: the part whose log-probabilities are estimated.
         unmasked_at_BL (`LongTensor` [B, L]): the step in which each position was written; -1 if never.
     """
 
@@ -152,9 +152,9 @@ class Coupled(Estimate):
 class Trajectory(Estimate):
     """Every token from the canvas on which the rollout wrote it: exact for the order that was taken.
 
-    Each step of the rollout is a view (TraceRL, arXiv 2509.06949; CJ-GRPO, arXiv 2509.23924), or so many neighbouring
-    steps of a row are one, which hides what was written in any of them. In which order the rule wrote is taken as
-    given: its choice has no log-probability here.
+    Each step of the rollout is a view (TraceRL, arXiv 2509.06949; CJ-GRPO, arXiv 2509.23924). With a stride,
+    neighbouring steps of a row share a view, which hides what was written in any of them. The order in which the rule
+    wrote is taken as given: choosing it has no log-probability here.
     """
 
     trajectory_stride: int = setting(
@@ -171,7 +171,7 @@ class Trajectory(Estimate):
 @ESTIMATES.register("autoregressive")
 @dataclass(frozen=True)
 class Autoregressive(Estimate):
-    """From left to right, every token with all before it known: the chain rule, a view for each token.
+    """Every token from a canvas on which all tokens before it are known: the chain rule, one view per token.
 
     Exact for rollouts that are written so, as by `block_length=1` (JustGRPO, arXiv 2601.15165).
     """
@@ -188,9 +188,9 @@ class Autoregressive(Estimate):
 class Elbo(Estimate):
     """The evidence lower bound by quadrature over the noise level (GDPO, arXiv 2510.08554).
 
-    The noise levels t and their weights are those of Gauss and Legendre, the masks are drawn: the sum over tokens
-    estimates the bound, and is free of the noise of drawing t. It is a statement about sequences: a token that no mask
-    hits counts 0, so use it with `importance_sampling_level="sequence"`. What is behind the end of a completion is
+    The noise levels t and their weights are those of Gauss and Legendre; only the masks are drawn. So the sum over
+    tokens estimates the bound without the noise of drawing t. It says something of sequences alone, since a token that
+    no mask hits counts 0: use it with `importance_sampling_level="sequence"`. What is behind the end of a completion is
     hidden.
     """
 
@@ -213,7 +213,7 @@ class Elbo(Estimate):
 
 
 def in_order(completions: Completions, step_BL: Tensor, stride: int) -> Views:
-    """The views of a text that was written in the order of `step_BL`: a view for each `stride` steps in which it grew.
+    """The views of a text that was written in the order of `step_BL`: one for every `stride` steps that wrote a token.
 
     Args:
         step_BL (`LongTensor` [B, L]): when each position was written; negative: never.

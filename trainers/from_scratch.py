@@ -2,9 +2,9 @@
 
     python -m trainers.from_scratch --config configs/embedded/model.yaml
 
-The tokenizer is a byte-level BPE with the special tokens and the chat template of LLaDA-8B-Instruct, in which each
-number of the text is split off, so that a frequent one is one token, whatever stands around it. The model has Llama's
-layout, to be trained autoregressively first; `trainers.causal_to_diffusion` turns it into LLaDA's.
+The tokenizer is a byte-level BPE with the special tokens and the chat template of LLaDA-8B-Instruct. Numbers are split
+off first, so that a frequent one is one token, whatever stands around it. The model has Llama's layout and is trained
+autoregressively first; `trainers.causal_to_diffusion` turns it into LLaDA's.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
 """Reinforcement learning (GRPO) of a masked diffusion LM on prompts with answers that a program can check.
 
-Full training, here of the small model that `configs/embedded/` makes, on generated word problems:
+Full training, here of the small model of `configs/embedded/`, on generated word problems:
 
     accelerate launch -m trainers.grpo --config configs/grpo/embedded.yaml
 

@@ -57,8 +57,8 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
         trajectory_stride (`int`, *optional*, defaults to `1`):
             Neighbouring steps of the rollout that share a forward. `"trajectory"` only.
         intermediate_rewards (`int`, *optional*, defaults to `0`):
-            Drafts of a rollout that are judged, too, at even distances; their rewards say which steps were worth what
-            (MDPO, see [`~trainers.drafts`]). `"trajectory"` only.
+            Drafts of each rollout, evenly spread over its steps, that are judged too. Their rewards say which steps
+            were worth what (MDPO, see [`~trainers.drafts`]). `"trajectory"` only.
         elbo_points (`int`, *optional*, defaults to `2`):
             Noise levels, each a forward. `"elbo"` only.
 

@@ -33,7 +33,7 @@ KEPT = "log_probs_of"  # prefix of what a batch keeps of its rollout
 
 @dataclass(frozen=True)
 class Kept:
-    """What the estimates need of a rollout beside its text; shapes [B, ...], so that TRL can shuffle and split it.
+    """What estimates need of a rollout beside its text. Shapes are [B, ...], so that TRL can shuffle and split it.
 
     Attributes:
         canvas_BC, unmasked_at_BC (`LongTensor` [B, C]): see [`~trainers.rollouts.Rollout`].
@@ -55,11 +55,10 @@ class Kept:
 class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
     """GRPO (arXiv 2402.03300) of masked diffusion LMs: TRL's trainer, rewards, losses and log.
 
-    Completions are denoised by `generate`, with any decode type and cache; each row's draws are its own, whatever the
-    number of processes. Their log-probabilities are what `log_prob_estimate` makes of views of them
-    ([`~trainers.estimates`]), with the same masks for the policy, for what it was at the rollout and for the reference,
-    and other masks in each of `num_iterations` passes. Where GRPO has no old policy (`num_iterations=1`), none is
-    computed.
+    `generate` denoises the completions, with any decode type and cache. Each row has its own draws, whatever the number
+    of processes. `log_prob_estimate` estimates the log-probabilities from views of the completions
+    ([`~trainers.estimates`]). The policy, the policy of the rollout and the reference get the same masks; each of
+    `num_iterations` passes has other ones. Where GRPO needs no old policy (`num_iterations=1`), none is computed.
 
     Logged besides what [`trl.GRPOTrainer`] logs (`reward`, `rewards/*`, `completions/*`, `kl`, `entropy`,
     `clip_ratio/*`):
@@ -127,7 +126,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
             raise ValueError("`intermediate_rewards` asks plain functions, and no models or coroutines as rewards.")
 
     def _check_rollouts(self) -> None:
-        """Raise ValueError for what can't be rolled out, or has no such estimate."""
+        """Raise ValueError for rollouts that can't be, and for an estimate that doesn't fit them."""
         model, args = self.bare_model, self.args
         if self.is_fsdp_enabled:
             raise ValueError(
@@ -156,7 +155,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
     def _draw_seeds(self, rows: int) -> Tensor:
         """Seeds of the coming rollout's rows, for each pass over them: `LongTensor` [B, I].
 
-        They depend on step and row of the whole batch alone; at evaluation on the batch's number.
+        They depend only on the step and the row of the whole batch; at evaluation, on the batch's number.
         """
         training = self.model.training
         step = self.state.global_step if training else -1
@@ -201,7 +200,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         metrics["rollout/tokens_per_forward"].append(float((tokens / forwards.clamp(min=1)).mean()))
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """A rollout with its rewards; the log-probabilities of before have a pass each, [B, I, T]."""
+        """A rollout with its rewards. The log-probabilities before the update are [B, I, T], one for each pass."""
         self._scoring = True
         try:
             output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -320,7 +319,7 @@ PER_TOKEN = ("old_per_token_logps", "ref_per_token_logps")  # of a batch: what p
 
 
 def roll_out(prompts: list[Any], trainer: Any) -> dict[str, Any]:
-    """TRL's `rollout_func`: completions to the prompts, of which each stands as often as it is answered."""
+    """TRL's `rollout_func`: one completion to each of the prompts. Those with several answers come as often."""
     prompt_ids = trainer._tokenize_prompts(prompts)[0]
     rollout = trainer.roll_out(prompt_ids)
     trainer.count_rollout(rollout)

@@ -73,7 +73,7 @@ def token_log_probs(logits_MV: Tensor, targets_MK: Tensor, mask_token_id: int | 
 
 
 class _TokenLogProbs(torch.autograd.Function):
-    """Keeps no tensor of [M, V] but the logits, and makes none but their gradient: softmax comes in chunks of rows."""
+    """Keeps no tensor of [M, V] but the logits, and makes only their gradient: softmax works in chunks of rows."""
 
     CHUNK = 2**22  # logits: 16 MB in float32; smaller is no faster on a CPU, and 64 MB is slower
 

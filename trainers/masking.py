@@ -49,12 +49,12 @@ def mask_rows(rows: Rows, covered_BL: Tensor, attention_mask_BL: Tensor, min_noi
 def mask_windows(
     rows: Rows, covered_BL: Tensor, attention_mask_BL: Tensor, min_noise: float, size: int, share: float
 ) -> Masking:
-    """Masks as decoding by blocks or by Conv meets them, in a share of the rows; the others are masked anywhere.
+    """In a share of the rows, masks as decoding by blocks or by Conv meets them; the others are masked anywhere.
 
-    What stands before a window is known, the window's tokens are masked with the probability t, and all behind it are
-    hidden without a loss. The window has 1 to `size` tokens and begins anywhere, partly outside the response, too, so
-    that each token is as often in it; the weight makes up for those that are not. The loss bounds the likelihood of
-    decoding in such windows, as that of blocks does in arXiv 2503.09573.
+    What stands before a window is known, the window's tokens are masked with probability t, and everything behind it is
+    hidden, without a loss. The window has 1 to `size` tokens and begins anywhere, even partly outside the response, so
+    that it holds each token equally often; the weight makes up for the tokens outside of it. The loss bounds the
+    likelihood of decoding in such windows, as that of blocks does in arXiv 2503.09573.
 
     Args:
         size (`int`): the longest window.

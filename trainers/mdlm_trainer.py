@@ -135,7 +135,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
     # Data
 
     def _read(self, model: Any, args: MDLMTrainingConfig, kwargs: dict[str, Any]) -> None:
-        """Put tokenized rows in place of the datasets among SFTTrainer's arguments, and the tokenizer among them."""
+        """Replace the datasets among SFTTrainer's arguments by tokenized rows, and add the tokenizer."""
         self._tokenized: list[Any] = []
         asked: Any = args.dataset_kwargs or {}
         self._reads = not asked.get("skip_prepare_dataset", False)
@@ -152,7 +152,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
             kwargs["eval_dataset"] = self._tokenize(kwargs["eval_dataset"], args, "eval")
 
     def _tokenize(self, datasets: Any, args: MDLMTrainingConfig, name: str, training: bool = False) -> Any:
-        """A dataset, or several by name, as they are trained on; what has been tokenized here stays as it is."""
+        """A dataset, or several by name, as they are trained on; what was tokenized here before stays as it is."""
         if isinstance(datasets, dict):
             return {key: self._tokenize(dataset, args, key) for key, dataset in datasets.items()}
         if not any(datasets is known for known in self._tokenized):

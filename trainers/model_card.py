@@ -55,7 +55,7 @@ MAX_NEW_TOKENS = 128  # in the example, where no canvas says otherwise
 
 
 def hub_link(name: str | None, kind: str = "") -> str | None:
-    """A link to what has a name on the Hub; only the last part of a local path, which is nobody's business."""
+    """A link to what has a name on the Hub; of a local path only the last part, since the rest is private."""
     if not name:
         return None
     if is_path(name):
@@ -148,7 +148,7 @@ def render(trainer: "ModelCards", *, model_name: str | None, dataset_name: str |
 
 
 def fill_in(**values: Any) -> str:
-    """The one template of all model cards, with the values that it names; those that it can do without may lack."""
+    """The one template of all model cards, filled with the values that it names; optional ones may be missing."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,

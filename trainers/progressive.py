@@ -1,8 +1,8 @@
 """Masks as decoding makes them: progressive unmasking, PUMA (arXiv 2602.10314).
 
-A batch is kept for K steps. In its first step the whole responses are masked. Each forward pass gives the loss of the
-masked positions, and their confidences: the most confident positions are unmasked, with their true tokens, in its next
-step, so there is no extra pass. What is unmasked depends only on what was visible, so the loss has the same minimiser
+A batch is kept for K steps. In the first of them the whole responses are masked. Each forward pass gives the loss of
+the masked positions and their confidences; in the next step the most confident positions are unmasked, with their true
+tokens. So there is no extra pass. What is unmasked depends only on what was visible, so the loss has the same minimiser
 as with random masks. Several batches can take turns, so that steps one after the other have different rows.
 Shapes: B rows, L positions, M masked positions of all rows, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""Data of the trainers that write the completions themselves: prompts, and columns for the rewards."""
+"""Data of the trainers whose completions the model writes: prompts, and columns for the rewards."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

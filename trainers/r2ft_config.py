@@ -21,12 +21,12 @@ class R2FTConfig(MDLMTrainingConfig):
         > Objective
 
         beta_w, beta_l (`float`, *optional*, default to `1.0`):
-            Weights of the chosen (clean) and the rejected (repetitive) text's log-probability a token.
+            Weights of the log-probabilities per token of the chosen (clean) and the rejected (repetitive) text.
         beta_a (`float`, *optional*, defaults to `0.1`):
             Weight of the anchor, the negative log-probability of the chosen text. As in the released scripts; the
             released YAML file has 1.
         gamma (`float`, *optional*, defaults to `0.0`):
-            Margin by which the chosen text shall lead.
+            Margin by which the chosen text has to lead.
 
         > Corruption
 
@@ -70,7 +70,7 @@ class R2FTConfig(MDLMTrainingConfig):
     beta_w: float = field(default=1.0, metadata={"help": "Weight of the chosen text's log-probability."})
     beta_l: float = field(default=1.0, metadata={"help": "Weight of the rejected text's log-probability."})
     beta_a: float = field(default=0.1, metadata={"help": "Weight of the anchor on the chosen text."})
-    gamma: float = field(default=0.0, metadata={"help": "Margin by which the chosen text shall lead."})
+    gamma: float = field(default=0.0, metadata={"help": "Margin by which the chosen text has to lead."})
     corruption: str = field(default="repeat", metadata={"help": "Rule that makes the rejected text."})
     eos_p: float = _of_rules("eos_p")
     max_z: int = _of_rules("max_z")

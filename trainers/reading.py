@@ -1,4 +1,4 @@
-"""Rows of the world as the trainers read them: what can only mean one thing is read so, the rest refused by its column.
+"""Rows of other people's data: what can mean only one thing is read as that, and the rest is refused, with its column.
 
 A number is its digits; messages may be a JSON string, ShareGPT's `from` and `value`, and roles of other formats; a
 prompt and a completion may be of different kinds. Blanks, lists and anything else are refused.

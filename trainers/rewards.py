@@ -1,7 +1,7 @@
 """Rewards of completions that a program can judge: word problems and Countdown.
 
-Functions as TRL's trainers call them: lists of prompts and completions (strings or messages), and the columns of the
-data by name; they return a number for each completion, or `None` where they have nothing to say.
+TRL's trainers call these functions with lists of prompts and completions (strings or messages), and with the columns of
+the data by name. They return a number for each completion, or `None` where they have nothing to say.
 """
 
 import ast

@@ -138,7 +138,7 @@ def show(sample: Sample) -> str:
 
 
 def say(text: str) -> None:
-    """Print a text; what the console can't show is replaced, and ends no run."""
+    """Print a text; characters that the console can't show are replaced, so that none ends a run."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), flush=True)
 

@@ -1,4 +1,4 @@
-"""What the scripts share, `trainers.sft` and its siblings: their arguments, and the run from these to a saved model."""
+"""What `trainers.sft` and its siblings share: their arguments, and the way from these to a saved model."""
 
 import logging
 import os
@@ -72,7 +72,7 @@ def finetune(trainer_class: Callable[..., DenoiserTrainer], arguments: Arguments
 
 
 def is_finished(training: TrainingConfig, resume: str | bool | None) -> bool:
-    """Whether the run that is to be resumed has made all its steps, and saved its model."""
+    """Whether the run to be resumed has taken all its steps and saved its model."""
     checkpoint = choose_checkpoint(resume, str(training.output_dir))
     if checkpoint is None or finished_at(checkpoint, training.max_steps, training.num_train_epochs) is None:
         return False
@@ -80,7 +80,7 @@ def is_finished(training: TrainingConfig, resume: str | bool | None) -> bool:
 
 
 def check_processes(training_args: TrainingConfig) -> None:
-    """Refuse what Accelerate would silently do otherwise on CPUs.
+    """Refuse what Accelerate would silently do differently on CPUs.
 
     Raises:
         `ValueError`: the launcher has started several processes, and each takes itself for the only one, which it does

@@ -1,4 +1,4 @@
-"""Where the logits are that predict a position, of models that predict it from there and of those that shift by one.
+"""Where the logits are that predict a position: at the position itself, or, with shifted logits, at its left neighbour.
 
 Shapes: B rows, L positions.
 """
@@ -39,7 +39,7 @@ def shifts(model: Any) -> bool:
 
 
 def check_attention(model: Any) -> None:
-    """Raise a `ValueError` for a model that the objective is not of: one that sees block by block, or only the left."""
+    """Raise ValueError for a model that the objective doesn't fit: it sees block by block, or only to the left."""
     pattern = getattr(model.config, "attention_pattern", "full")
     if pattern == "block_causal":
         raise ValueError(

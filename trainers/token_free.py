@@ -5,7 +5,7 @@ from typing import Any, Self
 
 
 class TokenFree:
-    """Base of a config: `training_args.bin`, which is pushed and passed on, has no token; copies in memory keep it."""
+    """Base of a config whose `training_args.bin`, which may be pushed, has no token; copies in memory keep it."""
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled."""

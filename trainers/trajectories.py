@@ -5,7 +5,7 @@
         --rows 2000 --generate_kwargs '{"decode_type": "llada", "block_length": 32, "max_new_tokens": 128}' \\
         --judge word_problem_answer --output outputs/embedded/trajectories.jsonl
 
-Each prompt is a line: the ids of prompt and answer, the step in which each token of the answer was written
+Each prompt gives a line: the ids of prompt and answer, the step in which each token of the answer was written
 (`unmasked_at`), the length of the canvas, and what the judge says. An interrupted run goes on where it stopped, by the
 same command; other arguments for the same file are an error. It is one process; `--first_row` divides the work.
 """

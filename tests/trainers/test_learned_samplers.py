@@ -152,8 +152,8 @@ def test_a_policy_learns_to_be_fast_and_goes_on_where_it_stopped(folder: Path, t
     capsys.readouterr()
     assert learn_policy.run(policy_words(folder, data, output_dir=halves, speed_weight=2.0)) == 2
     assert "other values of speed_weight" in capsys.readouterr().err
-    assert learn_policy.run(policy_words(folder, data, output_dir=tmp_path / "new", updates=9)) == 2
-    assert "the data have prompts for 6 only" in capsys.readouterr().err
+    assert learn_policy.run(policy_words(folder, data, output_dir=tmp_path / "new", prompts_per_update=13)) == 2
+    assert "the data have prompts for 0 only" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
