@@ -168,7 +168,8 @@ def main(count):
         if what:
             wrong += 1
             print(seed, what, draw(seed), flush=True)
-    print(f"{count} draws, {refused} refused, {wrong} wrong")
+        if (seed + 1) % 500 == 0 or seed + 1 == count:
+            print(f"{seed + 1} draws, {refused} refused, {wrong} wrong", flush=True)
 
 
 if __name__ == "__main__":
