@@ -232,9 +232,11 @@ class Denoising:
         request = ForwardRequest(finished, wanted, predicted, changed, end=end, sick=self.sick)
         if self.policy is None:
             return request
-        # where the logits of a position are its left neighbour's, that one is computed too
-        read = wanted | wanted.roll(-1, dims=1) if self.denoiser.shift_logits else wanted
-        seen = canvas.constant("text", lambda: ~canvas.padding) if end is None else canvas.seen(end)
+        text = canvas.constant("text", lambda: ~canvas.padding)
+        read = wanted
+        if self.denoiser.shift_logits:  # the logits of a position are its left neighbour's, which is computed too
+            read = wanted | torch.nn.functional.pad(wanted[:, 1:], (0, 1)) & text  # but for a row's first position
+        seen = text if end is None else canvas.seen(end)
         pattern = self.denoiser.pattern
         blocks = None
         if isinstance(pattern, BlockCausal):

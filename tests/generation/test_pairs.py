@@ -1,6 +1,6 @@
 """Every pair of features at some time: a row of a batch is the row alone, and a cache that keeps nothing is none.
 
-    python -m tests.generation.test_pairs 100000        as many draws, from seed 0 on; says what differs, and goes on
+    python -m tests.generation.test_pairs 100000 [FIRST]    as many draws, from seed FIRST on (0); says what differs
 
 In float64, where no rounding makes two equal scores of a batch and of a row differ.
 """
@@ -159,18 +159,18 @@ def test_a_row_that_begins_with_a_mask_does_not_see_its_padding():
     assert torch.equal(run(model, [[MASK, 40, 50]], settings, [0]).sequences[0], together.sequences[0, 2:])
 
 
-def main(count):
+def main(count, first=0):
     warnings.simplefilter("ignore")
     models, refused, wrong = make_models(), 0, 0
-    for seed in range(count):
+    for done, seed in enumerate(range(first, first + count), 1):
         what = differences(models, seed)
         refused += what is None
         if what:
             wrong += 1
             print(seed, what, draw(seed), flush=True)
-        if (seed + 1) % 500 == 0 or seed + 1 == count:
-            print(f"{seed + 1} draws, {refused} refused, {wrong} wrong", flush=True)
+        if done % 500 == 0 or done == count:
+            print(f"{done} draws, {refused} refused, {wrong} wrong", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))
