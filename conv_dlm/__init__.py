@@ -3,6 +3,9 @@
 Importing this package registers its models with Transformers' Auto classes; their `generate` denoises.
 """
 
+from conv_dlm.utils import interrupts  # noqa: F401  # first: the others take seconds
+
+# isort: split
 from conv_dlm import models
 from conv_dlm.answering.embedded import embedded_checkpoint
 from conv_dlm.constraints.languages import Choice, JSONSchema, Regex

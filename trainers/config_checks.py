@@ -1,6 +1,5 @@
 """What the training configs share: fields that belong to parts, and checks that TRL's parser doesn't make."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
@@ -19,15 +18,6 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise ValueError(f"`{name}={value!r}` is unknown; choose one of {', '.join(map(repr, choices))}.")
-
-
-def check_json(name: str, value: object) -> None:
-    """Raise ValueError for a text that is no JSON, which is how a command line gives dictionaries."""
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError as error:
-            raise ValueError(f"`{name}={value}` is no JSON: {error}.") from error
 
 
 def refuse(config: Any, refused: Iterable[Refused]) -> None:

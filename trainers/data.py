@@ -10,6 +10,7 @@ from trl import DatasetMixtureConfig, get_dataset
 from conv_dlm.word_problems import FORMS, LEVELS
 from conv_dlm.word_problems.rows import drilled_rows, rows
 from trainers.rows import check_columns, column_names
+from trainers.values import read_values
 
 logger = logging.getLogger(__name__)
 Data: TypeAlias = Dataset | IterableDataset
@@ -113,6 +114,7 @@ class DataArguments:
     max_eval_rows: int | None = field(default=None, metadata={"help": "Evaluate on the last so many rows at most."})
 
     def __post_init__(self) -> None:
+        read_values(self)
         if (self.prompt_column is None) != (self.completion_column is None):
             raise ValueError("Set both `prompt_column` and `completion_column`, or neither.")
         if self.prompt_template is not None and self.prompt_template not in PROMPT_TEMPLATES:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.config_checks import check_choice
 from trainers.distillation import Curriculum
 from trainers.mdlm_config import MDLMTrainingConfig
 
@@ -59,7 +58,6 @@ class DistillConfig(MDLMTrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("mask_order", self.mask_order, ("random", "trajectory"))
         for name, least, most in (("block_lengths", 1, math.inf), ("mask_ratios", 0, 1)):
             values: list[Any] = getattr(self, name)
             if len(values) != 2 or not all(least <= value <= most for value in values):

@@ -5,10 +5,11 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from trainers.config_checks import Refused, check_choice, check_json, of_part, refuse
+from trainers.config_checks import Refused, check_choice, of_part, refuse
 from trainers.estimates import ESTIMATES, SETTINGS, Estimate
-from trainers.numbers import read_numbers
+from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
+from trainers.values import read_values
 
 _REFUSED: tuple[Refused, ...] = (
     ("use_vllm", False, "rollouts are denoised by `generate`"),
@@ -16,6 +17,7 @@ _REFUSED: tuple[Refused, ...] = (
     ("generation_kwargs", None, "keywords of `generate` are in `rollout_kwargs`"),
     ("cache_implementation", None, "it is a keyword of `generate`, in `rollout_kwargs`"),
     ("use_liger_kernel", False, "Liger's fused losses are causal"),
+    ("liger_kernel_config", None, "Liger's fused losses are causal"),
     ("cast_lm_head_to_fp32", False, "softmax is computed in float32 anyway"),
     ("entropy_coef", 0.0, "the entropy of a view has no gradient here"),
     ("use_adaptive_entropy", False, "the entropy of a view has no gradient here"),
@@ -95,10 +97,11 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
     elbo_points: int = of_part(SETTINGS["elbo_points"])
 
     def __post_init__(self) -> None:
-        read_numbers(self)
-        check_json("rollout_kwargs", self.rollout_kwargs)
+        read_values(self)
+        check_keys(self)
         super().__post_init__()
         refuse(self, _REFUSED)
+        try_what_is_handed_on(self)
         check_choice("log_prob_estimate", self.log_prob_estimate, ESTIMATES)
         for name, its in SETTINGS.items():
             its.check(name, getattr(self, name, None))

@@ -5,9 +5,10 @@ from typing import Any
 
 from trl import SFTConfig
 
-from trainers.config_checks import check_choice, check_json, refuse
-from trainers.numbers import read_numbers
+from trainers.config_checks import refuse
+from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
+from trainers.values import read_values
 
 MASKINGS = ("random", "progressive", "window")
 
@@ -18,6 +19,7 @@ _REFUSED = (
     ("padding_free", False, "attention goes both ways, so flattened examples would see each other"),
     ("loss_type", "nll", "the loss is the masked-diffusion bound"),
     ("use_liger_kernel", False, "Liger's fused losses are causal"),
+    ("liger_kernel_config", None, "Liger's fused losses are causal"),
     ("label_smoothing_factor", 0.0, "smoothed targets would no longer bound the likelihood"),
     ("average_tokens_across_devices", True, "the loss is a mean over the global batch, however many devices share it"),
     ("include_num_input_tokens_seen", "no", "tokens are counted anyway, and logged as `num_tokens`"),
@@ -157,12 +159,11 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
     )
 
     def __post_init__(self) -> None:
-        read_numbers(self)
-        check_json("eval_sample_kwargs", self.eval_sample_kwargs)
+        read_values(self)
+        check_keys(self)
         super().__post_init__()
         refuse(self, _REFUSED)
-        check_choice("objective", self.objective, ("mdlm", "bd3lm"))
-        check_choice("masking", self.masking, MASKINGS)
+        try_what_is_handed_on(self)
         if self.objective == "bd3lm" and self.masking != "random":
             raise ValueError(f"`masking={self.masking!r}` has no use with `objective='bd3lm'`. Leave it out.")
         if self.complementary_masks and self.objective != "bd3lm":
@@ -182,9 +183,6 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
                         "progressive_batches`: a checkpoint is whole only where no batch is under way."
                     )
             self.ignore_data_skip = True  # a resumed trainer skips by itself: fewer batches than steps
-        check_choice("loss_cover", self.loss_cover, ("response_and_eos", "response"))
-        check_choice("loss_norm", self.loss_norm, ("token", "sequence"))
-        check_choice("loss_weights", self.loss_weights, ("bound", "uniform"))
         if self.objective == "bd3lm" and self.loss_weights != "bound":
             raise ValueError(f"`loss_weights={self.loss_weights!r}` has no use with `objective='bd3lm'`. Leave it out.")
         if not 0 < self.min_noise < 1:

@@ -15,6 +15,7 @@ from conv_dlm.utils.running import exit_code_of
 
 OURS = ("trainers", "conv_dlm")
 DIVERGED = 1
+IN_A_STEP = {"training_step", "get_batch_samples", "evaluation_loop"}
 
 
 def run_script(program: str, parse: Callable[[], Any], train: Callable[[Any], None]) -> int:
@@ -77,4 +78,5 @@ def is_a_surprise(error: BaseException) -> bool:
         places.append((str(trace.tb_frame.f_globals.get("__name__")), trace.tb_frame.f_code.co_name))
         trace = trace.tb_next
     ours = places[-1][0].partition(".")[0] in OURS or "DataLoader worker" in str(error)
-    return ("trainers.checkpoints", "train") in places and isinstance(error, ValueError | ImportError) and not ours
+    in_a_step = any(name in IN_A_STEP for _, name in places)
+    return in_a_step and isinstance(error, ValueError | ImportError) and not ours

@@ -22,6 +22,7 @@ from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.running import cannot_be_loaded, loading
+from trainers.values import read_values
 
 logger = logging.getLogger(__name__)
 TrainingConfig: TypeAlias = MDLMTrainingConfig | DiffusionGRPOConfig
@@ -43,6 +44,10 @@ class Arguments:
     training: TrainingConfig
     model: ModelConfig
     mixture: DatasetMixtureConfig
+
+    def __post_init__(self) -> None:
+        read_values(self.model)
+        read_values(self.mixture)
 
 
 def make_parser(

@@ -24,6 +24,7 @@ from trl.chat_template_utils import has_generation_markers, is_chat_template_sto
 from trainers.mdlm_config import MDLMTrainingConfig
 from trainers.reading import check_special, check_tokens, read_row
 from trainers.rows import RowEnds, check_columns, column_names, first_row
+from trainers.running import cannot_be_loaded
 
 logger = logging.get_logger(__name__)
 Check = Callable[[list[int], list[int], int, str], None]  # ids, labels, row and data set: raises ValueError
@@ -46,14 +47,19 @@ def as_trained(tokenizer: PreTrainedTokenizerBase, args: MDLMTrainingConfig) -> 
     """
     tokenizer = copy.deepcopy(tokenizer)
     if args.eos_token is not None:
-        tokenizer.eos_token = args.eos_token if args.eos_token in tokenizer.get_vocab() else None
+        if args.eos_token not in tokenizer.get_vocab():
+            raise ValueError(f"`eos_token={args.eos_token}` is no token of the tokenizer's; name one, or leave it out.")
+        tokenizer.eos_token = args.eos_token
     template = args.chat_template_path
     if template is not None and os.path.isfile(template) and template.endswith((".jinja", ".j2")):
         tokenizer.chat_template = Path(template).read_text(encoding="utf-8")
     elif template is not None:
         if template.endswith((".jinja", ".j2")):
             raise ValueError(f"`chat_template_path={template}`: there is no such file.")
-        source = AutoTokenizer.from_pretrained(template)
+        try:
+            source = AutoTokenizer.from_pretrained(template)
+        except (OSError, ValueError) as error:
+            raise cannot_be_loaded(f"The tokenizer of `chat_template_path={template}`", error) from error
         known = tokenizer.get_vocab()
         tokenizer.chat_template = source.get_chat_template()
         tokenizer.add_tokens([token for token in source.added_tokens_decoder.values() if token.content not in known])

@@ -3,10 +3,15 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
+from huggingface_hub.errors import HfHubHTTPError
 from torch import OutOfMemoryError
 
 from conv_dlm.utils.exit_codes import INTERRUPTED, MISTAKE, PIPE_CLOSED
+
+# what the Hub's client raises where nobody answers, by whatever library it asks; no OSError, as its answers' errors are
+NETWORK: Any = HfHubHTTPError.__bases__[0]
 
 
 def exit_code_of(
@@ -24,10 +29,13 @@ def exit_code_of(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return PIPE_CLOSED
-    except (ValueError, OSError, ImportError, OutOfMemoryError) as error:
+    except (ValueError, OSError, ImportError, OutOfMemoryError, MemoryError) as error:
         if reraise(error):
             raise
         print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+        return MISTAKE
+    except NETWORK as error:
+        print(f"{program}: error: the network: {_one_line(error)}", file=sys.stderr)
         return MISTAKE
 
 

@@ -166,7 +166,7 @@ def test_the_end_and_the_template_of_the_config(make: Any, tokenizer: Any, tmp_p
     trainer = make(rows, eos_token=end, chat_template_path=str(tmp_path / "loud.jinja"), max_extra_eos=0)
     ids = trainer.train_dataset[0]["input_ids"]
     assert tokenizer.decode(ids) == f"1?{end}ONE.{end}" and ids[-1] == trainer.processing_class.eos_token_id
-    with pytest.raises(ValueError, match="no EOS token"):
+    with pytest.raises(ValueError, match=r"`eos_token=<\|unheard-of\|>` is no token"):
         make(rows, eos_token="<|unheard-of|>")
 
 

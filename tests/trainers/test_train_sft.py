@@ -126,7 +126,7 @@ def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 def test_mistakes_in_arguments_are_one_sentence(mistake: Any) -> None:
     assert "The recipe is no YAML: while parsing" in mistake("a: [1\n")
     assert "unknown arguments from config file: ['--stepz', '3']" in mistake("stepz: 3\n").lower()
-    assert "An argument should be JSON and is '{'" in mistake(model_init_kwargs="{")
+    assert "`model_init_kwargs={` is no JSON: Expecting" in mistake(model_init_kwargs="{")
 
 
 def test_mistakes_in_names_of_data_are_one_sentence(mistake: Any, tmp_path: Path) -> None:
