@@ -47,7 +47,7 @@ def try_what_is_handed_on(config: Any) -> None:
     for tracker in config.report_to:
         if tracker in INTEGRATION_TO_CALLBACK and tracker not in get_available_reporting_integrations():
             raise ValueError(f"`report_to` names {tracker!r}, which is not installed; install it, or drop the name.")
-    if config.activation_offloading and (config.use_cpu or not torch.accelerator.is_available()):
+    if getattr(config, "activation_offloading", False) and (config.use_cpu or not torch.accelerator.is_available()):
         raise ValueError("`activation_offloading` needs an accelerator to offload from; leave it out.")
     if config.fsdp_config and not config.fsdp:
         raise ValueError("`fsdp_config` has no effect without `fsdp: true`; set that, or leave it out.")
@@ -93,7 +93,7 @@ def _try_checkpointing(name: str, given: dict[str, Any]) -> None:
     for key in given:
         if key not in known:
             raise ValueError(f"`{name}` has the unknown key {key!r}; it may have {_listed(known)}.")
-    _try(lambda: checkpoint(torch.neg, torch.zeros(1), **handed_on), f"`{name}={given}` can't be")
+    _try(lambda: checkpoint(torch.neg, torch.zeros(1, requires_grad=True), **handed_on), f"`{name}={given}` can't be")
 
 
 def _try(use: Callable[[], Any], what: str) -> None:
