@@ -29,28 +29,37 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("kind", choices=["word-problems", "check"], help="what to write, or to check FILE")
     add("file", nargs="?", type=Path, metavar="FILE", help="to check: .jsonl, .json, .csv or .parquet")
-    add("--held-out", type=Path, metavar="FILE", help="rows to evaluate on, which FILE shall not hold")
-    add("--model", metavar="NAME", help="whose tokenizer and limits count (default: the embedded model)")
-    add("--max-length", type=int, metavar="N", help="tokens to which training will cut rows")
-    add("--text-column", default="text", metavar="NAME", help="column of plain texts (default: text)")
-    add("--rows", type=int, metavar="N", help="how many to write")
-    add("--output", type=Path, metavar="FILE", help="JSON lines; replaced if it is there")
-    add("--seed", type=int, default=0, metavar="N", help="which rows (default: 0)")
-    add("--level", default="{}-{}".format(*LEVELS), metavar="N[-N]",
-        help="number of operations, or a range of it (default: {}-{})".format(*LEVELS))  # fmt: skip
-    add("--form", nargs="+", choices=list(FORMS), default=["prose"], metavar="FORM",
-        help=f"forms of the solution, equally frequent: {', '.join(FORMS)} (default: prose)")  # fmt: skip
-    add("--scene", nargs="+", default=[], metavar="NAME", help="kinds of story to keep to (default: all)")
-    add("--alike", type=int, default=1, metavar="N",
-        help="so many rows in a row share level and form, for batches with little padding (default: 1)")  # fmt: skip
-    add("--drill", type=float, default=0.0, metavar="SHARE",
-        help="share of these groups that are worksheets, bare sums (default: 0)")  # fmt: skip
-    add("--split", choices=SPLITS, default="train",
-        help="which of the splits; unseen: wordings and scenes that no other one has (default: train)")  # fmt: skip
-    add("--size", choices=list(LIMITS), default="small", help="of the numbers: up to 200, or 2,000 (default: small)")
+    for_check = [
+        add("--held-out", type=Path, metavar="FILE", help="rows to evaluate on, which FILE shall not hold"),
+        add("--model", metavar="NAME", help="whose tokenizer and limits count (default: the embedded model)"),
+        add("--max-length", type=int, metavar="N", help="tokens to which training will cut rows"),
+        add("--text-column", default="text", metavar="NAME", help="column of plain texts (default: text)"),
+    ]
+    for_writing = [
+        add("--rows", type=int, metavar="N", help="how many to write"),
+        add("--output", type=Path, metavar="FILE", help="JSON lines; replaced if it is there"),
+        add("--seed", type=int, default=0, metavar="N", help="which rows (default: 0)"),
+        add("--level", default="{}-{}".format(*LEVELS), metavar="N[-N]",
+            help="number of operations, or a range of it (default: {}-{})".format(*LEVELS)),
+        add("--form", nargs="+", choices=list(FORMS), default=["prose"], metavar="FORM",
+            help=f"forms of the solution, equally frequent: {', '.join(FORMS)} (default: prose)"),
+        add("--scene", nargs="+", default=[], metavar="NAME", help="kinds of story to keep to (default: all)"),
+        add("--alike", type=int, default=1, metavar="N",
+            help="so many rows in a row share level and form, for batches with little padding (default: 1)"),
+        add("--drill", type=float, default=0.0, metavar="SHARE",
+            help="share of these groups that are worksheets, bare sums (default: 0)"),
+        add("--split", choices=SPLITS, default="train",
+            help="which of the splits; unseen: wordings and scenes that no other one has (default: train)"),
+        add("--size", choices=list(LIMITS), default="small",
+            help="of the numbers: up to 200, or 2,000 (default: small)"),
+    ]  # fmt: skip
+    parser.set_defaults(in_vain={"check": for_writing, "word-problems": for_check})
 
 
 def run(args: argparse.Namespace) -> int:
+    for option in args.in_vain[args.kind]:
+        if getattr(args, option.dest) != option.default:
+            raise ValueError(f"`{option.option_strings[0]}` has no use for {args.kind}; drop it.")
     if args.kind == "check":
         return check(args)
     from conv_dlm.word_problems.rows import write_rows
@@ -74,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Print what is to be said of a file; 1 if a row can't be trained on. Raises ValueError, OSError."""
-    if args.file is None or args.rows is not None or args.output is not None:
-        raise ValueError("check needs a FILE, and neither `--rows` nor `--output`.")
+    if args.file is None:
+        raise ValueError("check needs a FILE.")
     if args.max_length is not None and args.max_length < 1:
         raise ValueError(f"--max-length {args.max_length} must be 1 or more.")
     from transformers import AutoTokenizer

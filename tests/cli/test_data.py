@@ -102,3 +102,8 @@ def test_check_needs_a_file(run, tmp_path: Path):
     assert run("data", "check").code == 2
     assert "is no file" in run("data", "check", tmp_path / "none.jsonl").err
     assert "needs `--rows N`" in run("data", "word-problems").err
+
+
+def test_options_of_the_other_kind_are_refused(run, tmp_path: Path):
+    assert "`--seed` has no use for check; drop it" in run("data", "check", tmp_path / "a.jsonl", "--seed", 1).err
+    assert "`--max-length` has no use" in run("data", "word-problems", "--rows", 1, "--max-length", 9).err

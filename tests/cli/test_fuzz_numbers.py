@@ -6,6 +6,7 @@ A few draws here, many by `pytest -m slow tests/cli/test_fuzz_numbers.py`.
 import argparse
 import copy
 import io
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "chat": (("--steps", "2", "--max-new-tokens", "3"), set()),
     "problem": (("3", "--steps", "2", "--max-new-tokens", "3"), set()),
     "eval word_problems": (("--questions", "2", "--steps", "2", "--max-new-tokens", "3"), {"--questions"}),
+    "eval gsm8k": (("--data", "rows.jsonl", "--questions", "2", "--steps", "2", "--max-new-tokens", "3"), set()),
+    "eval prompts": (("--data", "rows.jsonl", "--steps", "2", "--max-new-tokens", "3"), set()),
+    "eval alpaca_eval": (
+        ("--data", "rows.jsonl", "--name", "it", "--steps", "2", "--max-new-tokens", "3"), set()
+    ),
     "fit": (("--memory", "8"), set()),
     "data word-problems": (("--rows", "2"), {"--rows"}),
     "data check rows.jsonl": ((), set()),
@@ -39,8 +45,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
         {"--repeats"},
     ),
 }
-SLOW = {"fit", "bench"}  # seconds each
-WITH_OUTPUT = {"eval word_problems", "data word-problems"}
+# seconds each, or almost as `eval word_problems`
+FEW = {"fit": 1, "bench": 1, "eval gsm8k": 3, "eval prompts": 3, "eval alpaca_eval": 3}
+WITH_OUTPUT = {"eval word_problems", "eval gsm8k", "eval prompts", "eval alpaca_eval", "data word-problems"}
+ROW = {"prompt": "a", "completion": "b", "question": "2 + 2?", "answer": "#### 4", "instruction": "Say."}
 
 
 def actions(words: list[str]) -> list[argparse.Action]:
@@ -69,7 +77,7 @@ def ask(
         raise ValueError("It would begin now.")
 
     monkeypatch.chdir(tmp_path)
-    Path("rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    Path("rows.jsonl").write_text(f"{json.dumps(ROW)}\n" * 3)
     for place in ("cli.session", "cost.subject"):  # of its own: a server sets the model's defaults
         load = lambda *_, **__: (copy.deepcopy(tiny_llada), tiny_tokenizer)  # noqa: E731
         monkeypatch.setattr(f"conv_dlm.{place}.load_model", load)
@@ -108,13 +116,25 @@ def ask(
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_number(ask: Callable[[random.Random, str], None], command: str) -> None:
     draw = random.Random(command)
-    for _ in range(1 if command in SLOW else 25):
+    for _ in range(FEW.get(command, 25)):
         ask(draw, command)
+
+
+def test_no_command_is_left_out() -> None:
+    def with_numbers(words: list[str], parser: Any) -> list[str]:
+        inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        if inner:
+            parts = inner[0].choices.items()
+            return [name for word, part in parts for name in with_numbers([*words, word], part)]
+        return [" ".join(words)] if actions(words) else []
+
+    drawn = {command.removesuffix(" word-problems").removesuffix(" check rows.jsonl") for command in COMMANDS}
+    assert set(with_numbers([], build_parser())) == drawn
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_number_many_times(ask: Callable[[random.Random, str], None], command: str) -> None:
     draw = random.Random()
-    for _ in range(30 if command in SLOW else 1000):
+    for _ in range(30 if command in ("fit", "bench") else 1000):
         ask(draw, command)
