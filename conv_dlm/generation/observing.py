@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import MaxTimeCriteria, StoppingCriteriaList
 
 from conv_dlm.generation.canvas import CALLBACK, CRITERION, EOS, STREAMER, Canvas
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.row_streamers import RowStreamers
 
@@ -152,7 +153,7 @@ class Observer:
             # several tokens may have joined the prefix, and a criterion looks at the last one only
             for end in range(self.checked[row] + 1, min(first_open, seen.ends[row]) + 1):
                 prefix = seen.ids[row : row + 1, self.starts[row] : end].to(self.device)
-                if bool(self.criteria(prefix, None).all()):
+                if any(_says_stop(criterion, prefix) for criterion in self.criteria):
                     seen.ends[row] = ended[row] = end
                     break
             self.checked[row] = max(self.checked[row], first_open)
@@ -181,3 +182,15 @@ class Observer:
             length = canvas.ids.shape[1]
             ends = [ended.get(row, length) for row in range(len(canvas.ids))]
             canvas.end_rows(torch.tensor(ends, device=self.device), reason)
+
+
+def _says_stop(criterion: Any, prefix: Tensor) -> bool:
+    """What a criterion says of one row's text: LongTensor [1, T]."""
+    said = criterion(prefix, None)
+    if isinstance(said, Tensor) and said.numel() == 1:
+        said = said.item()
+    if isinstance(said, bool | int):
+        return bool(said)
+    what = f"a tensor of shape {tuple(said.shape)}" if isinstance(said, Tensor) else repr(said)
+    name = getattr(criterion, "__name__", type(criterion).__name__)
+    raise SettingError("stopping_criteria", f"({name}) returned {what} for one row", "return True or False for each")

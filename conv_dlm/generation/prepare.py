@@ -295,6 +295,8 @@ def prepare(
         pad_token_id = _listed(config.eos_token_id)[0]
 
     canvas = Canvas.from_prompt(input_ids, new_tokens, config.mask_token_id, padding)
+    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise SettingError("tokenizer", f"is a {type(tokenizer).__name__}", "pass the model's")
     constraints = _constraints(constraint, canvas, tokenizer, config, eos_token_ids)
     pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
     decode_type = config.resolved_decode_type

@@ -170,7 +170,15 @@ class CanvasProcessors:
         # they see text only: padding would count as tokens
         text = canvas.ids.masked_fill(canvas.padding, canvas.mask_token_id)[at.rows]
         for processor, asked in self.processors:
-            scores = processor(text, scores, **{name: getattr(at, name) for name in asked})
+            given = processor(text, scores, **{name: getattr(at, name) for name in asked})
+            if not isinstance(given, Tensor) or given.shape != scores.shape:
+                what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+                name = getattr(processor, "__name__", type(processor).__name__)
+                raise SettingError(
+                    "logits_processor", f"({name}) returned {what} for scores of shape {tuple(scores.shape)}",
+                    "return scores of that shape",
+                )  # fmt: skip
+            scores = given
         return scores
 
 
