@@ -9,13 +9,12 @@ forwards. The folder gets table.json and table.md.
 
 import argparse
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from conv_dlm.cli import main as conv_dlm
+from benchmarks.evaluated import evaluated, shown
 from conv_dlm.utils.environment import describe_run
 from conv_dlm.utils.files import write_json
 
@@ -59,36 +58,24 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
         "| decode type | setting | accuracy, % | forwards | tokens / forward | `threshold` there, % | above it |",
         "|-|-:|-:|-:|-:|-:|-:|",
     ]
-
-    def shown(value: Sequence[float | None] | None, factor: float, form: str) -> str:
-        if not value or value[0] is None:
-            return "–"
-        error = f" ± {factor * value[1]:{form.lstrip('+')}}" if value[1] is not None else ""
-        return f"{factor * value[0]:{form}}{error}"
-
     for row in rows:
-        cells = [f"`{row['decode_type']}`", f"{row['value']:g}", shown(row["accuracy"], 100, ".1f")]
-        cells += [shown(row["forwards"], 1, ".1f"), shown(row["tokens_per_forward"], 1, ".2f")]
-        cells += [shown(row.get("threshold_there"), 100, ".1f"), shown(row.get("above"), 100, "+.1f")]
+        cells = [f"`{row['decode_type']}`", f"{row['value']:g}", shown(row["accuracy"], 100)]
+        cells += [shown(row["forwards"]), shown(row["tokens_per_forward"], 1, ".2f")]
+        cells += [shown(row.get("threshold_there"), 100), shown(row.get("above"), 100, "+.1f")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def evaluate(args: argparse.Namespace, name: str, value: float) -> dict[str, Any]:
     """The figures of one setting."""
-    folder = args.output / f"{name}-{value:g}"
     words = [
-        "eval", "word_problems", "--model", str(args.model), "--split", args.split, "--level", args.level,
-        "--questions", args.questions, "--decode-type", name, f"--{KNOBS[name]}", value, "--block-length",
-        args.block_length, "--max-new-tokens", args.max_new_tokens, "--batch-size", args.batch_size,
-        "--device", args.device, "--output", folder,
+        "--model", args.model, "--split", args.split, "--level", args.level, "--questions", args.questions,
+        "--decode-type", name, f"--{KNOBS[name]}", value, "--block-length", args.block_length, "--max-new-tokens",
+        args.max_new_tokens, "--batch-size", args.batch_size, "--device", args.device,
     ]  # fmt: skip
     if name != LINE and args.unmasking_head is not None:
         words += ["--unmasking-head", args.unmasking_head]
-    if status := conv_dlm([str(word) for word in words]):
-        raise SystemExit(status)
-    figures: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
-    return figures
+    return evaluated(args.output / f"{name}-{value:g}", words)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -66,7 +66,6 @@ STAND_INS = {
     '"outputs/embedded-r2ft"': "tiny_published_llada",
     "--model outputs/embedded/answers": "tiny_causal_lm",
     "--model outputs/embedded/grpo": "tiny_published_llada",
-    "--model outputs/embedded/distilled": "tiny_published_llada",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
     "--scorer smollm2": "tiny_causal_lm",  # the option stays
