@@ -41,9 +41,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         first = fastest(next(iter(curves.values())), best)
         assert first is not None
         for model, curve in curves.items():
-            row = fastest(curve, best)
-            times = None if row is None else row["tokens_per_forward"][0] / first["tokens_per_forward"][0]
-            found.append({"decode_type": kind, "model": model, "fastest": row, "times": times})
+            its = fastest(curve, best)
+            times = None if its is None else its["tokens_per_forward"][0] / first["tokens_per_forward"][0]
+            found.append({"decode_type": kind, "model": model, "fastest": its, "times": times})
     return found
 
 
