@@ -3,13 +3,17 @@
     python -m benchmarks.speed --results benchmarks/results/speed_cpu.json
     python -m benchmarks.speed --shape llada-8b --device cuda --batch-sizes 1 8 --results outputs/speed_cuda.json
     python -m benchmarks.speed --shape llada-8b --device cuda --quantize 4bit --results outputs/speed_4bit.json
+    python -m benchmarks.speed --decode-types all --results outputs/speed_types.json
+    python -m benchmarks.speed --decode-types all --shape llada-8b --device cuda --results outputs/speed_types_8b.json
 
 The embedded model answers a question, or a model of a named shape with random weights fills its canvas. Figures are
 those of `conv-dlm bench`, whose instruments these are: tokens before the end of text alone count, time is the wall's,
-and the floor is what the device needs at least. Cases of one length follow each other on the same machine.
+and the floor is what the device needs at least. Cases of one length follow each other on the same machine. What
+`--decode-types` names is timed in their place, without and with the window cache; what can't be is left out by name.
 """
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +28,7 @@ from conv_dlm.cost.sizes import Shape
 from conv_dlm.cost.subject import Subject
 from conv_dlm.cost.table import to_text
 from conv_dlm.cost.timing import Bench, weight_bytes
+from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 from conv_dlm.utils.environment import describe_run
 from conv_dlm.utils.files import write_json
 
@@ -61,6 +66,25 @@ def make_cases(length: int, batch: int, args: argparse.Namespace, has_end: bool 
     return cases
 
 
+def make_type_cases(length: int, batch: int, args: argparse.Namespace) -> dict[str, Case]:
+    """Decode types with the same kernel, blocks and steps, each without and with the window cache, by name."""
+    cases = {}
+    for name in every_type() if args.decode_types == ["all"] else args.decode_types:
+        fields = DECODE_TYPES.find(name).fields
+        steps = length // args.tokens_a_step if "steps" in fields else None
+        sizes = {"kernel_size": KERNEL, "block_length": BLOCK}
+        options = {field: value for field, value in sizes.items() if field in fields}
+        window = {"cache_margin": args.margin, "cache_refresh_interval": args.interval}
+        cases[name] = Case(name, False, length, batch, steps, None, options)
+        cases[f"{name}, window"] = Case(name, False, length, batch, steps, "window", options | window)
+    return cases
+
+
+def every_type() -> list[str]:
+    """The decode types that one model is enough for."""
+    return [name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted]
+
+
 def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table of a page."""
     lines = [
@@ -85,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--quantize", choices=("8bit", "4bit"))
     add("--lengths", nargs="+", type=int, default=[512, 1024])
     add("--batch-sizes", nargs="+", type=int, default=[1])
+    add("--decode-types", nargs="+", metavar="TYPE", help="time these decode types, or all, in place of the cases here")
     add("--tokens-a-step", type=int, default=TOKENS_A_STEP, help="of types that take a number of steps")
     add("--thresholds", nargs="+", type=float, default=[0.9, 0.2])
     add("--interval", type=int, default=16, help="of full forwards with the window cache")
@@ -111,16 +136,24 @@ def main(arguments: list[str] | None = None) -> None:
     run = describe_run("python -m benchmarks.speed", args.device) | {"settings": settings, "peaks": asdict(peaks)}
     run |= {"threads": torch.get_num_threads()}
     has_end = model.generation_config.eos_token_id is not None
-    bench, rows = Bench(subject, loaded, peaks), list[dict[str, Any]]()
-    for length in args.lengths:
-        for batch in args.batch_sizes:
-            for name, case in make_cases(length, batch, args, has_end).items():
-                if name in args.without:
-                    continue
+    bench, rows, left_out = Bench(subject, loaded, peaks), list[dict[str, Any]](), dict[str, str]()
+    for length, batch in itertools.product(args.lengths, args.batch_sizes):
+        types = args.decode_types is not None
+        cases = make_type_cases(length, batch, args) if types else make_cases(length, batch, args, has_end)
+        for name, case in cases.items():
+            if name in args.without or name in left_out:
+                continue
+            try:
                 row = bench.measure(case, args.repeats, [0], memory=not args.no_memory) | {"setting": name}
+            except ValueError as error:
+                if not types:
+                    raise
+                left_out[name] = str(error)
+                print(f"{name}: {error}", flush=True)
+            else:
                 print(to_text([row], 140).splitlines()[-1], flush=True)
                 rows.append(row)
-                write_json(args.results, run | {"rows": rows})
+            write_json(args.results, run | {"rows": rows, "left_out": left_out})
     print(to_text(rows, 140))
 
 

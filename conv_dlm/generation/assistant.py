@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from conv_dlm.generation.arguments import vocabulary_of
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.capabilities import supports_window_logits
+from conv_dlm.generation.capabilities import cache_argument, supports_window_logits
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.rules import UnmaskingRule
 
 
 class Assistant:
-    """Next-token scores of a causal model, within the denoiser's vocabulary.
+    """Next-token scores of a causal model, within the denoiser's vocabulary. What stands before the first mask of
+    every row stays, and is read once where the model has a cache.
 
     model: maps ids to logits of the tokens that follow.
     padding: BoolTensor [B, L].
@@ -26,27 +28,48 @@ class Assistant:
 
     def __init__(self, model: Any, padding: Tensor, mask_token_id: int, vocabulary: int | None) -> None:
         self.model, self.padding, self.mask_token_id, self.vocabulary = model, padding, mask_token_id, vocabulary
-        self.places_positions = "position_ids" in inspect.signature(model.forward).parameters
+        takes = inspect.signature(model.forward).parameters
+        self.places_positions = "position_ids" in takes
+        self.cache_argument = cache_argument(model)
+        self.cache = _cache_of(model) if self.cache_argument in takes else None
         self.device = next((p.device for p in model.parameters()), padding.device)
 
     def __call__(self, ids: Tensor, places: Tensor) -> Tensor:
         """Scores [B, K, V] of the tokens at the positions `places` [B, K] of `ids` [B, L], by what stands before;
         nothing sensible at L, which stands for none."""
-        before = torch.where(places < ids.shape[1], places - 1, 0).clamp(min=0)
-        end = int(before.amax()) + 1
+        there, length = places < ids.shape[1], ids.shape[1]
+        before = torch.where(there, places - 1, 0).clamp(min=0)
+        first = torch.where(there, before, length - 1).amin()
+        start, last = torch.stack([first, before.amax()]).tolist()
+        start = 0 if self.cache is None else min(start, last, self.cache.get_seq_length())
+        end, before = last + 1, (before - start).clamp(min=0)
         text = ~self.padding[:, :end]
-        inputs = {"input_ids": ids[:, :end], "attention_mask": text.long()}
+        inputs = {"input_ids": ids[:, start:end], "attention_mask": text.long()}
         if self.places_positions:
-            inputs["position_ids"] = (text.cumsum(1) - 1).clamp(min=0)
+            inputs["position_ids"] = (text.cumsum(1) - 1).clamp(min=0)[:, start:]
         if window := supports_window_logits(self.model):
             inputs["logits_to_keep"] = before
-        logits = self.model(**{name: value.to(self.device) for name, value in inputs.items()}).logits.to(ids.device)
+        kept: dict[str, Any] = {}
+        if self.cache is not None:
+            if start < self.cache.get_seq_length():
+                self.cache.crop(start - self.cache.get_seq_length())
+            kept = {self.cache_argument: self.cache, "use_cache": True}
+        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        logits = self.model(**inputs, **kept).logits.to(ids.device)
         if not window:
             logits = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1]))
         logits = logits[..., : self.vocabulary]
         if self.mask_token_id < logits.shape[-1]:
             logits[..., self.mask_token_id] = -torch.inf
         return logits
+
+
+def _cache_of(model: Any) -> DynamicCache | None:
+    """A cache that can be cut off anywhere; None for a model with a state, or attention, that can't go back."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    goes_back = kinds == {"full_attention"} and not getattr(model, "_is_stateful", False)
+    return DynamicCache() if goes_back and not model.training else None
 
 
 def find_assistant(

@@ -10,6 +10,7 @@ import pytest
 from benchmarks import speed
 from conv_dlm.cost import subject
 from conv_dlm.cost.floor import Peaks
+from conv_dlm.generation import DECODE_TYPES
 
 ROOT = Path(__file__).parents[2]
 SMALL = "--shape embedded --lengths 32 64 --tokens-a-step 8 --lookahead 16 --thresholds 0.9 0.1 --no-memory"
@@ -42,6 +43,20 @@ def test_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["settings"]["lookahead"] == 16 and report["command"].startswith("python -m benchmarks.speed")
     table = capsys.readouterr().out
     assert all(name in table for name in names) and "plain threshold" not in table
+
+
+def test_every_decode_type_has_a_row_or_a_reason(tmp_path: Path) -> None:
+    results = tmp_path / "speed.json"
+    short = "--lengths 8 --tokens-a-step 4 --decode-types all"
+    speed.main([*SMALL.split(), *short.split(), "--results", str(results)])
+    report = json.loads(results.read_text())
+    rows = {row["setting"]: row for row in report["rows"]}
+    types = speed.every_type()
+    assert set(DECODE_TYPES) - set(types) == {"guided", "speculative"}
+    assert rows.keys() | report["left_out"].keys() == {f"{name}{cache}" for name in types for cache in ("", ", window")}
+    assert all(row["tokens_per_forward"][0] > 0 for row in rows.values())
+    without_a_row = {name for name in types if name not in rows}
+    assert without_a_row == {"daedal", "conv_daedal"}  # random weights have no end token
 
 
 def test_the_page_shows_what_was_measured() -> None:

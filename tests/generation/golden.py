@@ -1,7 +1,4 @@
-"""Golden runs of the field's rules, and ours of the same settings.
-
-Those that are not run have a reason in `LEFT_OUT`.
-"""
+"""Golden runs of the field's rules, and ours of the same settings."""
 
 import functools
 import itertools

@@ -1,12 +1,14 @@
 """A causal model of Transformers as `assistant_model`."""
 
 import copy
+import functools
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from conv_dlm import SettingError
+from conv_dlm.generation import assistant
 from tests.generation import toy_rules
 from tests.generation.golden import RUNS, ours, toy, verifier
 
@@ -39,6 +41,23 @@ def test_the_text_is_what_the_causal_model_writes(tiny_llada, causal, cache, end
     out = run(tiny_llada, decode_type="speculative", assistant_model=causal, eos_token_id=end, **cache)
     width = written.shape[1]
     assert torch.equal(out.sequences[:, :width], written) and (out.sequences[:, width:] == PAD).all()
+
+
+def test_the_causal_model_reads_settled_text_once(tiny_llada, causal, monkeypatch):
+    widths, forward = [], causal.forward
+
+    @functools.wraps(forward)
+    def watched(input_ids, **inputs):
+        widths.append(input_ids.shape[1])
+        return forward(input_ids, **inputs)
+
+    monkeypatch.setattr(causal, "forward", watched)
+    settings = dict(decode_type="speculative", assistant_model=causal, eos_token_id=None, draft_length=3)
+    out = run(tiny_llada, IDS[1:], **settings)
+    assert widths[0] == 7 and len(widths) > 3 and max(widths[1:]) == 3  # the last text token, and drafts but one
+    run(tiny_llada, **settings)
+    monkeypatch.setattr(assistant, "_cache_of", lambda model: None)
+    assert torch.equal(run(tiny_llada, IDS[1:], **settings).sequences, out.sequences) and max(widths) == 16
 
 
 def test_rows_are_what_they_are_alone(tiny_llada, causal):
