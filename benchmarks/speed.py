@@ -82,7 +82,7 @@ def make_type_cases(length: int, batch: int, args: argparse.Namespace) -> dict[s
 
 def every_type() -> list[str]:
     """The decode types that one model is enough for."""
-    return [name for name, kind in DECODE_TYPES.items() if not UNMASKING_RULES[kind.rule].assisted]
+    return [name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone()]
 
 
 def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:

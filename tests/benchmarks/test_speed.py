@@ -52,7 +52,7 @@ def test_every_decode_type_has_a_row_or_a_reason(tmp_path: Path) -> None:
     report = json.loads(results.read_text())
     rows = {row["setting"]: row for row in report["rows"]}
     types = speed.every_type()
-    assert set(DECODE_TYPES) - set(types) == {"guided", "speculative"}
+    assert set(DECODE_TYPES) - set(types) == {"guided", "speculative", "learned_filter", "learned_policy"}
     assert rows.keys() | report["left_out"].keys() == {f"{name}{cache}" for name in types for cache in ("", ", window")}
     assert all(row["tokens_per_forward"][0] > 0 for row in rows.values())
     without_a_row = {name for name in types if name not in rows}

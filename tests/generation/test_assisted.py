@@ -16,8 +16,8 @@ MASK, EOS, PAD = 3, 2, 0
 IDS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 60, 70, 80, 90]])
 
 
-@pytest.fixture(scope="module")
-def causal():
+@functools.cache
+def random_causal():
     config = LlamaConfig(
         vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=64, bos_token_id=1, eos_token_id=EOS, pad_token_id=PAD, initializer_range=0.6,
@@ -25,6 +25,11 @@ def causal():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture
+def causal():
+    return random_causal()
 
 
 def run(model, ids=IDS, **keywords):

@@ -9,9 +9,13 @@ from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES, UnmaskingRule, no
 from conv_dlm.generation.candidates import draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.ancestral import global_norm, unmask_probability
+from conv_dlm.generation.parts.assisted import SpeculativeRule
 from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import convolution_weights
 from conv_dlm.generation.parts.rules import RANKINGS
+from tests.generation.test_assisted import random_causal
+from trainers.unmasking_filter import new_filter
+from trainers.unmasking_policy import new_policy
 
 MASK, EOS, PAD = 3, 2, 0
 NUMBERS = {
@@ -24,6 +28,7 @@ NUMBERS = {
 COUNTS = (
     "draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps",
     "initial_length", "eos_check_tokens", "expansion_factor", "editing_steps", "exploration_steps", "cycle_estimates",
+    "draft_length", "accept_top_k",
 )  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -31,20 +36,20 @@ QUICK = settings(
 
 
 @st.composite
-def runs(draw):
-    """Prompts of different lengths (some with masks inside) and settings of any decode type."""
-    alone = sorted(name for name, kind in DECODE_TYPES.items() if UNMASKING_RULES[kind.rule].is_alone())
-    decode_type = draw(st.sampled_from(alone))
+def runs(draw, decode_type=None):
+    """Prompts of different lengths (some with masks inside) and settings of a decode type, or of any."""
+    decode_type = decode_type or draw(st.sampled_from(sorted(DECODE_TYPES)))
     rule = UNMASKING_RULES[DECODE_TYPES[decode_type].rule]
     text = st.integers(4, 259)
     prompts = draw(
-        st.lists(st.lists(st.one_of(text, text, st.just(MASK)), min_size=1, max_size=9), min_size=1, max_size=3)
+        st.lists(st.lists(st.one_of(text, text, st.just(MASK)), min_size=1, max_size=9), min_size=2, max_size=3)
     )
-    prompts = [[*prompt, draw(text)] for prompt in prompts]
-    new_tokens = draw(st.integers(1, 24))
+    first = [draw(text)] if rule.assisted else []  # a causal model begins with text
+    prompts = [[*first, *prompt, draw(text)] for prompt in prompts]
+    new_tokens = draw(st.one_of(st.just(9), st.integers(1, 24)))  # the first one is what examples begin with
     fields = DECODE_TYPES[decode_type].fields
     keywords = dict(decode_type=decode_type, max_new_tokens=new_tokens, eos_fill=draw(st.booleans()))
-    if issubclass(rule, LosslessRule):
+    if issubclass(rule, LosslessRule | SpeculativeRule):
         del keywords["eos_fill"]
     if "steps" in fields:
         keywords["steps"] = draw(st.integers(4, 40))
@@ -79,7 +84,7 @@ def shortcuts(draw, decode_type, keywords):
     parts = DECODE_TYPES[decode_type]
     rule = UNMASKING_RULES[parts.rule]
     remasks, found = rule.remasks, {}
-    if issubclass(rule, LosslessRule):
+    if issubclass(rule, LosslessRule | SpeculativeRule):
         return found
     varies = rule.first_end is not UnmaskingRule.first_end or rule.sight is not UnmaskingRule.sight
     in_blocks = parts.weights == "block" and (not remasks or rule.within_block)
@@ -112,23 +117,38 @@ def batch(prompts):
 def generate(model, prompts, keywords, seeds):
     ids, mask = batch(prompts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    with torch.no_grad():
-        return model.generate(
-            ids,
-            attention_mask=mask,
-            generator=generators,
-            return_dict_in_generate=True,
-            output_history=True,
-            **keywords,
-        )
+    keywords = keywords | dict(generator=generators, return_dict_in_generate=True, output_history=True)
+    return model.generate(ids, attention_mask=mask, **keywords | assistance(model, keywords))
 
 
-@QUICK
-@given(runs())
-def test_prompt_is_untouched_and_no_mask_is_left(tiny_llada, run):
-    prompts, keywords, seed = run
+def assistance(model, keywords):
+    """A causal model for the types that need one, and weights for rules that have some of their own."""
+    rule, random = UNMASKING_RULES[DECODE_TYPES[keywords["decode_type"]].rule], torch.Generator().manual_seed(0)
+    if rule.head is not None:
+        model.unmasking_heads = {
+            "unmasking_filter": new_filter(30, 8, random), "unmasking_policy": new_policy(16, 0.01, 100.0, random),
+        }  # fmt: skip
+    return {"assistant_model": random_causal()} if rule.assisted else {}
+
+
+@pytest.mark.parametrize("decode_type", sorted(DECODE_TYPES))
+@settings(QUICK, max_examples=2)
+@given(data=st.data())
+def test_prompt_is_untouched_no_mask_is_left_and_rows_are_on_their_own(tiny_llada, decode_type, data):
+    prompts, keywords, seed = data.draw(runs(decode_type))
     out = generate(tiny_llada, prompts, keywords, range(seed, seed + len(prompts)))
-    ids, mask = batch(prompts)
+    check_text(out, *batch(prompts))
+    width = max(map(len, prompts))
+    for row, prompt in enumerate(prompts):
+        alone = generate(tiny_llada, [prompt], keywords, [seed + row])
+        start = width - len(prompt)
+        assert torch.equal(alone.sequences[0], out.sequences[row, start:])
+        assert torch.equal(alone.unmasked_at[0], out.unmasked_at[row, start:])
+        assert alone.forwards[0] == out.forwards[row]
+
+
+def check_text(out, ids, mask):
+    """The prompt stays what it was, and the response is tokens up to an end token, then pad."""
     given_text = (ids != MASK) & mask.bool()
     assert torch.equal(out.sequences[:, : ids.shape[1]][given_text], ids[given_text])
     assert not (out.sequences == MASK).any()
@@ -139,28 +159,15 @@ def test_prompt_is_untouched_and_no_mask_is_left(tiny_llada, run):
     assert (ends[:, -1:] <= 1).all()
 
 
-@QUICK
-@given(runs())
-def test_rows_do_not_influence_each_other(tiny_llada, run):
-    prompts, keywords, seed = run
-    together = generate(tiny_llada, prompts, keywords, range(seed, seed + len(prompts)))
-    width = max(map(len, prompts))
-    for row, prompt in enumerate(prompts):
-        alone = generate(tiny_llada, [prompt], keywords, [seed + row])
-        start = width - len(prompt)
-        assert torch.equal(alone.sequences[0], together.sequences[row, start:])
-        assert torch.equal(alone.unmasked_at[0], together.unmasked_at[row, start:])
-        assert alone.forwards[0] == together.forwards[row]
-
-
-@QUICK
+@settings(QUICK, max_examples=12)
 @given(runs())
 def test_same_generator_same_text(tiny_llada, run):
     prompts, keywords, seed = run
     ids, mask = batch(prompts)
 
     def text():
-        return tiny_llada.generate(ids, attention_mask=mask, generator=torch.Generator().manual_seed(seed), **keywords)
+        more = {"generator": torch.Generator().manual_seed(seed), **assistance(tiny_llada, keywords)}
+        return tiny_llada.generate(ids, attention_mask=mask, **keywords, **more)
 
     assert torch.equal(text(), text())
 
