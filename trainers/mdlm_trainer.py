@@ -12,7 +12,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import SFTTrainer
 
-from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
+from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
 from trainers import adapters
 from trainers.checkpoints import replaced
 from trainers.denoiser_trainer import DenoiserTrainer

@@ -33,7 +33,7 @@ from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
 from conv_dlm.evaluation.respondent import decoding_fields
 from conv_dlm.generation.configuration import all_settings
-from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
+from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
 
 FURTHER_OPTIONS = ("top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
 DEFAULT_LENGTH = 256  # of a response, if nothing sets it; lm-eval's own

@@ -19,7 +19,8 @@ from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.noise import row_seeds
 from conv_dlm.generation.observing import StepEnd
 from conv_dlm.generation.output import DiffusionGenerateOutput
-from conv_dlm.generation.prepare import Prepared, prepare, resolve
+from conv_dlm.generation.prepare import Prepared, prepare
+from conv_dlm.generation.resolve import resolve
 
 check_contract(MODELS_AND_GENERATION)
 

@@ -14,7 +14,7 @@ from conv_dlm.answering.prompting import Prompter, as_text, tokens_of
 from conv_dlm.constraints.vocabulary import token_bytes
 from conv_dlm.generation.configuration import EXCLUSIVE_FIELDS
 from conv_dlm.generation.errors import SettingError
-from conv_dlm.generation.prepare import CONTEXT_LENGTH_NAMES
+from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.fields import decode_settings, shown
 from conv_dlm.serving.requests import Request
