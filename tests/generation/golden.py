@@ -143,9 +143,10 @@ def ours(run, prompts=None, **keywords):
     ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
     new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"])
     keywords.setdefault("eos_token_id", None)
-    if run["rule"] == "editing":  # block-causal; they denoise whole blocks
+    if run["rule"] == "editing" or settings.get("attention") == "block":  # they denoise whole blocks
         new_tokens = len(run["canvas"][0]) - len(run["prompt"])
         model = block_causal_toy(run["toy"], settings["block_length"])
+    if run["rule"] == "editing":
         if keywords.get("editing_threshold", 1) is None or "low_confidence" in settings["implementation"]:
             keywords["editing_threshold"] = 1.0
         if settings["implementation"] == "diffusers":  # the forwards after which it ends, not those that it makes
