@@ -1,5 +1,6 @@
 """train_sft.py: its arguments, where it writes, and the whole script under its launchers."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def words_for(tiny: Any, output_dir: Path, rows: int, **more: object) -> list[st
     """Two steps of four rows by the recipe, `rows` of them at a time in each process."""
     more |= {"per_device_train_batch_size": rows, "gradient_accumulation_steps": 1, "learning_rate": 1e-3}
     more |= {"train_sampling_strategy": "random"}  # the grouping by length depends on the batch size
+    more |= {"eval_samples": 2, "eval_sample_kwargs": '{"steps": 3, "max_new_tokens": 6}'}
     options = [word for name, value in more.items() for word in (f"--{name}", str(value))]
     return [*arguments(RECIPE, *tiny, output_dir), *options]
 
@@ -174,6 +176,15 @@ def check_equal(one: Path, other: Path) -> None:
     assert weights.keys() == others.keys()
     for name, value in weights.items():
         torch.testing.assert_close(value, others[name], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
+    assert samples_before(one) == samples_before(other)
+
+
+def samples_before(folder: Path) -> list[dict[str, Any]]:
+    """What was generated before the first step: by a sharded model as by a whole one."""
+    lines = (folder / "samples.jsonl").read_text(encoding="utf-8").split("\n")
+    samples = [json.loads(line) for line in lines if line]
+    assert {sample["step"] for sample in samples} == {0, 1, 2}
+    return [sample for sample in samples if sample["step"] == 0]
 
 
 def test_the_script_trains_evaluates_and_saves(tiny: Any, alone: Path) -> None:
