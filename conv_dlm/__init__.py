@@ -15,6 +15,7 @@ from conv_dlm.generation import (
     DiffusionGenerateOutput,
     DiffusionGenerationConfig,
     DiffusionGenerationMixin,
+    Past,
     SettingError,
     enable_diffusion,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "DiffusionGenerationConfig",
     "DiffusionGenerationMixin",
     "JSONSchema",
+    "Past",
     "Regex",
     "RowStreamers",
     "SettingError",

@@ -110,6 +110,11 @@ MODELS_AND_GENERATION: Contract = {
     "transformers.PreTrainedConfig.from_dict": "config_dict, **kwargs",
     "transformers.PreTrainedConfig.validate_architecture": "self",
     "transformers.PreTrainedConfig.convert_rope_params_to_dict": "self, **kwargs",
+    "transformers.PreTrainedConfig.standardize_rope_params": "self",
+    "transformers.PreTrainedConfig.rope_scaling": None,
+    # Overridden by LLaDA-MoE's
+    "transformers.models.qwen3_moe.modeling_qwen3_moe.Qwen3MoeTopKRouter.forward": "self, hidden_states",
+    "transformers.models.qwen3_moe.modeling_qwen3_moe.Qwen3MoeSparseMoeBlock.forward": "self, hidden_states",
     # Compact storage
     "transformers.core_model_loading.ConversionOps.convert": "self, input_dict, source_patterns, target_patterns, "
     "**kwargs",
@@ -167,6 +172,7 @@ TRAINERS: Contract = {
     "trl.SFTTrainer._paper": None,
     "trl.SFTTrainer._tag_names": None,
     "trl.SFTConfig._VALID_DICT_FIELDS": None,
+    "trl.SFTConfig.router_aux_loss_coef": None,
     # Called
     "transformers.Trainer.get_tp_size": "self",
     "trl.GRPOTrainer._tokenize_prompts": "self, prompts",

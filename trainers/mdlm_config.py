@@ -71,6 +71,10 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             more. `"uniform"`: every masked token weighs the same, so that gradients vary less and rows with many masks
             count more; for `objective="mdlm"`. Evaluation measures the bound in any case.
 
+        router_aux_loss_coef (`float`, *optional*, defaults to `0.0`):
+            Weight of the loss that balances the experts (arXiv 2101.03961), for mixtures that have one; 0 leaves the
+            router as it is.
+
         > Response length
 
         max_extra_eos (`int`, *optional*, defaults to `0`):
@@ -140,6 +144,9 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         default="bound",
         metadata={"help": "Masks weigh as in the bound, or all the same.", "choices": ["bound", "uniform"]},
     )
+    router_aux_loss_coef: float = field(
+        default=0.0, metadata={"help": "Weight of the loss that balances the experts; 0 leaves it out."}
+    )
     max_extra_eos: int = field(
         default=0, metadata={"help": "Training responses end in their EOS and up to this many more."}
     )
@@ -187,6 +194,8 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             raise ValueError(f"`loss_weights={self.loss_weights!r}` has no use with `objective='bd3lm'`. Leave it out.")
         if not 0 < self.min_noise < 1:
             raise ValueError(f"`min_noise={self.min_noise}` must lie between 0 and 1, both excluded.")
+        if not 0 <= self.router_aux_loss_coef < float("inf"):
+            raise ValueError(f"`router_aux_loss_coef={self.router_aux_loss_coef}` must be 0 or more, and finite.")
         if self.max_extra_eos < 0:
             raise ValueError(f"`max_extra_eos={self.max_extra_eos}` must be 0 or more.")
         if self.canvas_length is not None and self.canvas_length < 1:

@@ -12,7 +12,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput, has_length
 from trl import SFTTrainer
 
-from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
+from conv_dlm.generation.capabilities import longest_context
 from trainers import adapters
 from trainers.checkpoints import replaced
 from trainers.denoiser_trainer import DenoiserTrainer
@@ -23,6 +23,7 @@ from trainers.metrics import Ratio, Ratios, StepClock
 from trainers.model_card import MDLM_PAPER
 from trainers.noise import Rows
 from trainers.progressive import Chains
+from trainers.routing import balancing_loss, check_balanced
 from trainers.rows import first_row
 from trainers.samples import SampleCallback, sample_options
 from trainers.shifted import check_attention, predictable, predicting
@@ -56,6 +57,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         - `nelbo`: the bound, in nats per covered token (at evaluation only)
         - `masked_token_accuracy`: share of masked tokens where the most probable token is the correct one
         - `loss/t_0.00-0.25` and so on: mean `-log p` of masked tokens, by the noise level of their row
+        - `router_aux_loss`: what balances the experts, with `router_aux_loss_coef` (in training only)
         - `tokens_per_second`: tokens trained on, without padding, per second spent in steps
 
     Args:
@@ -120,6 +122,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         self._find_mask_token()
         self._say_ends()
         self._check_attention()
+        check_balanced(self.bare_model, args.router_aux_loss_coef)
 
     def _check_attention(self) -> None:
         check_attention(self.model)
@@ -251,11 +254,16 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
             )
         mode = "train" if self.model.training else "eval"
         batch = self.batch_loss(model, inputs, self._next_rows(inputs["input_ids"]))
-        loss = batch.total / (self.count_items(inputs) if num_items_in_batch is None else num_items_in_batch)
+        items, total, ratios = self.count_items(inputs), batch.total, dict(batch.ratios)
+        if mode == "train" and self.args.router_aux_loss_coef:
+            balance = balancing_loss(batch.outputs, self.bare_model.config, inputs["attention_mask"])
+            total = total + self.args.router_aux_loss_coef * balance * items
+            ratios["router_aux_loss"] = (balance.detach() * items, items)
+        loss = total / (items if num_items_in_batch is None else num_items_in_batch)
         if num_items_in_batch is not None:
             # Gradients are averaged over ranks afterwards.
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        self._ratios[mode].add(batch.ratios, inputs["input_ids"].device)
+        self._ratios[mode].add(ratios, inputs["input_ids"].device)
         if mode == "train":
             self._count_tokens(inputs["attention_mask"])
         return (loss, batch.outputs) if return_outputs else loss
@@ -348,5 +356,5 @@ def limits_of(model: Any, args: MDLMTrainingConfig | None, tokenizer: PreTrained
     return {
         "mask_token_id": getattr(config, "mask_token_id", None) if mask is None else mask,
         "vocabulary": None if grows else size,
-        "context": next((n for name in CONTEXT_LENGTH_NAMES if (n := getattr(config, name, None)) is not None), None),
+        "context": longest_context(config),
     }

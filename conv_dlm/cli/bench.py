@@ -33,6 +33,7 @@ USAGE = "conv-dlm bench [--model NAME | --shape NAME] [options]"
 EXAMPLES = """examples:
   conv-dlm bench
   conv-dlm bench --shape llada-8b --decode-types conv llada --max-new-tokens 256 512 --steps 64 --batch-sizes 1 8
+  conv-dlm bench --shape llada-8b --device cuda --length 32k --decode-types llada --block-length 32 --caches dual
   conv-dlm bench --model GSAI-ML/LLaDA-8B-Instruct --data questions.jsonl --decode-types llada threshold \\
     --block-length 32 --caches none prefix dual window --output outputs/bench.json
 """
@@ -52,10 +53,14 @@ def add_arguments(parser: Parser) -> None:
         help=f"plain loops: {', '.join(f'{name} ({loop.summary})' for name, loop in BASELINES.items())}; or none "
         "(default: all)")
     add("--max-new-tokens", **numbers, default=[128], help="L, lengths of the response (default: 128)")
+    add("--length", type=_length, metavar="N",
+        help="positions of prompt and longest response together, such as 32k: prompts are made as long, and the memory "
+        "is said")
     add("--steps", **numbers, default=[32], help="S, of what reads it (default: 32)")
     add("--batch-sizes", **numbers, default=[1], help="prompts at a time (default: 1)")
-    add("--caches", nargs="+", choices=["none", "prefix", "dual", "window"], default=["none"], metavar="NAME",
-        help="of keys and values: none, prefix, dual, window (default: none)")
+    caches = ["none", "prefix", "dual", "window", "block", "sub_block"]
+    add("--caches", nargs="+", choices=caches, default=["none"], metavar="NAME",
+        help=f"of keys and values: {', '.join(caches)}; the last two where a model sees block by block (default: none)")
     add = parser.add_argument_group("how").add_argument
     add("--repeats", type=int, default=3, metavar="N", help="runs with each seed (default: 3)")
     add("--seeds", **numbers, default=[0], help="what draws nothing at random takes the first (default: 0)")
@@ -99,6 +104,9 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
         for value in values if isinstance(values, list) else [values]:
             if value < 1:
                 raise ValueError(f"`--{name.replace('_', '-')}`={value} must be at least 1.")
+    if args.length is not None and args.length <= max(args.max_new_tokens):
+        longest = max(args.max_new_tokens)
+        raise ValueError(f"`--length`={args.length} leaves no room for a prompt beside `--max-new-tokens`={longest}.")
     if args.shape is not None:
         shape_config(args.shape)
         if args.model is not None:
@@ -143,7 +151,16 @@ def _subject(args: argparse.Namespace) -> "Subject":
         prompts=None if args.data is None else tuple(read_prompts(args.data, args.field)),
         system=args.system,
         raw=args.raw,
+        prompt_tokens=None if args.length is None else args.length - max(args.max_new_tokens),
     )
+
+
+def _length(text: str) -> int:
+    """A number of positions; "32k" is 32 times 1,024."""
+    number, thousands = (text[:-1], 1024) if text.lower().endswith("k") else (text, 1)
+    if not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length, such as 4096 or 32k")
+    return int(number) * thousands
 
 
 def _load(subject: "Subject", args: argparse.Namespace) -> "Loaded":
@@ -218,6 +235,11 @@ def _time(
             note(f"left out: {one['case']}: {one['reason']}")
         if rows:
             print(to_text(rows, shutil.get_terminal_size((100, 24)).columns), end="", flush=True)
+    if args.length is not None and (peaks := [row["peak_mb"] for row in rows if row["peak_mb"] is not None]):
+        from conv_dlm.cost.timing import weight_bytes
+
+        weights = weight_bytes(bench.loaded.model) / 1e6
+        note(f"{args.length:,} positions take up to {max(peaks):,.0f} MB, of which {weights:,.0f} MB are weights")
     if args.output is not None:
         note(f"all figures: {args.output}")
     return rows, left_out

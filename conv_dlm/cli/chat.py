@@ -86,7 +86,10 @@ class Chat:
     """
 
     def __init__(self, session: "Session", args: argparse.Namespace, memory: bool) -> None:
+        from conv_dlm.generation.past import Past
+
         self.session, self.args, self.memory = session, args, memory
+        self.past = Past()
         self.first_args = args
         self.history: list[Message] = []
         self.turns = 0
@@ -169,7 +172,7 @@ class Chat:
                 if start:
                     turns = (len(remembered) - start) // 2
                     note(f"the context is full: the answer takes the last {turns} turns into account")
-                return self.session.answer([prompt], [self.turns], self.session.streamer())[0]
+                return self.session.answer([prompt], [self.turns], self.session.streamer(), self.past)[0]
             except SettingError as error:
                 if error.field != "max_new_tokens" or start >= len(remembered):
                     raise

@@ -35,6 +35,7 @@ USAGE = "conv-dlm eval TASK --output FOLDER [options]"
 EXAMPLES = """examples:
   conv-dlm eval word_problems --questions 64 --level 1-3 --steps 64 --max-new-tokens 128 --output runs/embedded
   conv-dlm eval word_problems --form json --json-schema configs/embedded/answer.schema.json --output runs/json
+  conv-dlm eval needle --model GSAI-ML/LLaDA-8B-Instruct --words 1000 2000 --max-new-tokens 32 --output runs/needle
   conv-dlm eval gsm8k --data test.jsonl --questions 20 --steps 32 --output runs/first
   conv-dlm eval gsm8k --model GSAI-ML/LLaDA-8B-Instruct --max-new-tokens 512 --output runs/conv
   conv-dlm eval prompts --data questions.jsonl --output runs/own
@@ -49,6 +50,10 @@ WORD_PROBLEMS = """Ask word problems from the generator, and check every equatio
 
 accuracy: the final number is right; sound: that, in the right form, by a working without a wrong step. The same by
 number of operations goes to levels.json."""
+NEEDLE = """Hide a sentence in long texts, and ask for the number in it.
+
+accuracy: the number stands in the answer. The same by length and depth goes to needle.json. A word is one to two
+tokens; text and answer have to fit into the model's context (docs/models.md: longer ones)."""
 GSM8K = """Ask GSM8K's questions, without examples, and compare the answers with the right ones.
 
 answer rules:
@@ -74,6 +79,11 @@ def add_arguments(parser: Parser) -> None:
                      help=f"of the solutions: {', '.join(FORMS)} (default: prose)")  # fmt: skip
     own.add_argument("--problem-seed", type=int, default=0, metavar="N", help="which problems (default: 0)")
 
+    needle = _add_task(tasks, "needle", "a sentence in a long text, by length and depth", NEEDLE)
+    needle.add_argument("--words", nargs="+", type=int, metavar="N", help="of a text (default: 500 1000 2000 4000)")
+    needle.add_argument("--depths", nargs="+", type=int, metavar="P",
+                        help="where the sentence is, in percent of the text (default: 0 25 50 75 100)")  # fmt: skip
+
     gsm8k = _add_task(tasks, "gsm8k", "grade-school sums, by the right answer", GSM8K)
     gsm8k.add_argument("--data", metavar="FILE", help="rows with `question` and `answer` (default: the test split)")
     gsm8k.add_argument(
@@ -92,7 +102,7 @@ def add_arguments(parser: Parser) -> None:
 
     for task in (gsm8k, alpaca, prompts):
         task.add_argument("--skip-malformed", action="store_true", help="leave malformed rows of --data out")
-    for task in (own, gsm8k, alpaca, prompts):
+    for task in (own, needle, gsm8k, alpaca, prompts):
         _add_common_arguments(task)
 
 
@@ -174,7 +184,7 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
         raise ValueError("`--top-p` is for `--autoregressive`; drop it.")
     if args.top_p is not None and not 0 <= args.top_p <= 1:
         raise ValueError(f"`--top-p`={args.top_p} must lie between 0 and 1.")
-    if args.task != "word_problems" and args.skip_malformed and not args.data:
+    if getattr(args, "skip_malformed", False) and not args.data:
         raise ValueError("`--skip-malformed` is for `--data`; drop it.")
     check_folder(Path(args.output))
     if args.task == "alpaca_eval":
@@ -193,13 +203,16 @@ def _check_judge(args: argparse.Namespace) -> None:
 
 
 def _load_task(args: argparse.Namespace) -> "tuple[Task, list[str]]":
-    from conv_dlm.evaluation.tasks import alpaca_eval, gsm8k, prompts, word_problems
+    from conv_dlm.evaluation.tasks import alpaca_eval, gsm8k, needle, prompts, word_problems
 
     if args.task == "word_problems":
         if args.questions is not None and args.questions < 1:
             raise ValueError(f"`--questions`={args.questions} must be at least 1.")
         levels = read_levels(args.level)
         return word_problems.load(args.questions, levels, args.split, tuple(args.form), args.problem_seed), []
+    if args.task == "needle":
+        words, depths = args.words or needle.DEFAULT_WORDS, args.depths or needle.DEFAULT_DEPTHS
+        return needle.load(args.questions, tuple(words), tuple(depths)), []
     path = Path(args.data) if args.data else None
     common: dict[str, Any] = {"questions": args.questions, "skip_malformed": args.skip_malformed}
     if args.task == "gsm8k":

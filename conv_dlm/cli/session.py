@@ -20,6 +20,8 @@ from conv_dlm.answering.prompting import Message, Prompter
 from conv_dlm.cli.keyboard import silent_keyboard
 from conv_dlm.constraints.languages import Constraint
 from conv_dlm.cost.out_of_memory import explain_out_of_memory
+from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.streaming import TextDiffusionStreamer
 
@@ -90,8 +92,18 @@ class Session:
         """Shows an answer on standard output."""
         return TextDiffusionStreamer(self.tokenizer, skip_prompt=True, mask_token_id=self._config.mask_token_id)
 
+    @property
+    def takes_past(self) -> bool:
+        """Whether what an answer has computed is right for the next one."""
+        cache = self._config.cache_implementation
+        return cache is not None and CACHE_POLICIES[cache].exact and self._config.guidance_scale in (None, 1)
+
     def answer(
-        self, prompts: Sequence[str], indices: Sequence[int], streamer: TextDiffusionStreamer | None = None
+        self,
+        prompts: Sequence[str],
+        indices: Sequence[int],
+        streamer: TextDiffusionStreamer | None = None,
+        past: Past | None = None,
     ) -> list[Completion]:
         """Denoise a batch.
 
@@ -100,6 +112,7 @@ class Session:
             indices (sequence of `int`): number of each prompt in the run. With `--seed` it determines the row's seed,
                 so a text depends neither on the batch size nor on where a run was resumed.
             streamer (`TextDiffusionStreamer`, *optional*): shows the answer to a single prompt.
+            past (`Past`, *optional*): what earlier answers have computed, used where `takes_past`.
         """
         inputs = self._encode(prompts)
         generators = [row_generator(self.seed, index) for index in indices]
@@ -109,7 +122,7 @@ class Session:
             try:
                 output = self.model.generate(
                     **inputs, **self.options, generator=generators, streamer=streamer, tokenizer=self.tokenizer,
-                    constraint=self.constraint, return_dict_in_generate=True,
+                    constraint=self.constraint, past=past if self.takes_past else None, return_dict_in_generate=True,
                 )  # fmt: skip
             except BaseException:
                 if streamer is not None:

@@ -62,7 +62,8 @@ class TrainingStep:
     """A step that trains adapters (LoRA).
 
     Attributes:
-        rows, length (`int`): the shape of the batch.
+        rows, length (`int`): the shape of the batch. Models that see block by block get each row twice, a noisy copy
+            and a clean one (BD3LM).
         projected (`int`): positions of all rows that are projected to the vocabulary.
         checkpointing (`bool`): whether activation checkpointing is on.
         device_type (`str`): "cpu", "cuda", ...
@@ -215,10 +216,15 @@ class TrainingMemory:
                 adapter.grad = torch.zeros_like(adapter)
             before = memory.now
             ids_BL = torch.zeros(step.rows, step.length, dtype=torch.long)
+            seen: dict[str, Tensor] = {}
+            if getattr(model.config, "attention_pattern", None) == "block_causal":  # a noisy copy, and a clean one
+                ids_BL = ids_BL.repeat(1, 2)
+                length = ids_BL.shape[1]
+                seen["attention_mask"] = torch.ones(step.rows, 1, length, length, dtype=torch.bool)
             kept_M = torch.arange(max(1, step.projected // step.rows))
             # the dtypes of mixed precision, as Accelerate has them
             with torch.autocast("cpu", torch.bfloat16, enabled=self.storage != "float32"):
-                logits = model(input_ids=ids_BL, logits_to_keep=kept_M, use_cache=False).logits.flatten(0, 1)
+                logits = model(input_ids=ids_BL, logits_to_keep=kept_M, use_cache=False, **seen).logits.flatten(0, 1)
             loss = _Loss.apply(logits.float())
             del logits
             loss.backward()

@@ -31,6 +31,8 @@ class Subject:
         tokenizer, device, dtype, quantize: as for [`~conv_dlm.answering.loading.load_model`].
         prompts (tuple of `str`, *optional*): for a model by name. Defaults to `QUESTIONS`.
         system, raw: as for [`~conv_dlm.answering.prompting.Prompter`].
+        prompt_tokens (`int`, *optional*): make each prompt as long, by repeating it. Defaults to what prompts have, and
+            to 64 of random ones.
     """
 
     model: str | None = None
@@ -42,19 +44,21 @@ class Subject:
     prompts: tuple[str, ...] | None = None
     system: str | None = None
     raw: bool = False
+    prompt_tokens: int | None = None
 
     def load(self) -> "Loaded":
         """Load the model on its device."""
         if self.shape is not None:
-            return Loaded(random_model(self.shape, self.device, self.dtype, self.quantize), None)
+            model = random_model(self.shape, self.device, self.dtype, self.quantize)
+            return Loaded(model, None, prompt_tokens=self.prompt_tokens)
         model, tokenizer = load_model(
             self.model, tokenizer=self.tokenizer, device=self.device, dtype=self.dtype, quantize=self.quantize
         )
         prompter = Prompter(tokenizer, self.system, self.raw)
         texts = [prompter([{"role": "user", "content": prompt}]) for prompt in self.prompts or QUESTIONS]
         if self.prompts is None:
-            return Loaded(model, tokenizer, texts, not prompter.templated)
-        return Loaded(model, tokenizer, texts, not prompter.templated, all_of_them=True)
+            return Loaded(model, tokenizer, texts, not prompter.templated, prompt_tokens=self.prompt_tokens)
+        return Loaded(model, tokenizer, texts, not prompter.templated, True, self.prompt_tokens)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Loaded:
         texts (`list[str]`): prompts as the model reads them.
         add_special_tokens (`bool`): whether the tokenizer adds its BOS.
         all_of_them (`bool`): whether a run answers all texts, batch by batch, or only one batch.
+        prompt_tokens (`int`, *optional*): length of each prompt; None for what they have.
     """
 
     model: Any
@@ -74,21 +79,32 @@ class Loaded:
     texts: list[str] | None = None
     add_special_tokens: bool = False
     all_of_them: bool = False
+    prompt_tokens: int | None = None
 
     def batches(self, size: int) -> list[BatchEncoding]:
         """The batches of a run, `input_ids` and `attention_mask` [size, P]; texts are repeated to fill a batch."""
         if self.texts is None:
-            return [BatchEncoding(_random_prompts(self.model, size))]
+            return [BatchEncoding(_random_prompts(self.model, size, self.prompt_tokens or RANDOM_PROMPT))]
         count = -(-len(self.texts) // size) if self.all_of_them else 1
         texts = [self.texts[index % len(self.texts)] for index in range(count * size)]
-        return [
-            encode(self.tokenizer, texts[start : start + size], self.add_special_tokens).to(self.model.device)
-            for start in range(0, len(texts), size)
+        parts = (texts[start : start + size] for start in range(0, len(texts), size))
+        found = (encode(self.tokenizer, part, self.add_special_tokens) for part in parts)
+        return [self._as_long(batch).to(self.model.device) for batch in found]
+
+    def _as_long(self, batch: BatchEncoding) -> BatchEncoding:
+        """The batch with each prompt repeated, or cut, to `prompt_tokens`."""
+        if self.prompt_tokens is None:
+            return batch
+        rows = [
+            ids[mask.bool()].repeat(-(-self.prompt_tokens // int(mask.sum())))[: self.prompt_tokens]
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
         ]
+        ids = torch.stack(rows)
+        return BatchEncoding({"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
     def make_room(self, new_tokens: int) -> str | None:
         """With random weights, extend the context for these batches if needed; returns a message if it did."""
-        config, wanted = self.model.config, RANDOM_PROMPT + new_tokens
+        config, wanted = self.model.config, (self.prompt_tokens or RANDOM_PROMPT) + new_tokens
         if self.texts is not None or config.max_position_embeddings >= wanted:
             return None
         note = f"the shape's context of {config.max_position_embeddings} tokens is raised to {wanted}"
@@ -142,9 +158,9 @@ def _quantize(model: Any, quantize: str) -> None:
             setattr(parent, name, new.to(layer.weight.device).eval())
 
 
-def _random_prompts(model: Any, rows: int) -> dict[str, torch.Tensor]:
+def _random_prompts(model: Any, rows: int, length: int) -> dict[str, torch.Tensor]:
     special = {getattr(model.config, f"{name}_token_id", None) for name in ("mask", "pad", "bos", "eos")}
     usual = torch.tensor([token for token in range(model.config.vocab_size) if token not in special])
-    drawn = torch.randint(len(usual), (rows, RANDOM_PROMPT), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(len(usual), (rows, length), generator=torch.Generator().manual_seed(0))
     ids = usual[drawn].to(model.device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -32,8 +32,8 @@ from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
 from conv_dlm.evaluation.respondent import decoding_fields
+from conv_dlm.generation.capabilities import longest_context
 from conv_dlm.generation.configuration import all_settings
-from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
 
 FURTHER_OPTIONS = ("top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
 DEFAULT_LENGTH = 256  # of a response, if nothing sets it; lm-eval's own
@@ -300,8 +300,7 @@ def _check_arguments(options: Mapping[str, Any], batch_size: int | str) -> None:
 
 
 def _context_length(config: Any, max_length: int | None) -> int:
-    lengths = [getattr(config, name, None) for name in CONTEXT_LENGTH_NAMES]
-    limit = next((length for length in lengths if length is not None), max_length)
+    limit = longest_context(config) or max_length
     if limit is None or (max_length is not None and not 1 < max_length <= limit):
         raise ValueError(f"`max_length`={max_length}, and the model's config says {limit}; pass what it can take.")
     return limit if max_length is None else max_length

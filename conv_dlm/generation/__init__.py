@@ -27,6 +27,7 @@ from conv_dlm.generation.parts.position_weights import (
 )
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, FixedStepsRule, StepState, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS, Places, Statistic
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.settings import setting
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "ExitSchedule",
     "Extra",
     "FixedStepsRule",
+    "Past",
     "Places",
     "PositionWeights",
     "PositionWeightsProcessor",

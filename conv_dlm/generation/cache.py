@@ -72,6 +72,18 @@ class CanvasLayer(CacheLayerMixin):
         kept[now.column.to(kept.device), :, now.positions.to(kept.device)] = states.transpose(1, 2)
         return kept[:, :, : now.end] if rows is None else kept[rows, :, : now.end]
 
+    def start_with(self, row: int, place: slice, keys: Tensor, values: Tensor) -> None:
+        """Have `keys` and `values` [H, N, D] at positions of a row, before the first forward."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys[None], values[None])
+        assert self.keys is not None and self.values is not None
+        self.keys[row, :, place], self.values[row, :, place] = keys, values
+
+    def copy_of(self, row: int, place: slice) -> tuple[Tensor, Tensor]:
+        """Keys and values [H, N, D] at positions of a row."""
+        assert self.keys is not None and self.values is not None
+        return self.keys[row, :, place].clone(), self.values[row, :, place].clone()
+
     def keep_rows(self, rows: Tensor) -> None:
         if self.is_initialized:
             assert self.keys is not None and self.values is not None

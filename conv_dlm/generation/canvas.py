@@ -31,6 +31,8 @@ class Canvas:
     mask_token_id: the mask's id.
     varies: whether rows may end before the canvas does, and go on later; then nothing behind the end is known.
     block_index: LongTensor [B, L]; what blocks are counted by where a model says how they lie; None for `mask_index`.
+    before: LongTensor [B]; positions that the first block of a row lacks, in a model that sees block by block; None
+        where blocks begin with the text.
     """
 
     ids: Tensor
@@ -43,6 +45,7 @@ class Canvas:
     reason: Tensor
     mask_token_id: int
     block_index: Tensor | None = None
+    before: Tensor | None = None
     varies: bool = False
     _constants: dict[Hashable, Tensor] = field(default_factory=dict)
 
@@ -106,6 +109,17 @@ class Canvas:
     def size(self) -> Tensor:
         """LongTensor [B]: how many masks a row began with."""
         return (self.mask_index >= 0).sum(1)
+
+    @functools.cached_property
+    def start(self) -> Tensor:
+        """LongTensor [B]: where each row's text begins."""
+        return self.padding.sum(1)
+
+    @functools.cached_property
+    def block_positions(self) -> Tensor:
+        """LongTensor [B, L]: positions that the blocks of a model which sees block by block are counted by."""
+        text = ((~self.padding).cumsum(1) - 1).clamp(min=0)
+        return text if self.before is None else text + self.before[:, None]
 
     # --- what is there now ---
 

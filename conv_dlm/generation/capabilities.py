@@ -14,6 +14,8 @@ from typing import Any
 
 from transformers.modeling_utils import slice_logits_to_keep
 
+CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
+
 
 def supports_window_logits(model: Any) -> bool:
     """Whether only the window's positions reach the vocabulary projection."""
@@ -32,6 +34,21 @@ def supports_canvas_cache(model: Any) -> bool:
 def cache_argument(model: Any) -> str:
     """The name under which `forward` takes a cache, if it does: Transformers has changed it in 5.24."""
     return "cache" if "cache" in _arguments(model) else "past_key_values"
+
+
+def scales_by_length(config: Any) -> bool:
+    """Whether the rotary embedding depends on how long the text of a forward is."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return rope.get("rope_type", "default") in ("dynamic", "longrope")
+
+
+def longest_context(config: Any) -> int | None:
+    """Positions that a model is for, what its rotary embedding is scaled by included; None where nobody says."""
+    limit: int | None = next((said for name in CONTEXT_LENGTH_NAMES if (said := getattr(config, name, None))), None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if limit is None or "factor" not in rope:
+        return limit
+    return max(limit, int(rope["factor"] * rope.get("original_max_position_embeddings", limit)))
 
 
 def _arguments(model: Any) -> Set[str]:

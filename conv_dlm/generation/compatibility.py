@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from conv_dlm.generation.attention import BlockCausal
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.capabilities import check_canvas_cache, supports_canvas_cache
+from conv_dlm.generation.capabilities import check_canvas_cache, scales_by_length, supports_canvas_cache
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.assisted import SpeculativeRule
@@ -15,7 +15,9 @@ from conv_dlm.generation.parts.cache_policies import CachePolicy
 from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import ConvolutionWeights, PositionWeights, SlideWeights, WithinBlocks
 from conv_dlm.generation.parts.rules import FixedStepsRule, UnmaskingRule
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.resolve import ONE
+from conv_dlm.generation.row_adapters import RowAdapters
 
 # keywords of Transformers' `generate` that can't have a meaning here -> why, and the way out
 UNSUPPORTED = {
@@ -27,6 +29,9 @@ UNSUPPORTED = {
     "custom_generate": ("is for models without a `generate` of their own; this one denoises by itself", "drop it"),
     "adapter_names": (
         "is PEFT's, and needs its layers to be told", "load the adapters by `PeftModel`, and call its `generate`",
+    ),
+    "past_key_values": (
+        "is a cache of text from left to right", "pass `past=conv_dlm.Past()` to a model that sees block by block",
     ),
     "inputs_embeds": ("is not supported: a canvas is made of ids", "pass `input_ids`"),
 }  # fmt: skip
@@ -115,6 +120,18 @@ def check_speed(
         _check_cache(model, rule, policy, pattern, config)
     if type(rule).extra is not UnmaskingRule.extra:
         _check_extra(model, policy, pattern, config)
+    if config.align_blocks and not isinstance(pattern, BlockCausal):
+        raise SettingError(
+            "align_blocks", f"is for models that see block by block, and {type(model).__name__} doesn't", "drop it",
+            True,
+        )  # fmt: skip
+    if scales_by_length(model.config):
+        for name in ("cache_implementation", "lookahead"):
+            if (value := getattr(config, name)) is not None:
+                raise SettingError(
+                    name, "makes forwards of parts of the text, and this model's `rope_scaling` goes by the length of "
+                    "what it sees", "drop it, or scale by `rope_theta` (docs/models.md)", value,
+                )  # fmt: skip
     if rule.greedy and config.is_random:
         raise SettingError(
             "do_sample", f"has no use: `decode_type={decode_type!r}` says the tokens by itself", "drop it, or use "
@@ -158,7 +175,7 @@ def _check_cache(
 ) -> None:
     decode_type, cache = config.decode_type, config.cache_implementation
     check_canvas_cache(model, cache)
-    if policy.exact and not isinstance(pattern, BlockCausal):
+    if policy.block_causal and not isinstance(pattern, BlockCausal):
         raise SettingError(
             "cache_implementation", f"is for models whose attention is block-causal, and {type(model).__name__} "
             "declares no such `attention_pattern`", "use 'window', or drop it", cache,
@@ -219,3 +236,24 @@ def _check_lookahead(canvas: Canvas, weights: PositionWeights, config: Diffusion
             "lookahead", f"is nearer than the {reach} positions that `decode_type={config.decode_type!r}` may unmask "
             "in", f"raise it, drop it, or {way_out}", lookahead,
         )  # fmt: skip
+
+
+def check_past(
+    past: Any, model: Any, canvas: Canvas, policy: CachePolicy | None, config: DiffusionGenerationConfig
+) -> None:
+    """Keys and values of other calls have to be right in this one, and those of this one in others."""
+    if not isinstance(past, Past):
+        raise SettingError("past", f"is a {type(past).__name__}", "pass a `conv_dlm.Past()`, at first an empty one")
+    if policy is None or not policy.exact:
+        raise SettingError(
+            "past", "is right for models that see block by block, with `cache_implementation='block'`",
+            "set that, or drop it", config.cache_implementation,
+        )  # fmt: skip
+    if config.guidance_scale not in (None, 1):
+        raise SettingError(
+            "past", "is of the text with its prompt alone, and guidance compares with a masked prompt",
+            "drop one of them", config.guidance_scale,
+        )  # fmt: skip
+    if RowAdapters.of(model, canvas.ids.shape[0]) is not None:
+        raise SettingError("past", "can't tell the adapters of each row apart", "drop `adapter_names`, or it")
+    past.check(model, canvas.ids.shape[0])

@@ -40,6 +40,10 @@ class RunSettings(Part):
         None, "take the best tokens at all masks of a row as soon as they are clear", choices=EXIT_SCHEDULES,
         source="arXiv 2512.02892, arXiv 2508.19982",
     )  # fmt: skip
+    align_blocks: bool = setting(
+        False, "lay the blocks of a model that sees block by block so that the response begins with one",
+        source="A2D's sampler for BD3LM, arXiv 2503.09573",
+    )  # fmt: skip
     lookahead: int | None = setting(
         None, "leave masks out of the forward that are more than so many positions behind the last known one", low=1
     )

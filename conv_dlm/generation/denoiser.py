@@ -108,8 +108,7 @@ class Denoiser:
             self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
         predicted = window
         if self.shift_logits:  # a row's first position has nothing at its left, whatever padding stands there
-            start = canvas.constant("padding", lambda: canvas.padding.sum(1))
-            predicted = torch.maximum(window - 1, (start if which is None else start[which])[:, None])
+            predicted = torch.maximum(window - 1, (canvas.start if which is None else canvas.start[which])[:, None])
         kept = predicted if positions is None else _places(predicted, positions, length)
         given = pick(canvas.given) if self.guidance_scale != 1 else None
         if extra is not None:
@@ -172,7 +171,7 @@ class Denoiser:
         known = (known if which is None else known[which])[:, None, :end]
         of_canvas = known.expand(-1, end, -1)
         if isinstance(self.pattern, BlockCausal):
-            text = pick(self._text_positions(canvas))
+            text = pick(canvas.block_positions)
             of_canvas = of_canvas & self.pattern.visible(text, text)[:, 0]
         of_canvas = torch.nn.functional.pad(of_canvas, (0, extra.ids.shape[1]))
         beside = torch.cat([extra.visible[..., :end] & known, extra.visible[..., canvas.ids.shape[1] :]], -1)
@@ -180,10 +179,6 @@ class Denoiser:
             "position_ids": torch.cat([here[:, :end], here.gather(1, extra.positions)], 1),
             "attention_mask": self.masks.form(torch.cat([of_canvas, beside], 1)[:, None]),
         }
-
-    def _text_positions(self, canvas: Canvas) -> Tensor:
-        """LongTensor [B, L]: positions without padding."""
-        return canvas.constant("text positions", lambda: ((~canvas.padding).cumsum(1) - 1).clamp(min=0))
 
     def _block_causal_mask(
         self,
@@ -194,7 +189,7 @@ class Denoiser:
         end: int,
     ) -> Tensor:
         """The pattern over text, for the queries of this forward; in the form that the model's attention takes."""
-        text = self._text_positions(canvas)
+        text = canvas.block_positions
         keys, known = (x if which is None else x[which] for x in (text, ~canvas.padding))
         visible = pattern.visible(pick(text), keys[:, :end]) & known[:, None, None, :end]
         return self.masks.form(visible)

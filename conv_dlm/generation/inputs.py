@@ -9,13 +9,13 @@ from transformers import MaxTimeCriteria, StoppingCriteriaList, StopStringCriter
 
 from conv_dlm.generation.arguments import check_ids, id_list, read_attention_mask, read_input_ids
 from conv_dlm.generation.canvas import Canvas
+from conv_dlm.generation.capabilities import longest_context
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.noise import check_generators
 from conv_dlm.generation.placement import canvas_device
 from conv_dlm.generation.row_streamers import RowStreamers
 
-CONTEXT_LENGTH_NAMES = ("max_position_embeddings", "max_sequence_length", "model_length")
 # ids of special tokens that `generate` reads -> what to do about a wrong one
 TOKEN_IDS = {
     "eos_token_id": "pass None for no end, or the id that ends a response",
@@ -104,12 +104,11 @@ def new_tokens_of(model: Any, input_ids: Tensor, config: DiffusionGenerationConf
         raise SettingError(
             "max_length", f"is shorter than the prompt ({prompt} tokens)", "raise it, or set `max_new_tokens`", total
         )
-    limits = [getattr(model.config, name, None) for name in CONTEXT_LENGTH_NAMES]
-    limit = next((limit for limit in limits if limit is not None), None)
+    limit = longest_context(model.config)
     if limit is not None and total > limit:
         raise SettingError(
             "max_new_tokens", f"and the prompt ({prompt} tokens) need a context of {total}, but the model's is {limit}",
-            "shorten the prompt, or lower it", total - prompt,
+            "shorten the prompt, lower it, or load the model for a longer one (docs/models.md)", total - prompt,
         )  # fmt: skip
     if total == 0:
         raise SettingError("input_ids", "is empty, and no new token is asked for", "pass a text, or ask for tokens")

@@ -29,6 +29,7 @@ from conv_dlm.generation.parts.exits import ExitSchedule
 from conv_dlm.generation.parts.position_weights import PositionWeights
 from conv_dlm.generation.parts.rules import Decision, FixedStepsRule, Head, Statistics, StepState, UnmaskingRule
 from conv_dlm.generation.parts.statistics import LastForwards, Places, Statistic
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
 from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.generation.schedule import AdaptiveSchedule, FixedSchedule, Step
@@ -80,6 +81,7 @@ class Denoising:
     eos_token_ids: LongTensor [E], None for no end tokens.
     eos_fill, eos_threshold, lookahead: see `RunSettings`.
     policy: what forwards compute anew, if the denoiser has a cache.
+    past: keys and values of earlier calls, where the policy is exact; it gets those of this run.
     early_exit: when rows leave the process, if they may.
     constraint: the languages that rows have to be in (`conv_dlm.constraints.rows.RowConstraints`), if they have to.
     assistant: who reads the drafts of an `AssistedRule`.
@@ -100,6 +102,7 @@ class Denoising:
     eos_threshold: float | None = None
     lookahead: int | None = None
     policy: CachePolicy | None = None
+    past: Past | None = None
     early_exit: ExitSchedule | None = None
     constraint: Any = None
     assistant: Assistant | None = None
@@ -146,6 +149,9 @@ class Denoising:
         self.seen_ids = torch.full_like(ids, -1)
         self.seen_wanted = torch.zeros_like(ids, dtype=torch.bool)
         self.kept = CacheState.empty(ids)
+        if self.past is not None:
+            assert self.denoiser.cache is not None
+            self.kept = self.kept._replace(ids=self.past.give(self.denoiser.cache, self.canvas, self.block_length))
         self.best_before: Tensor | None = None
         self.filling = False
         # the draw and the rule, compiled if the model is; of a class, so that all its rules share what was compiled
@@ -167,6 +173,17 @@ class Denoising:
             if self.after_step is not None and self.after_step(self, index):
                 break
         self.fill()
+        if self.past is not None:
+            assert self.denoiser.cache is not None
+            self.past.take(
+                self.denoiser.model, self.denoiser.cache, self.canvas, self.kept.ids, self.block_length
+            )
+
+    @property
+    def block_length(self) -> int:
+        """Of a model that sees block by block."""
+        assert isinstance(self.denoiser.pattern, BlockCausal)
+        return self.denoiser.pattern.block_length
 
     def step(self, index: int) -> bool:
         """One step of the reverse process. Returns whether nothing had been left to do."""
@@ -179,7 +196,7 @@ class Denoising:
             self.check_finite()
         if not its_plan.unfinished:
             return True
-        if self.denoiser.cache is not None and not self.denoiser.compiled:
+        if self.denoiser.cache is not None and not self.denoiser.compiled and self.past is None:
             self.denoiser.cache.forget_all_but(its_plan.unfinished, canvas.ids.device)
         extra = self.rule.extra(now) if its_plan.forwards else None
         for forward in its_plan.forwards:
@@ -237,11 +254,14 @@ class Denoising:
         if self.denoiser.shift_logits:  # the logits of a position are its left neighbour's, which is computed too
             read = wanted | torch.nn.functional.pad(wanted[:, 1:], (0, 1)) & text  # but for a row's first position
         seen = text if end is None else canvas.seen(end)
-        pattern = self.denoiser.pattern
-        blocks = None
-        if isinstance(pattern, BlockCausal):
-            blocks = canvas.constant("blocks", lambda: ((~canvas.padding).cumsum(1) - 1) // pattern.block_length)
-        situation = Situation(canvas.ids, seen, read, now.scope, self.kept, now.step, blocks)
+        blocks, places = None, None
+        if isinstance(self.denoiser.pattern, BlockCausal):
+            at, size = canvas.block_positions, self.block_length
+            blocks = canvas.constant("blocks", lambda: torch.where(canvas.padding, -1, at // size))
+            places = canvas.constant("places", lambda: at % size)
+        situation = Situation(
+            canvas.ids, seen, read, now.scope, self.kept, now.step, blocks, places, canvas.masked
+        )
         due, computed = self.policy.is_due(situation), self.policy.computed(situation)
         return request._replace(due=due, computed=computed, seen=seen)
 
@@ -249,9 +269,9 @@ class Denoising:
         """LongTensor [B]: where each row's sight ends; None for where the canvas does."""
         canvas, pattern = self.canvas, self.denoiser.pattern
         if isinstance(pattern, BlockCausal):  # what follows the block of the last wanted position is seen by none
-            start = canvas.constant("padding", lambda: canvas.padding.sum(1))
+            first = canvas.start if canvas.before is None else canvas.start - canvas.before  # where blocks begin
             last = torch.where(wanted, canvas.positions, 0).amax(1)
-            return torch.minimum(start + pattern.end_of_block(last - start), canvas.end)
+            return torch.minimum(first + pattern.end_of_block(last - first), canvas.end)
         if (sight := self.rule.sight(now)) is not None:
             return torch.minimum(sight, canvas.end)
         if self.lookahead is not None:

@@ -19,6 +19,7 @@ from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.noise import row_seeds
 from conv_dlm.generation.observing import StepEnd
 from conv_dlm.generation.output import DiffusionGenerateOutput
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.prepare import Prepared, prepare
 from conv_dlm.generation.resolve import resolve
 
@@ -93,6 +94,7 @@ class DiffusionGenerationMixin(GenerationMixin):
         constraint: Any = None,
         assistant_model: Any = None,
         assistant_tokenizer: Any = None,
+        past: Past | None = None,
         synced_gpus: bool | None = None,
         **kwargs: Any,
     ) -> DiffusionGenerateOutput | Tensor:
@@ -131,6 +133,9 @@ class DiffusionGenerationMixin(GenerationMixin):
                 and `"speculative"`, where the text is its own and the denoiser drafts.
             assistant_tokenizer (`PreTrainedTokenizerBase`, *optional*):
                 Its tokenizer, to be compared with `tokenizer`; needed where the models have different numbers of ids.
+            past ([`~conv_dlm.Past`], *optional*):
+                Keys and values of earlier calls, for models that see block by block: what the prompts have in common
+                with them is not computed again. It gets those of this call; begin with an empty one.
             synced_gpus (`bool`, *optional*):
                 Not supported where it would be needed (ZeRO-3, FSDP), `False` says that it is not.
             kwargs:
@@ -150,7 +155,7 @@ class DiffusionGenerationMixin(GenerationMixin):
             self, inputs, generation_config, logits_processor, stopping_criteria, attention_mask=attention_mask,
             streamer=streamer, generator=generator, callback_on_step_end=callback_on_step_end, tokenizer=tokenizer,
             constraint=constraint, assistant_model=assistant_model, assistant_tokenizer=assistant_tokenizer,
-            synced_gpus=synced_gpus, **kwargs,
+            past=past, synced_gpus=synced_gpus, **kwargs,
         )  # fmt: skip
         input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
         if streamer is not None:
@@ -224,4 +229,5 @@ def _output(prepared: Prepared) -> DiffusionGenerateOutput:
         log_probs=canvas.log_probs,
         finish_reason=[REASONS[index] for index in reason.tolist()],
         history=None if history is None else torch.stack(history),
+        past=run.past,
     )

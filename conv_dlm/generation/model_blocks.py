@@ -46,9 +46,11 @@ def blocks_of_model(
             "block_length", f"cuts across the blocks of {size} that {name} sees at once",
             "drop it, or divide them evenly", length,
         )  # fmt: skip
-    text = (~canvas.padding).cumsum(1) - 1
-    first_mask = text.gather(1, canvas.masked.int().argmax(1, keepdim=True))
-    index = text - first_mask // size * size
+    first_mask = canvas.masked.int().argmax(1, keepdim=True)
+    if config.align_blocks:
+        canvas.before = (canvas.start - first_mask[:, 0]) % size
+    text = torch.where(canvas.padding, -1, canvas.block_positions)
+    index = text - text.gather(1, first_mask) // size * size
     canvas.block_index = _first_alone(index, size, length) if config.shift_logits else index
     return weights
 

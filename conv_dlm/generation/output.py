@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers.utils.generic import ModelOutput
 
+from conv_dlm.generation.past import Past
+
 
 @dataclass
 class DiffusionGenerateOutput(ModelOutput):
@@ -30,6 +32,8 @@ class DiffusionGenerateOutput(ModelOutput):
             `callback_on_step_end` stopped the run.
         history (`torch.LongTensor` of shape `[n + 1, B, L]`, *optional*, with `output_history=True`):
             The canvas at the start and after each of n steps.
+        past ([`~conv_dlm.Past`], *optional*, where one was passed):
+            Keys and values for the next call.
     """
 
     sequences: Tensor | None = None
@@ -39,3 +43,4 @@ class DiffusionGenerateOutput(ModelOutput):
     log_probs: Tensor | None = None
     finish_reason: list[str] | None = None
     history: Tensor | None = None
+    past: Past | None = None

@@ -159,9 +159,8 @@ def visible_end(canvas: Canvas, lookahead: int) -> Tensor:
     `LOOKAHEAD_STEP`, counted without padding, or where the text is cut off. LongTensor [B]."""
     length = canvas.ids.shape[1]
     last_known = length - 1 - canvas.known.flip(1).to(torch.uint8).argmax(1)
-    start = canvas.constant("padding", lambda: canvas.padding.sum(1))
-    wanted = last_known + 1 + lookahead - start
-    return torch.minimum(start + -(-wanted // LOOKAHEAD_STEP) * LOOKAHEAD_STEP, canvas.end)
+    wanted = last_known + 1 + lookahead - canvas.start
+    return torch.minimum(canvas.start + -(-wanted // LOOKAHEAD_STEP) * LOOKAHEAD_STEP, canvas.end)
 
 
 def repeated(rows: Sequence[int], count: int) -> list[int]:

@@ -18,7 +18,13 @@ from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
 from conv_dlm.generation.cache import CanvasCache
 from conv_dlm.generation.candidates import MEASURES
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.compatibility import check_arguments, check_canvas, check_config, check_speed
+from conv_dlm.generation.compatibility import (
+    check_arguments,
+    check_canvas,
+    check_config,
+    check_past,
+    check_speed,
+)
 from conv_dlm.generation.configuration import DiffusionGenerationConfig, did_you_mean
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.errors import SettingError
@@ -44,6 +50,7 @@ from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
+from conv_dlm.generation.past import Past
 from conv_dlm.generation.processors import CanvasProcessors, build_processors
 from conv_dlm.generation.resolve import OWN_OF_FORWARDS, resolve
 from conv_dlm.generation.row_adapters import RowAdapters
@@ -89,6 +96,7 @@ def prepare(
     constraint: Any = None,
     assistant_model: Any = None,
     assistant_tokenizer: Any = None,
+    past: Past | None = None,
     synced_gpus: bool | None = None,
     strict: bool = False,
     **kwargs: Any,
@@ -151,6 +159,8 @@ def prepare(
         weights = blocks_of_model(model, canvas, weights, rule, pattern, config)
     check_canvas(canvas, weights, rule, config)
     check_speed(model, canvas, weights, rule, policy, pattern, config)
+    if past is not None:
+        check_past(past, model, canvas, policy, config)
 
     assistant = find_assistant(
         model, assistant_model, tokenizer, assistant_tokenizer, rule, canvas, config.decode_type or ""
@@ -194,6 +204,7 @@ def prepare(
         eos_threshold=config.eos_threshold,
         lookahead=config.lookahead,
         policy=policy,
+        past=past,
         early_exit=early_exit,
         constraint=constraints,
         assistant=assistant,

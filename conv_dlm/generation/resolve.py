@@ -22,7 +22,7 @@ from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS
 from conv_dlm.generation.processors import LEFT_TO_RIGHT
 
 # keywords of a model's forward, that every forward of a run has of its own
-OWN_OF_FORWARDS = ("position_ids", "logits_to_keep", "past_key_values")
+OWN_OF_FORWARDS = ("position_ids", "logits_to_keep")
 # fields of `GenerationConfig` of other ways to generate -> the value that asks for nothing
 NEUTRAL = {"top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "top_h": None, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
 ONE = {"num_beams": 1, "num_beam_groups": 1}

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_outputs import CausalLMOutputWithPast, MoeCausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from conv_dlm.generation.attention import BIDIRECTIONAL, AttentionPattern, BlockCausal
+from conv_dlm.generation.capabilities import scales_by_length
 from conv_dlm.models.cache_argument import CACHE_FIELD, CACHE_NAMES, given_cache, returned_cache
 
 PATTERNS = ("full", "block_causal", "causal")
@@ -61,8 +62,12 @@ class AdaptedConfig:
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As Transformers does it; `attn_implementation` is what the caller says, not a file (SDAR's names the one of
-        its training)."""
+        its training). `rope_theta` and `rope_scaling` may be said as they stand in files."""
         config_dict = {key: value for key, value in config_dict.items() if key != "attn_implementation"}
+        said = {key: kwargs.pop(key) for key in ("rope_theta", "rope_scaling") if key in kwargs}
+        if said:
+            rope = config_dict.pop("rope_parameters", None) or {}
+            config_dict |= {key: rope[key] for key in ("rope_theta", "partial_rotary_factor") if key in rope} | said
         return super().from_dict(config_dict, **kwargs)  # type: ignore[misc]
 
     def validate_architecture(self) -> None:
@@ -116,13 +121,16 @@ class AdaptedLM:
             BlockCausal(config.block_length) if config.attention_pattern == "block_causal" else BIDIRECTIONAL
         )
         self.loss_type = "ForMaskedLM"
+        if scales_by_length(config):
+            self.model.rotary_emb.register_forward_pre_hook(_forget_length)
 
     @property
     def generation_defaults(self) -> dict[str, Any]:
         """Settings of the published sampler, as far as they go with the blocks, and the cache that is exact."""
         settings = dict(self.config.published_settings)
         if self.config.attention_pattern == "block_causal":
-            settings["cache_implementation"] = "block"
+            if not scales_by_length(self.config):
+                settings["cache_implementation"] = "block"
             if self.config.block_length % settings.get("block_length", 1):
                 del settings["block_length"]
         return settings
@@ -171,7 +179,8 @@ class AdaptedLM:
                 then [positions, V]).
 
         Returns:
-            `CausalLMOutputWithPast` with `logits` [B, W, V] in the model's dtype.
+            `CausalLMOutputWithPast` with `logits` [B, W, V] in the model's dtype; with `output_router_logits=True`, a
+            `MoeCausalLMOutputWithPast` with the `router_logits` of each layer of experts.
         """
         cache = given_cache(self.model, cache, past_key_values)
         if use_cache and cache is None:
@@ -193,12 +202,15 @@ class AdaptedLM:
                 labels = nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
             labels = slice_logits_to_keep(labels[..., None], logits_to_keep)
             loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1], **kwargs)
-        return CausalLMOutputWithPast(
+        router = getattr(outputs, "router_logits", None)  # where the config, or the call, asks for it
+        kind: Any = CausalLMOutputWithPast if router is None else MoeCausalLMOutputWithPast
+        return kind(
             loss=loss,
             logits=logits,
             **returned_cache(getattr(outputs, CACHE_FIELD)),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
+            **({} if router is None else {"router_logits": router}),
         )
 
     def _ready_mask(
@@ -234,3 +246,10 @@ class AdaptedLM:
         dtype = self.lm_head.weight.dtype
         assert isinstance(dtype, torch.dtype)
         return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+
+def _forget_length(rotary: Any, *_: Any) -> None:
+    """Let a dynamic rotary embedding begin anew: Transformers' keeps the frequencies of the longest text that it has
+    seen until a much shorter one comes."""
+    rotary.register_buffer("inv_freq", rotary.original_inv_freq.to(rotary.inv_freq.device), persistent=False)
+    rotary.max_seq_len_cached = rotary.original_max_seq_len

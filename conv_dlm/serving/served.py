@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from conv_dlm.answering.answers import encode, end_tokens, text_of
 from conv_dlm.answering.prompting import Prompter, as_text, tokens_of
 from conv_dlm.constraints.vocabulary import token_bytes
+from conv_dlm.generation.capabilities import longest_context
 from conv_dlm.generation.configuration import EXCLUSIVE_FIELDS
 from conv_dlm.generation.errors import SettingError
-from conv_dlm.generation.inputs import CONTEXT_LENGTH_NAMES
 from conv_dlm.serving.errors import Refused
 from conv_dlm.serving.fields import decode_settings, shown
 from conv_dlm.serving.requests import Request
@@ -191,8 +191,7 @@ class ServedModel:
     @functools.cached_property
     def context(self) -> int | None:
         """The most positions that the model has, where its config says so."""
-        limits = [getattr(self.model.config, name, None) for name in CONTEXT_LENGTH_NAMES]
-        return next((limit for limit in limits if limit is not None), None)
+        return longest_context(self.model.config)
 
     @functools.cached_property
     def _longest_token(self) -> int:

@@ -1,13 +1,16 @@
 """`conv-dlm bench`: a grid of timings as one table and one file."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conv_dlm.cli.bench import _length
 from conv_dlm.cost import device_speed as device
 from conv_dlm.cost import subject as bench_subject
+from conv_dlm.cost import timing
 from conv_dlm.cost.floor import Peaks
 
 Run = Any
@@ -158,3 +161,34 @@ def test_nothing_that_can_be_timed_is_a_mistake(bench: Run, tiny_checkpoint: Pat
     assert outcome.code == 2
     assert "Nothing could be timed; the first case: `steps`=2 is too few for 4 blocks" in outcome.err
     assert not outcome.out
+
+
+@pytest.mark.parametrize("words", [("--shape", "embedded"), ()])
+def test_prompts_of_a_length_and_the_memory_that_they_take(
+    run: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    seen, batches = [], bench_subject.Loaded.batches
+
+    def watched(self: Any, size: int) -> Any:
+        seen.append([batch["input_ids"].shape[1] for batch in batches(self, size)])
+        return batches(self, size)
+
+    monkeypatch.setattr(bench_subject.Loaded, "batches", watched)
+    monkeypatch.setattr(timing, "peak_in_a_process", lambda *_: 12.3)
+    words = words or ("--model", str(tiny_checkpoint))
+    outcome = run(
+        "bench", *words, "--length", "200", "--max-new-tokens", 8, "--decode-types", "llada", "--steps", 2, "--repeats",
+        1, "--baselines", "none", "--device", "cpu",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    told = re.search(r"200 positions take up to ([\d,]+) MB, of which ([\d,]+) MB are weights", outcome.err)
+    assert told
+    peak, weights = (int(number.replace(",", "")) for number in told.groups())
+    assert peak - weights in (12, 13)
+    assert {length for lengths in seen for length in lengths} == {192}
+
+
+def test_a_length_that_is_none(bench: Run, nothing_is_loaded: None) -> None:
+    assert "is no length, such as 4096 or 32k" in bench("--length", "3x").err
+    assert "`--length`=8 leaves no room for a prompt" in bench("--length", "8").err
+    assert _length("32k") == 32768

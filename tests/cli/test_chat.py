@@ -16,9 +16,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     answer = session_module.Session.answer
 
-    def watched(self, prompts, indices, streamer=None):
+    def watched(self, prompts, indices, streamer=None, past=None):
         seen.extend(prompts)
-        return answer(self, prompts, indices, streamer)
+        return answer(self, prompts, indices, streamer, past)
 
     monkeypatch.setattr(session_module.Session, "answer", watched)
     return seen
@@ -98,10 +98,10 @@ def test_nothing_that_goes_wrong_loses_what_was_said(chat, seen: list[str], tmp_
 def test_an_error_of_the_model_is_survived(chat, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answer = session_module.Session.answer
 
-    def failing(self, prompts, indices, streamer=None):
+    def failing(self, prompts, indices, streamer=None, past=None):
         if "large" in prompts[0]:
             raise torch.OutOfMemoryError("Out of memory: it needs 80 GB.")
-        return answer(self, prompts, indices, streamer)
+        return answer(self, prompts, indices, streamer, past)
 
     monkeypatch.setattr(session_module.Session, "answer", failing)
     outcome = chat(f"first\nlarge\nlast\n/save {tmp_path / 'said.json'}\n")
@@ -187,7 +187,7 @@ def test_commands(chat, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_stops_an_answer_then_leaves(chat, seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     answer, lines = session_module.Session.answer, iter(["first", "stopped", "third", None])
 
-    def interrupted(self, prompts, indices, streamer=None):
+    def interrupted(self, prompts, indices, streamer=None, past=None):
         answers = answer(self, prompts, indices, streamer)
         if "stopped" in prompts[0]:
             raise KeyboardInterrupt

@@ -186,3 +186,13 @@ def test_what_training_keeps(llada_8b: Any) -> None:
 def test_a_model_without_blocks_is_refused() -> None:
     with pytest.raises(ValueError, match="Linear has no list of blocks"):
         blocks_of(torch.nn.Linear(2, 2))
+
+
+def test_models_that_see_block_by_block_are_trained_on_each_row_twice() -> None:
+    step = TrainingStep(2, 64, 32, True, "cpu")
+    full, blocks = (
+        TrainingMemory(tiny(name), "float32", 4, ("q_proj",)) for name in ("A2DQwen3LMHeadModel", "SDARForCausalLM")
+    )
+    assert full.activations(replace(step, length=128)) < blocks.activations(step)
+    assert blocks.activations(step) < 1.5 * full.activations(replace(step, length=128))
+    assert blocks.adapters == full.adapters

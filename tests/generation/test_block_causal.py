@@ -80,11 +80,11 @@ def test_without_a_cache_nothing_behind_the_current_block_is_computed(model):
     assert lengths == sorted(lengths) and lengths[0] == BLOCK and set(lengths) == {8, 16, 24, 32, 40, 41}
 
 
-@pytest.mark.parametrize("decode_type", ["conv", "llada", "semi_ar", "remdm", "editing"])
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "semi_ar", "remdm", "editing", "pc_sampler"])
 def test_other_types_work_with_it_too(model, decode_type):
     settings = dict(decode_type=decode_type)
     settings |= {"threshold": 0.1, "editing_threshold": 0.02} if decode_type == "editing" else {"steps": 20}
-    settings |= {} if decode_type in ("llada", "semi_ar", "editing") else {"block_length": None}
+    settings |= {} if decode_type in ("llada", "semi_ar", "editing", "pc_sampler") else {"block_length": None}
     plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
     assert torch.equal(plain.sequences, cached.sequences) and torch.equal(plain.unmasked_at, cached.unmasked_at)
     for row, start in ((0, 2), (1, 0)):  # one block after the other; only the last step fills what is left anywhere
@@ -102,7 +102,9 @@ def out_of_blocks(out, row, start):
 @pytest.mark.parametrize(
     ("settings", "field"),
     [({"decode_type": "slide"}, "decode_type"), ({"decode_type": "multiblock", "block_length": None}, "decode_type"),
-     ({"decode_type": "saber"}, "decode_type"), ({"decode_type": "wino"}, "decode_type"),
+     ({"decode_type": "saber"}, "decode_type"), ({"decode_type": "ccd"}, "decode_type"),
+     ({"decode_type": "guided"}, "decode_type"), ({"decode_type": "speculative"}, "decode_type"),
+     ({"decode_type": "wino"}, "decode_type"),
      ({"decode_type": "threshold", "exit_schedule": "linear"}, "exit_schedule"),
      ({"decode_type": "threshold", "block_length": 2 * BLOCK}, "block_length")],
 )  # fmt: skip

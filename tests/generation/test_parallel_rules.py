@@ -138,3 +138,13 @@ def test_a_threshold_is_on_confidence_times_weight(tiny_llada):
 def test_a_window_that_slides_by_steps_needs_steps():
     with pytest.raises(ValueError, match="'slide' moves by the steps"):
         DecodeType("slide", "threshold", "impossible")
+
+
+def test_a_step_unmasks_as_many_as_one_says_at_least(tiny_llada):
+    prompt = torch.tensor([[1, 40, 50, 60], [1, 44, 45, 46]])
+    out = tiny_llada.generate(
+        prompt, attention_mask=torch.ones_like(prompt), decode_type="threshold", threshold=1.0, min_per_step=3,
+        max_new_tokens=10, eos_token_id=None, return_dict_in_generate=True,
+    )  # fmt: skip
+    for row in out.unmasked_at[:, 4:]:
+        assert row.bincount().tolist() == [3, 3, 3, 1]

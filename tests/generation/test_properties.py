@@ -28,7 +28,7 @@ NUMBERS = {
 COUNTS = (
     "draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps",
     "initial_length", "eos_check_tokens", "expansion_factor", "editing_steps", "exploration_steps", "cycle_estimates",
-    "draft_length", "accept_top_k",
+    "draft_length", "accept_top_k", "min_per_step",
 )  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -19,6 +19,7 @@ FAMILIES = {
     "sdar_moe_tiny": (models.SDARMoeForCausalLM, 1e-4),
     "fast_dllm_v2_tiny": (models.Fast_dLLM_QwenForCausalLM, 1e-4),
     "llada_moe_tiny": (models.LLaDAMoEModelLM, 5e-5),
+    "llada_moe_general_tiny": (models.LLaDAMoEModelLM, 5e-5),
     "llada2_tiny": (models.LLaDA2MoeModelLM, 1e-4),
 }
 # what the fixtures' block masks were made with

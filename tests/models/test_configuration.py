@@ -50,8 +50,7 @@ def test_llada_defaults_are_those_of_8b():
         ("include_bias", True), ("include_qkv_bias", True), ("bias_for_layer_norm", True), ("scale_logits", True),
         ("block_type", "sequential"), ("block_group_size", 2), ("residual_dropout", 0.1),
         ("embedding_dropout", 0.1), ("activation_type", "swiglu"), ("n_kv_heads", 3), ("n_heads", 5),
-        ("multi_query_attention", False), ("rope_scaling", {"rope_type": "linear", "factor": 2.0}),
-        ("rope_parameters", {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}),
+        ("multi_query_attention", False), ("rope_scaling", {"rope_type": "ntk", "factor": 2.0}),
     ],
 )  # fmt: skip
 def test_llada_refuses_what_it_does_not_compute(key, value):

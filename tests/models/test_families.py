@@ -86,7 +86,7 @@ def test_logits_are_the_originals(family, attention):
 
 @pytest.mark.parametrize(
     ("family", "case"), [("dream_tiny", ""), ("a2d_qwen3_tiny", ""), ("a2d_qwen2_tiny", ""), ("a2d_llama_tiny", ""),
-                         ("llada_moe_tiny", ""), ("fast_dllm_v2_tiny", "block_")],
+                         ("llada_moe_tiny", ""), ("llada_moe_general_tiny", ""), ("fast_dllm_v2_tiny", "block_")],
 )  # fmt: skip
 def test_logits_in_bfloat16(family, case):
     """Much nearer to the original in bfloat16 than that is to float32; kernels of CPUs differ."""
@@ -205,10 +205,8 @@ def test_patterns_that_say_nothing_are_refused():
         models.A2DQwen3LMHeadModel.config_class(attention_pattern="blocks")
     with pytest.raises(ValueError, match="needs a positive `block_length`"):
         models.A2DQwen3LMHeadModel.config_class(attention_pattern="block_causal")
-    with pytest.raises(ValueError, match="`shared_expert_intermediate_size=24` is not supported"):
-        load("llada_moe_tiny", shared_expert_intermediate_size=24)
-    with pytest.raises(ValueError, match=r"`partial_rotary_factor=.*` is not supported"):
-        models.LLaDAMoEModelLM.config_class(partial_rotary_factor=0.5)
+    with pytest.raises(ValueError, match="`clip_qkv=8` is not supported"):
+        load("llada_moe_tiny", clip_qkv=8)
 
 
 def test_mask_ids_of_published_checkpoints_where_their_configs_have_none():

@@ -1,6 +1,11 @@
-"""Runs of the published samplers, token for token, by `generate` with the settings that say the same."""
+"""Runs of the published samplers, token for token, by `generate` with the settings that say the same.
+
+Where an original counts otherwise than any decode type here, a rule of the test's own says how, as a user's would. The
+last test looks whether every recorded run is in some test, or among the faults that are not to be reproduced.
+"""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TopKLogitsWarper, TopPLogitsWarper
 
+from conv_dlm.generation import model_blocks
 from conv_dlm.generation.parts.decode_types import DECODE_TYPES, DecodeType
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, FixedStepsRule, StepState, best_per_row
 
@@ -42,30 +48,66 @@ class Run:
         )  # fmt: skip
 
 
+@pytest.fixture
+def own_rule(monkeypatch):
+    """`own_rule(weights, choose, *statistics)`: the name of a decode type that unmasks what `choose(state)` says."""
+
+    def own_rule(weights: str, choose: Callable[[StepState], torch.Tensor], *asked: str) -> str:
+        @dataclass(frozen=True)
+        class OwnRule(FixedStepsRule):
+            statistics = asked
+
+            def __call__(self, now: StepState) -> Decision:
+                return Decision(choose(now))
+
+        monkeypatch.setitem(UNMASKING_RULES, "own", OwnRule)
+        monkeypatch.setitem(DECODE_TYPES, "own", DecodeType(weights, "own", "a published one", do_sample=False))
+        return "own"
+
+    return own_rule
+
+
 CACHES = pytest.mark.parametrize("cache", [None, "block"])
+COVERED: dict[str, set[str]] = {}  # family -> recorded runs that are in some test
+
+
+def each_run(*families: str, also: tuple[tuple[str, str], ...] = (), **runs: Any) -> Any:
+    """Parametrise `family`, `name` and `settings` of recorded runs; `also` those of other families, as they are."""
+    cases = [(family, name.replace("__", "."), settings) for family in families for name, settings in runs.items()]
+    cases += [(family, name, {}) for family, name in also]
+    for family, name, _ in cases:
+        COVERED.setdefault(family, set()).add(name)
+    return pytest.mark.parametrize(("family", "name", "settings"), cases)
+
+
+def plain(*names: str) -> dict[str, dict[str, Any]]:
+    """Runs that need no settings of their own."""
+    return {name: {} for name in names}
+
+
+SDAR = ("sdar_tiny", "sdar_moe_tiny")
 
 
 @CACHES
-@pytest.mark.parametrize("family", ["sdar_tiny", "sdar_moe_tiny"])
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        *((f"static.{run}", {"threshold": 1.0}) for run in "abc"),
-        *((f"dynamic.{run}", {"threshold": 0.35}) for run in "abc"),
-        *((f"sequential.{run}", {"threshold": 1.0, "block_length": 1}) for run in "abc"),
-        ("dynamic.high", {"threshold": 0.7}),
-        ("static.otherblock", {"threshold": 1.0}),
-        ("dynamic.top_k_3", {"threshold": 0.5, "logits_processor": [TopKLogitsWarper(3)]}),
-        ("dynamic.top_p", {"threshold": 0.5, "logits_processor": [TopPLogitsWarper(0.4)]}),
-    ],
+@each_run(
+    *SDAR,
+    **{f"static.{run}": {"threshold": 1.0} for run in "abc"},
+    **{f"dynamic.{run}": {"threshold": 0.35} for run in "abc"},
+    **{f"sequential.{run}": {"threshold": 1.0, "block_length": 1} for run in ("a", "b", "c", "top_k_1")},
+    dynamic__high={"threshold": 0.7},
+    dynamic__few_steps={"threshold": 0.35, "min_per_step": 2},
+    static__otherblock={"threshold": 1.0},
+    dynamic__top_k_1={"threshold": 0.9, "logits_processor": [TopKLogitsWarper(1)]},
+    dynamic__top_k_3={"threshold": 0.5, "logits_processor": [TopKLogitsWarper(3)]},
+    dynamic__top_p={"threshold": 0.5, "logits_processor": [TopPLogitsWarper(0.4)]},
 )
 def test_sdar(family, name, settings, cache):
     runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
-    if name not in {run["id"] for run in runs}:
-        pytest.skip("not recorded")
     block = next(run for run in runs if run["id"] == name)["block_length"]
     run = Run(family, name, block_length=block)
     prompt = run.settings["prompt"]
+    if run.settings.get("overwrites_known_tokens"):
+        pytest.skip("a fault of the original")
     new = -(-(len(prompt) + run.settings["gen_length"]) // block) * block - len(prompt)  # the canvas has whole blocks
     settings = {"block_length": block} | settings
     out = run.generate(prompt, decode_type="threshold", max_new_tokens=new, cache_implementation=cache, **settings)
@@ -73,48 +115,62 @@ def test_sdar(family, name, settings, cache):
     assert int(out.forwards[0]) == len(run.tensors["block_inputs"])  # those that store keys and values are not counted
 
 
+def leftmost(now: StepState) -> torch.Tensor:
+    """Of a block of 4 in 3 steps, 2, 1 and 1."""
+    return best_per_row(-now.canvas.positions.expand_as(now.weights).float(), now.eligible, -(-now.masks.sum(1) // 2))
+
+
+def within_sum(now: StepState) -> torch.Tensor:
+    """SDAR's engine: the least entropies whose sum, the greatest included, stays below a bound; at least one."""
+    entropy = now.statistics["entropy"].masked_fill(~now.eligible, torch.inf)
+    count = (entropy.sort(1).values.cumsum(1) < now.weights.new_tensor(within_sum.bound)).sum(1)
+    return best_per_row(-entropy, now.eligible, count.clamp(min=1))
+
+
 @CACHES
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("static.few_steps", {"decode_type": "llada", "steps": 9}),
-        ("static.stop", {"decode_type": "threshold", "threshold": 1.0, "eos_token_id": [108, 0]}),
-        ("engine.static", {"decode_type": "threshold", "threshold": 1.0}),
-        ("engine.dynamic", {"decode_type": "threshold", "threshold": 0.35}),
-        ("engine.sequential", {"decode_type": "threshold", "threshold": 1.0, "block_length": 1}),
-        ("engine.stop", {"decode_type": "threshold", "threshold": 1.0, "eos_token_id": 108}),
-    ],
+@each_run(
+    *SDAR,
+    static__few_steps={"decode_type": "llada", "steps": 9},
+    static__stop={"threshold": 1.0},
+    sequential__few_steps={"rule": leftmost, "steps": 9},
+    engine__static={"threshold": 1.0},
+    engine__dynamic={"threshold": 0.35},
+    engine__sequential={"threshold": 1.0, "block_length": 1},
+    engine__entropy_bounded__low={"rule": within_sum, "steps": 16},
+    engine__entropy_bounded__mid={"rule": within_sum, "steps": 16},
+    engine__entropy_bounded__high={"rule": within_sum, "steps": 16},
+    engine__stop={"threshold": 1.0},
 )
-def test_sdar_with_fewer_steps_and_stops(name, settings, cache):
+def test_sdar_with_fewer_steps_and_stops(family, name, settings, cache, own_rule):
     """The originals denoise whole blocks, and cut."""
-    run = Run("sdar_tiny", name, block_length=4)
+    run = Run(family, name, block_length=4)
     prompt, final = run.settings["prompt"], run.tensors["final"].flatten().tolist()
     final = final if final[: len(prompt)] == prompt else prompt + final
     length = run.settings.get("gen_length", run.settings.get("max_tokens"))
     new = -(-(len(prompt) + length) // 4) * 4 - len(prompt)
-    out = run.generate(prompt, max_new_tokens=new, cache_implementation=cache, **{"block_length": 4} | settings)
-    ends = settings.get("eos_token_id", [])
-    stops = [place for place, token in enumerate(final) if token in (ends if isinstance(ends, list) else [ends])]
-    stops = [place for place in stops if place >= len(prompt)]
+    settings = {"decode_type": "threshold", "block_length": 4} | settings
+    if "rule" in settings:
+        within_sum.bound = run.settings.get("eb_threshold", 0.0)
+        settings["decode_type"] = own_rule("block", settings.pop("rule"), "entropy")
+    ends = run.settings.get("stopping_criteria_idx") or run.settings.get("stop_words")
+    out = run.generate(prompt, max_new_tokens=new, cache_implementation=cache, eos_token_id=ends or None, **settings)
+    stops = [place for place, token in enumerate(final) if token in (ends or ()) and place >= len(prompt)]
     assert bool(stops) == ("stop" in name)
     length = stops[0] + 1 if stops else len(final)
     assert out.sequences[0, :length].tolist() == final[:length]
 
 
 @CACHES
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        *((f"v20.{run}", {"threshold": 0.5}) for run in "abc"),
-        ("v20.one_by_one", {"threshold": 1.0}),
-        ("v20.stop", {"threshold": 0.5}),
-        ("v20.early_stop", {"threshold": 0.5}),
-        ("v20.few_steps", {"decode_type": "llada", "steps": 9}),  # nothing reaches its threshold
-        ("v21.no_editing", {"threshold": 0.6}),
-    ],
+@each_run(
+    "llada2_tiny",
+    **{f"v20.{run}": {"threshold": 0.5} for run in ("a", "b", "c", "stop", "early_stop")},
+    v20__one_by_one={"threshold": 1.0},
+    v20__few_steps={"decode_type": "llada", "steps": 9},  # nothing reaches its threshold
+    v20__minimal_topk={"threshold": 0.9, "min_per_step": 4},  # 19 // 9 steps for a block of 8
+    v21__no_editing={"threshold": 0.6},
 )
-def test_llada2(name, settings, cache):
-    run = Run("llada2_tiny", name, block_length=8)
+def test_llada2(family, name, settings, cache):
+    run = Run(family, name, block_length=8)
     prompt, eos = run.settings["prompt"], run.settings.get("eos_id", run.settings.get("eos_token_id"))
     length = run.settings.get("gen_length", run.settings.get("max_new_tokens"))
     new = -(-(len(prompt) + length) // 8) * 8 - len(prompt)
@@ -133,10 +189,10 @@ def test_llada2(name, settings, cache):
 
 
 @CACHES
-@pytest.mark.parametrize("name", [f"v21.{run}" for run in ("a", "b", "c", "defaults", "low", "two_at_least", "stop")])
-def test_llada2_with_editing(name, cache):
+@each_run("llada2_tiny", **{f"v21.{run}": {} for run in ("a", "b", "c", "defaults", "low", "two_at_least", "stop")})
+def test_llada2_with_editing(family, name, settings, cache):
     """The whole canvas, as the original leaves it, up to the end token."""
-    run = Run("llada2_tiny", name, block_length=8)
+    run = Run(family, name, block_length=8)
     prompt, eos, said = run.settings["prompt"], run.settings["eos_token_id"], run.settings
     final = run.tensors["canvases"][-1].tolist()
     out = run.generate(
@@ -150,12 +206,19 @@ def test_llada2_with_editing(name, cache):
     assert out.sequences[0, :length].tolist() == final[:length]
 
 
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [(f"a2d_{base}_tiny", run) for base in ("qwen3", "qwen2", "llama") for run in ("mdlm.single", "mdlm.suppress")]
-    + [("llada_moe_tiny", run) for run in ("single", "blocks", "cfg")],
+A2D = tuple(f"a2d_{base}_tiny" for base in ("qwen3", "qwen2", "llama"))
+
+
+LLADA_MOE = ("llada_moe_tiny", "llada_moe_general_tiny")
+
+
+@each_run(
+    *A2D,
+    mdlm__single={},
+    mdlm__suppress={},
+    also=tuple((family, name) for family in LLADA_MOE for name in ("single", "blocks", "cfg")),
 )
-def test_full_attention_as_llada(family, name):
+def test_full_attention_as_llada(family, name, settings):
     """The originals pad at the right; here rows are padded at the left."""
     run = Run(family, name)
     prompts, length = run.settings["prompts"], run.settings["max_new_tokens"]
@@ -170,49 +233,113 @@ def test_full_attention_as_llada(family, name):
         assert out.sequences[row, -length:].tolist() == expected
 
 
-def dream_rule(algorithm: str, eps: float) -> type[FixedStepsRule]:
-    """Dream's rule: at the times linspace(1, eps, S + 1) the share 1 - T(i+1)/T(i) of the masks, rounded down, all of
-    them at the end. Its first steps may have nothing to do, so it is no decode type of ours."""
-
-    @dataclass(frozen=True)
-    class DreamRule(FixedStepsRule):
-        statistics = ("confidence", "margin", "entropy")
-
-        def __call__(self, now: StepState) -> Decision:
-            times = torch.linspace(1, eps, self.steps + 1)
-            share = 1 - times[now.step.number + 1] / times[now.step.number]
-            masks = now.masks.sum(1)
-            count = masks if now.step.number == self.steps - 1 else (masks * share).long()
-            best = now.statistics["best_log_prob"].exp()
-            scores = {
-                "maskgit_plus": now.statistics["confidence"],
-                "topk_margin": best - best * (-now.statistics["margin"]).exp(),
-                "entropy": -now.statistics["entropy"],
-            }
-            return Decision(best_per_row(scores[algorithm], now.eligible, count))
-
-    return DreamRule
+def rounded_share(now: StepState) -> torch.Tensor:
+    """A2D's schedule: of the masks that are left the share (t - s) / t, rounded; of the surest."""
+    rounds = now.step.rounds_left
+    assert now.step.steps is not None
+    whole = now.step.steps // rounded_share.blocks
+    t, s = (1 - (1 - (left.float() / whole)) for left in (rounds, rounds - 1))  # as there, in float32
+    left = now.masks.sum(1)
+    count = torch.minimum((left.double() * (1 - s / t).double()).round().long(), left)
+    return best_per_row(now.statistics["confidence"], now.eligible, count)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(f"{a}.{run}" for a in ("maskgit_plus", "topk_margin", "entropy")
-          for run in ("s16.single", "s8.single", "s5.single", "s5.batch")),
-        "entropy.top_p", "maskgit_plus.inherited_top_k", "entropy.inherited_top_k", "maskgit_plus.top_k",
-        "topk_margin.more_steps", "maskgit_plus.eps", "entropy.infill",
-    ],
+@each_run(*A2D, **plain("mdlm.blocks", "mdlm.few_steps"))
+def test_a2d_with_fewer_steps(family, name, settings, own_rule):
+    run = Run(family, name)
+    prompts, length, block = (run.settings[key] for key in ("prompts", "max_new_tokens", "block_size"))
+    rounded_share.blocks = -(-length // block)
+    out = run.generate(
+        prompts, decode_type=own_rule("block", rounded_share, "confidence"), max_new_tokens=length, block_length=block,
+        steps=-(-run.settings["steps"] // rounded_share.blocks) * rounded_share.blocks,
+    )  # fmt: skip
+    for row, prompt in enumerate(prompts):
+        assert out.sequences[row, -length:].tolist() == run.tensors["final"][row][len(prompt) :][:length].tolist()
+
+
+@CACHES
+@each_run(
+    *A2D,
+    **plain("bd3lm.single", "bd3lm.batch", "bd3lm.few_steps", "bd3lm.steps_per_block", "bd3lm.cfg"),
+    bd3lm__shift={"shift_logits": True},
+    bd3lm__one_block={},
+    bd3lm__stop={},
+)
+def test_a2d_block_by_block(family, name, settings, cache, own_rule, monkeypatch):
+    """Blocks are counted from the response; where logits are shifted, their first position goes with the others."""
+    run = Run(family, name, attention_pattern="block_causal", block_length=4)
+    monkeypatch.setattr(model_blocks, "_first_alone", lambda index, size, length: index)
+    prompts, length = run.settings["prompts"], run.settings["max_new_tokens"]
+    rounded_share.blocks = blocks = -(-length // 4)
+    rounds = run.settings.get("steps_per_block") or -(-run.settings["steps"] // blocks)
+    stop = run.settings["eos_token_id"] if name == "bd3lm.stop" else None
+    out = run.generate(
+        prompts, decode_type=own_rule("block", rounded_share, "confidence"), max_new_tokens=length, block_length=4,
+        steps=rounds * blocks, align_blocks=True, cache_implementation=cache, eos_token_id=stop,
+        guidance_scale=run.settings.get("cfg_scale", 0.0) + 1, **settings,
+    )  # fmt: skip
+    start = -(-max(map(len, prompts)) // 4) * 4
+    for ours, final in zip(out.sequences[:, -length:].tolist(), run.tensors["final"][:, start:].tolist(), strict=True):
+        if run.settings["pad_token_id"] in final:  # a fault: it is not seen from then on
+            final = final[: (final.index(run.settings["pad_token_id"]) // 4 + 1) * 4]
+        assert (stop in final) == (stop is not None)
+        final = final[: final.index(stop) + 1] if stop in final else final
+        assert ours[: len(final)] == final
+
+
+def dreams_share(now: StepState) -> torch.Tensor:
+    """At the times linspace(1, eps, S + 1), 1 - T(i+1) / T(i): FloatTensor of one number; 1 at the end."""
+    assert now.step.steps is not None
+    times = torch.linspace(1, dreams_share.eps, now.step.steps + 1)
+    last = now.step.number == now.step.steps - 1
+    return torch.tensor(1.0) if last else 1 - times[now.step.number + 1] / times[now.step.number]
+
+
+def dreams_choice(algorithm: str) -> Callable[[StepState], torch.Tensor]:
+    """That share of the masks, rounded down. Its first steps may have nothing to do, so it is no decode type here."""
+
+    def choose(now: StepState) -> torch.Tensor:
+        count = (now.masks.sum(1) * dreams_share(now)).long()
+        best = now.statistics["best_log_prob"].exp()
+        scores = {
+            "maskgit_plus": now.statistics["confidence"],
+            "topk_margin": best - best * (-now.statistics["margin"]).exp(),
+            "entropy": -now.statistics["entropy"],
+        }
+        return best_per_row(scores[algorithm], now.eligible, count)
+
+    return choose
+
+
+def by_chance(draws: dict[str, torch.Tensor]) -> Callable[[StepState], torch.Tensor]:
+    """`origin`: each mask with that probability, by the recorded draws of all masks, rows first."""
+
+    def choose(now: StepState) -> torch.Tensor:
+        drawn = torch.ones(now.masks.shape).masked_scatter(now.masks, draws[f"uniform.{now.step.number}"])
+        return now.masks & (drawn < dreams_share(now))
+
+    return choose
+
+
+@each_run(
+    "dream_tiny",
+    **{f"{a}.{run}": {} for a in ("maskgit_plus", "topk_margin", "entropy")
+       for run in ("s16.single", "s8.single", "s5.single", "s5.batch")},
+    **plain("entropy.top_p", "maskgit_plus.inherited_top_k", "entropy.inherited_top_k", "maskgit_plus.top_k",
+         "topk_margin.more_steps", "maskgit_plus.eps", "entropy.infill", "origin.seed0", "origin.seed1",
+         "origin.batch"),
 )  # fmt: skip
-def test_dream(name, monkeypatch):
-    run = Run("dream_tiny", name)
+def test_dream(family, name, settings, own_rule):
+    run = Run(family, name)
     of_run = run.settings
-    monkeypatch.setitem(UNMASKING_RULES, "dream", dream_rule(of_run["alg"], of_run["eps"]))
-    monkeypatch.setitem(DECODE_TYPES, "dream", DecodeType("uniform", "dream", "Dream's", do_sample=False))
+    dreams_share.eps = of_run["eps"]
+    choose = by_chance(run.tensors) if of_run["alg"] == "origin" else dreams_choice(of_run["alg"])
     top_k = of_run.get("top_k", 50)  # what isn't said is inherited from Transformers 4
     ids = run.tensors["input_ids"]
     given = run.tensors.get("attention_mask", torch.ones_like(ids)).bool()
     out = run.generate(
-        [row[real].tolist() for row, real in zip(ids, given, strict=True)], decode_type="dream", steps=of_run["steps"],
+        [row[real].tolist() for row, real in zip(ids, given, strict=True)],
+        decode_type=own_rule("uniform", choose, "confidence", "margin", "entropy"), steps=of_run["steps"],
         max_new_tokens=of_run["max_new_tokens"],
         logits_processor=[TopPLogitsWarper(of_run.get("top_p", 1.0)), *([TopKLogitsWarper(top_k)] if top_k else [])],
     )  # fmt: skip
@@ -220,17 +347,19 @@ def test_dream(name, monkeypatch):
     assert torch.equal(out.sequences[given], run.tensors["canvases"][-1][given])
 
 
-@CACHES
-@pytest.mark.parametrize(
-    "name",
-    ["one_by_one", "threshold", "threshold.aligned", "threshold.short", "threshold.low", "sub_2", "sub_whole",
-     "ragged_budget", "published_block", "stop", "stop.extra_token"],
+@pytest.mark.parametrize("cache", [None, "block", "sub_block"])
+@each_run(
+    "fast_dllm_v2_tiny",
+    **plain("one_by_one", "threshold", "threshold.aligned", "threshold.short", "threshold.low", "sub_2", "sub_whole",
+         "ragged_budget", "published_block", "stop", "stop.extra_token", "block_cache", "block_cache.one_by_one"),
 )  # fmt: skip
-def test_fast_dllm_v2(name, cache):
-    """Sub-blocks, and the first token of each block before the others."""
-    runs = json.loads((FIXTURES / "fast_dllm_v2_tiny" / "runs.json").read_text())["runs"]
+def test_fast_dllm_v2(family, name, settings, cache):
+    """Sub-blocks, and the first token of each block before the others; with the sub-block cache and without."""
+    if (cache == "sub_block") != ("block_cache" in name):
+        pytest.skip("is of another cache")
+    runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
     settings = next(run for run in runs if run["id"] == name)
-    run = Run("fast_dllm_v2_tiny", name, block_length=settings["block_size"])
+    run = Run(family, name, block_length=settings["block_size"])
     prompt, stop = settings["prompt"], settings["stop_token"]
     expected = run.tensors["final"].flatten().tolist()
     if stop in expected[len(prompt) :]:  # the original goes on to the block's end, and cuts
@@ -245,12 +374,12 @@ def test_fast_dllm_v2(name, cache):
 
 
 @CACHES
-@pytest.mark.parametrize("name", ["batch.single", "batch.two", "batch.other_blocks"])
-def test_fast_dllm_v2_in_a_batch(name, cache):
+@each_run("fast_dllm_v2_tiny", **plain("batch.single", "batch.two", "batch.other_blocks", "batch.stop"))
+def test_fast_dllm_v2_in_a_batch(family, name, settings, cache):
     """The original's batches are padded at the right, by masks; blocks are each row's own."""
-    runs = json.loads((FIXTURES / "fast_dllm_v2_tiny" / "runs.json").read_text())["runs"]
+    runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
     settings = next(run for run in runs if run["id"] == name)
-    run = Run("fast_dllm_v2_tiny", name, block_length=8)
+    run = Run(family, name, block_length=8)
     prompts = settings["prompts"]
     finals = [run.tensors[f"final.{row}"].flatten().tolist() for row in range(len(prompts))]
     new = max(len(final) - len(prompt) for final, prompt in zip(finals, prompts, strict=True))
@@ -262,3 +391,16 @@ def test_fast_dllm_v2_in_a_batch(name, cache):
     longest = max(map(len, prompts))
     for prompt, final, ours in zip(prompts, finals, out.sequences.tolist(), strict=True):
         assert ours[longest - len(prompt) :][: len(final)] == final
+
+
+# docs/models.md says what each is
+FAULTS = {
+    "fault.static_overwrites_prompt", "fault.entropy_bounded", "fault.prompt_of_one_block", "bd3lm.pad_is_generated",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", COVERED)
+def test_every_recorded_run_is_in_some_test(family):
+    recorded = {run["id"] for run in json.loads((FIXTURES / family / "runs.json").read_text())["runs"]}
+    assert recorded - COVERED[family] == recorded & FAULTS
+    assert COVERED[family] <= recorded

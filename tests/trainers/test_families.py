@@ -9,7 +9,7 @@ from peft import LoraConfig
 from conv_dlm import models
 from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel
 from tests.models import families
-from trainers import R2FTConfig, R2FTTrainer
+from trainers import BD3LMTrainer, MDLMTrainer, R2FTConfig, R2FTTrainer
 from trainers.losses import token_log_probs
 from trainers.shifted import predictable, predicting
 
@@ -78,3 +78,41 @@ def test_nothing_predicts_the_first_position_of_shifted_logits():
 def test_block_causal_models_are_refused(make_trainer, cls):
     with pytest.raises(ValueError, match=f"{cls.__name__} has `attention_pattern='block_causal'`"):
         make_trainer(model=families.tiny(cls.__name__))
+
+
+@pytest.mark.parametrize("name", ["LLaDAMoEModelLM", "SDARMoeForCausalLM"])
+def test_the_routers_loss_is_an_option(make_trainer, chats, name):
+    """Off, the router has the gradient of the bound alone; on, that of a balanced choice too, weighed by tokens."""
+    model, gradients, seen = families.tiny(name), {}, {}
+    objective = "bd3lm" if name.startswith("SDAR") else "mdlm"
+    for coefficient in (0.0, 0.5):
+        trainer = make_trainer(
+            model=copy.deepcopy(model), train_dataset=chats.select(range(4)), objective=objective,
+            trainer=BD3LMTrainer if objective == "bd3lm" else MDLMTrainer, router_aux_loss_coef=coefficient,
+        )  # fmt: skip
+        trainer.model.train()
+        batch = next(iter(trainer.get_train_dataloader()))
+        calls = []
+        trainer.model.register_forward_hook(lambda _, args, out, calls=calls: calls.append(out))
+        trainer.compute_loss(trainer.model, dict(batch)).backward()
+        gates = [weight for key, weight in trainer.model.named_parameters() if key.endswith("gate.weight")]
+        gradients[coefficient] = torch.stack([gate.grad for gate in gates])
+        seen[coefficient] = calls[0].get("router_logits")
+        logged = trainer._ratios["train"].read(trainer.accelerator)
+    assert seen[0.0] is None
+    mask = batch["attention_mask"].repeat(1, 2) if objective == "bd3lm" else batch["attention_mask"]
+    (logits,) = seen[0.5]
+    p = logits.detach().softmax(-1)[mask.flatten().bool()]
+    chosen = torch.zeros_like(p).scatter(1, p.topk(2, dim=-1).indices, 1.0)
+    by_hand = 4 * (chosen.mean(0) * p.mean(0)).sum()
+    assert logged["router_aux_loss"] == pytest.approx(float(by_hand), rel=1e-5)
+    assert not torch.allclose(gradients[0.0], gradients[0.5], atol=1e-6)
+
+
+def test_a_router_without_such_a_loss_is_named(make_trainer):
+    for name in ("LLaDA2MoeModelLM", "DreamModel"):
+        with pytest.raises(ValueError, match="`router_aux_loss_coef"):
+            make_trainer(
+                model=families.tiny(name), router_aux_loss_coef=0.1,
+                **({"objective": "bd3lm", "trainer": BD3LMTrainer} if name.startswith("LLaDA2") else {}),
+            )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from conv_dlm.generation.parts.position_weights import count_known
+from conv_dlm.generation.parts.position_weights import BlockWeights, count_known
 from conv_dlm.generation.schedule import Step
 from conv_dlm.generation.settings import Part, Registry, setting
 
@@ -43,7 +43,9 @@ class Situation(NamedTuple):
     scope: BoolTensor [B, L]; positions of the block, None for all.
     kept: what the cache holds.
     step: the step.
-    blocks: LongTensor [B, L]; with block-causal attention, the block of each position; else None.
+    blocks: LongTensor [B, L]; with block-causal attention, the block of each position, -1 for padding; else None.
+    places: LongTensor [B, L]; and its place in that block, from 0.
+    masked: BoolTensor [B, L]; masks.
     """
 
     ids: Tensor
@@ -53,6 +55,8 @@ class Situation(NamedTuple):
     kept: CacheState
     step: Step
     blocks: Tensor | None
+    places: Tensor | None
+    masked: Tensor
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,13 @@ class CachePolicy(Part):
 
     needs_blocks: whether it is only for types that unmask block by block.
     frozen: whether text may change without being computed anew.
-    exact: whether it is for block-causal models alone, whose results it doesn't change.
+    block_causal: whether it is for block-causal models alone.
+    exact: whether it changes no result.
     """
 
     needs_blocks: ClassVar[bool] = False
     frozen: ClassVar[bool] = False
+    block_causal: ClassVar[bool] = False
     exact: ClassVar[bool] = False
 
     def is_due(self, now: Situation) -> Tensor:
@@ -145,6 +151,7 @@ class BlockPolicy(CachePolicy):
     """The prefix cache of block-causal models: a forward computes the blocks from the first changed token on, and reads
     those before, which nothing can have changed. Exact."""
 
+    block_causal = True
     exact = True
 
     def is_due(self, now: Situation) -> Tensor:
@@ -155,3 +162,30 @@ class BlockPolicy(CachePolicy):
         stale = (now.predicted | (now.ids != now.kept.ids)) & now.seen
         first = torch.where(stale, now.blocks, now.blocks.amax() + 1).amin(1, keepdim=True)
         return (now.blocks >= first) & now.seen
+
+
+@CACHE_POLICIES.register("sub_block")
+@dataclass(frozen=True)
+class SubBlockPolicy(BlockPolicy):
+    """The sub-block cache of Fast-dLLM v2 (arXiv 2509.26328), beside that of finished blocks: a forward computes the
+    sub-block that is being unmasked, of `block_length` positions, and reads the rest of its block as it was; all of the
+    block on entering it, and as long as the first position of the sub-block is masked."""
+
+    needs_blocks = True
+    frozen = True
+    exact = False
+    block_length: int | None = BlockWeights.settings()["block_length"].field()
+
+    def computed(self, now: Situation) -> Tensor:
+        whole, size = super().computed(now), self.block_length
+        if now.scope is None or size is None:
+            return whole
+        assert now.blocks is not None and now.places is not None
+        part = now.places // size
+        block, its_part = (torch.where(now.scope, x, -1).amax(1, keepdim=True) for x in (now.blocks, part))
+        current = (now.blocks == block) & (part == its_part)
+        new = (now.kept.ids == -1) | (~now.masked & (now.ids != now.kept.ids))
+        unknown = current & now.masked & (now.places % size == 0)
+        others = ~current | (now.places == 0)  # a block's first token comes from the block before it
+        outdated = unknown | (new & others & (now.blocks <= block) & now.seen)
+        return torch.where(outdated.any(1, keepdim=True), whole, current & now.seen)

@@ -77,18 +77,32 @@ class ConfidenceRule(ConfidenceBased, RankedRule, FixedStepsRule):
         return Decision(best_per_row(score, now.eligible, quota(now.masks.sum(1), now.step.rounds_left)))
 
 
-@UNMASKING_RULES.register("threshold")
 @dataclass(frozen=True)
-class ThresholdRule(ConfidenceBased):
-    """Every position whose confidence, times s_i, reaches `threshold`, and the best one, as in Fast-dLLM
-    (arXiv 2505.22618)."""
+class ThresholdBased(ConfidenceBased):
+    """Base of rules that unmask what is confident enough."""
 
     threshold: float = setting(
         0.9, "confidence, times s_i, from which a position is unmasked", low=0, high=1, source="arXiv 2505.22618"
     )
 
+
+@UNMASKING_RULES.register("threshold")
+@dataclass(frozen=True)
+class ThresholdRule(ThresholdBased):
+    """Every position whose confidence, times s_i, reaches `threshold`, and the best one, as in Fast-dLLM
+    (arXiv 2505.22618), or the `min_per_step` best ones, as in SDAR (arXiv 2510.06303) and LLaDA2."""
+
+    min_per_step: int = setting(
+        1, "tokens that a step unmasks at least, as far as there are masks", low=1,
+        source="arXiv 2510.06303, LLaDA2, arXiv 2602.08676",
+    )  # fmt: skip
+
     def __call__(self, now: StepState) -> Decision:
-        return Decision(above_threshold(now.statistics["confidence"] * now.weights, now.eligible, self.threshold))
+        score = now.statistics["confidence"] * now.weights
+        chosen = above_threshold(score, now.eligible, self.threshold)
+        if self.min_per_step > 1:
+            chosen = chosen | best_per_row(score, now.eligible, torch.full_like(now.canvas.size, self.min_per_step))
+        return Decision(chosen)
 
 
 @UNMASKING_RULES.register("factor")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from conv_dlm.generation.parts.confidence import ThresholdRule, above_threshold
+from conv_dlm.generation.parts.confidence import ThresholdBased, above_threshold
 from conv_dlm.generation.parts.position_weights import count_known
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState
 from conv_dlm.generation.settings import setting
@@ -34,7 +34,7 @@ def best_of_runs(score: Tensor, eligible: Tensor, low: float) -> Tensor:
 
 @UNMASKING_RULES.register("localleap")
 @dataclass(frozen=True)
-class LocalLeapRule(ThresholdRule):
+class LocalLeapRule(ThresholdBased):
     """LocalLeap (arXiv 2510.07081): a sure position makes its neighbours easier; what is within `leap_radius` of one
     whose confidence, times s_i, reaches `threshold` needs `relaxed_threshold` only. And the best one."""
 
@@ -53,7 +53,7 @@ class LocalLeapRule(ThresholdRule):
 
 @UNMASKING_RULES.register("hierarchical")
 @dataclass(frozen=True)
-class HierarchicalRule(ThresholdRule):
+class HierarchicalRule(ThresholdBased):
     """Divides every run of masks in two: the best of each, if its confidence, times s_i, is above `low_threshold`; what
     reaches `threshold`; and the best one in any case. dInfer (arXiv 2510.08666)."""
 

@@ -17,7 +17,8 @@ class DreamConfig(AdaptedConfig, Qwen2Config):
     """Configuration of a [`DreamModel`]: Qwen2's fields, and those of [`AdaptedConfig`]."""
 
     model_type = "Dream"
-    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "llada"}
+    # of the authors' examples
+    published_settings: ClassVar[dict[str, Any]] = {"decode_type": "llada", "ranked_by": "entropy"}
 
     mask_token_id: int | None = None
     shift_logits: bool = True

@@ -7,6 +7,7 @@ The fields carry the names of the original `config.json` and are saved under the
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 # Keys that change what is computed, with the one value that this implementation computes. Every published
 # checkpoint has it; the original code could do more.
@@ -50,6 +51,8 @@ class LLaDAConfig(PreTrainedConfig):
             Context that the checkpoint was trained for.
         rope_theta (`float`, *optional*, defaults to `500000.0`):
             Base of the rotary embedding.
+        rope_scaling (`dict`, *optional*):
+            How the context is lengthened, as Transformers has it: `{"rope_type": "dynamic", "factor": 4.0}`.
         weight_tying (`bool`, *optional*, defaults to `False`):
             Whether the output head is the embedding.
         mask_token_id, eos_token_id, pad_token_id, bos_token_id (`int`, *optional*):
@@ -104,6 +107,7 @@ class LLaDAConfig(PreTrainedConfig):
     activation_type: str = "silu"
     max_sequence_length: int = 4096
     rope_theta: float = 500000.0
+    rope_scaling: dict[str, Any] | None = None
     rms_norm_eps: float = 1e-5
     attention_dropout: float = 0.0
     weight_tying: bool = False
@@ -176,16 +180,19 @@ class LLaDAConfig(PreTrainedConfig):
 
     @property
     def rope_parameters(self) -> dict[str, Any]:
-        """The rotary embedding as Transformers describes it; `rope_theta` is what is stored."""
-        return {"rope_type": "default", "rope_theta": self.rope_theta}
+        """The rotary embedding as Transformers describes it; `rope_theta` and `rope_scaling` are what is stored."""
+        return {"rope_type": "default", "rope_theta": self.rope_theta} | (self.rope_scaling or {})
 
     def convert_rope_params_to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse what `rope_parameters` could not express, instead of ignoring it."""
-        for key in ("rope_scaling", "rope_parameters"):
-            said = kwargs.pop(key, None)
-            if said and {**self.rope_parameters, **said} != self.rope_parameters:
-                raise ValueError(f"`{key}` is not part of LLaDA's layout; set `rope_theta` (a higher base) instead.")
+        """What is said as `rope_parameters` becomes `rope_theta` and `rope_scaling`."""
+        said = dict(kwargs.pop("rope_parameters", None) or {})
+        self.rope_theta = said.pop("rope_theta", self.rope_theta)
+        if said.get("rope_type", "default") != "default":
+            self.rope_scaling = said
         return kwargs
+
+    def standardize_rope_params(self) -> None:
+        """`rope_parameters` follows from the fields."""
 
     def validate_architecture(self) -> None:
         """Raise a `ValueError` if the original code would compute something else than this implementation."""
@@ -196,6 +203,11 @@ class LLaDAConfig(PreTrainedConfig):
                     f"`{key}={value!r}` is not supported: published LLaDA checkpoints have {supported!r}. Set it to "
                     "that, or load the checkpoint with its own code (`trust_remote_code=True` without conv_dlm)."
                 )
+        kind = self.rope_parameters["rope_type"]
+        if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
+            raise ValueError(
+                f"`rope_scaling` has the `rope_type` {kind!r}; Transformers knows {', '.join(ROPE_INIT_FUNCTIONS)}."
+            )
         if self.activation_type not in _ACTIVATIONS:
             raise ValueError(f"`activation_type={self.activation_type!r}` must be one of {', '.join(_ACTIVATIONS)}.")
         if self.d_model % self.n_heads or self.head_dim % 2:
