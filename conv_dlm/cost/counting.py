@@ -25,7 +25,7 @@ from conv_dlm.cost.live_memory import LiveMemory
 from conv_dlm.cost.sizes import Parameters, Shape, number_bytes
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
-from conv_dlm.generation.loop import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
+from conv_dlm.generation.drawing import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
 
 SCORE_COPIES = 3  # of the scores of some positions in float32: the loop's, and two that `logsumexp` makes inside
 LOSS_AT_ONCE = 2**22  # logits that the trainers' loss puts through its softmax at a time

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from conv_dlm.generation.assistant import Assistant
 from conv_dlm.generation.attention import BlockCausal
-from conv_dlm.generation.candidates import MEASURES, Candidates, draw_candidates, draws
+from conv_dlm.generation.candidates import MEASURES, draws
 from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.drawing import BEST, Drawn, Draws, in_parts, measure, process
 from conv_dlm.generation.errors import NotFiniteError, SettingError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
@@ -33,42 +34,6 @@ from conv_dlm.generation.past import Past
 from conv_dlm.generation.plan import Forward, ForwardRequest, Plan, plan, positions_of, visible_end
 from conv_dlm.generation.processors import CanvasProcessors
 from conv_dlm.generation.schedule import AdaptiveSchedule, FixedSchedule, Step
-
-# Vocabulary scores in float32 at a time, whatever the canvas: what a CPU's cache holds (twice as fast as 64 MB in a
-# measurement on two cores), elsewhere enough for a few launches.
-SCORES_AT_ONCE = {"cpu": 1 << 20}
-SCORES_AT_ONCE_ELSEWHERE = 1 << 24
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How tokens are drawn.
-
-    top_k (`int`): candidates of a position, 0 for the whole vocabulary.
-    temperature (`float`): 0 takes the best one.
-    extra_mass (`int`), end_token_ids (LongTensor [E]): see `draw_candidates`.
-    """
-
-    top_k: int
-    temperature: float
-    extra_mass: int = 0
-    end_token_ids: Tensor | None = None
-
-
-BEST = Draws(top_k=1, temperature=0.0)
-
-
-def measure(
-    scores: Tensor, statistics: Sequence[Statistic], at: Places | None, how: Draws, noise: Tensor | None
-) -> tuple[Candidates, dict[str, Tensor]]:
-    """All that a step wants of the `scores` [N, V], of any float type; nothing that comes out is V wide, unless a
-    statistic is. noise: FloatTensor [N], None where nothing is drawn."""
-    scores = scores.float()
-    values: dict[str, Tensor] = {}
-    for statistic in statistics:
-        assert at is not None
-        values |= statistic(scores, at)
-    return draw_candidates(scores, how.top_k, how.temperature, noise, how.extra_mass, how.end_token_ids), values
 
 
 @dataclass
@@ -410,49 +375,29 @@ class Denoising:
         assert active is not None
         return torch.where(active.view(-1, *[1] * (new.dim() - 1)), new, old)
 
-    def _draw(
-        self, logits: Tensor, which: Tensor | None, window: Tensor, step: int, how: Draws
-    ) -> tuple[Candidates, dict[str, Tensor]]:
+    def _draw(self, logits: Tensor, which: Tensor | None, window: Tensor, step: int, how: Draws) -> Drawn:
         """Candidates and statistics of all window positions, flattened to [R * W]; only a part of them is wide in
         float32 at a time."""
         noise = None
         if draws(how.top_k, how.temperature):
             noise = self.noise.uniform(step, WHICH)
             noise = (noise if which is None else noise[which]).gather(1, window).flatten()
-        flat = logits.flatten(0, 1)
-        at_once = max(1, SCORES_AT_ONCE.get(flat.device.type, SCORES_AT_ONCE_ELSEWHERE) // flat.shape[1])
-        rows = which
+        rows, flat = which, logits.flatten(0, 1)
         if rows is None and (self.processors or self.statistics or self.constraint is not None):
             rows = torch.arange(window.shape[0], device=window.device)
-        parts = []
-        for start in range(0, flat.shape[0], at_once):
-            part = slice(start, start + at_once)
+
+        def draw(part: slice) -> Drawn:
             scores, at = flat[part], None
             if rows is not None:
                 at = Places(rows, window, part, step, self.values, self.predicted, self.last_forwards)
                 if self.constraint is not None or self.processors:
-                    scores = self.process(scores.float(), at)
+                    scores = process(scores.float(), at, self.canvas, self.processors, self.constraint)
             drawn, values = self.measure(scores, self.statistics, at, how, None if noise is None else noise[part])
             if at is not None and self.constraint is not None:
                 values |= self.constraint.summary(scores, at, how.top_k, how.temperature, self.noise)
-            parts.append((drawn, values))
-        if len(parts) == 1:
-            return parts[0]
-        candidates = Candidates(*(torch.cat(field) for field in zip(*(drawn for drawn, _ in parts), strict=True)))
-        return candidates, {name: torch.cat([values[name] for _, values in parts]) for name in parts[0][1]}
+            return drawn, values
 
-    def process(self, scores: Tensor, at: Places) -> Tensor:
-        """`scores` [N, V] after constraint and processors, which see what the constraint allows; what they forbid of it
-        is allowed where they would leave nothing."""
-        if self.constraint is None:
-            return self.processors(self.canvas, scores, at)
-        forbidden = ~self.constraint.mask(self.canvas, scores, at)
-        scores = scores.masked_fill(forbidden, -torch.inf)
-        if not self.processors:
-            return scores
-        processed = self.processors(self.canvas, scores, at).masked_fill(forbidden, -torch.inf)
-        nothing = processed.amax(-1, keepdim=True) == -torch.inf
-        return torch.where(nothing, scores, processed)
+        return in_parts(flat, draw)
 
     def commit(
         self, where: Tensor, tokens: Tensor, log_probs: Tensor, index: int, remask: Tensor | None = None

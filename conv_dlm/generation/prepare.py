@@ -27,6 +27,7 @@ from conv_dlm.generation.compatibility import (
 )
 from conv_dlm.generation.configuration import DiffusionGenerationConfig, did_you_mean
 from conv_dlm.generation.denoiser import Denoiser
+from conv_dlm.generation.drawing import Draws
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.heads import find_head
 from conv_dlm.generation.inputs import (
@@ -40,7 +41,7 @@ from conv_dlm.generation.inputs import (
     new_tokens_of,
     padding_of,
 )
-from conv_dlm.generation.loop import Denoising, Draws
+from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.model_blocks import blocks_of_model
 from conv_dlm.generation.observing import Callback, Observer
 from conv_dlm.generation.parts.assisted import SpeculativeRule
