@@ -108,9 +108,15 @@ def check_options(decode_types: Sequence[str], caches: Sequence[str], baselines:
         plain = {kind for kind, baseline in BASELINES.items() if name in baseline.fields}
         if (users or plain) and not (users & set(decode_types) or plain & set(baselines)):
             raise ValueError(f"{flag} here; drop it, or time one of {' '.join(sorted(users))} too.")
-        wanted = users_of(name).get("cache_implementation", [])
+        wanted = _caches_of(name)
         if wanted and not set(wanted) & set(caches):
             raise ValueError(f"{flag} without `--caches` {' or '.join(wanted)}; drop it, or name that cache.")
+
+
+def _caches_of(name: str) -> list[str]:
+    """Caches that read a setting which no decode type reads."""
+    users = users_of(name)
+    return [] if "decode_type" in users else users.get("cache_implementation", [])
 
 
 def make_cases(
@@ -161,5 +167,5 @@ def _side_by_side(
 def _options_of(decode_type: str, cache: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, without those for other decode types or caches only."""
     special = set().union(*(kind.fields for kind in DECODE_TYPES.values())) - DECODE_TYPES[decode_type].fields
-    others = {name for name in options if cache not in users_of(name).get("cache_implementation", [cache])}
+    others = {name for name in options if cache not in (_caches_of(name) or [cache])}
     return {name: value for name, value in options.items() if name not in special | others}
