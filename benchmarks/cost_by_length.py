@@ -2,7 +2,7 @@
 
     python -m benchmarks.cost_by_length --results benchmarks/results/cost_by_length.json
 
-The embedded model's shape with random weights denoises canvases of different length in blocks, most confident first,
+A model of 111 M parameters with random weights denoises canvases of different length in blocks, most confident first,
 one token a step. Every setting predicts the block alone; without a cache it computes the whole canvas for that, with
 the window cache the block and its surroundings, and what its queries still see grows with the canvas unless a lookahead
 ends it. Steps are timed from forward to forward, over one cycle of the cache from one full forward to the next, after a
@@ -131,7 +131,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--settings", nargs="+", default=list(SETTINGS), choices=SETTINGS)
-    add("--shape", default="embedded", choices=list(SHAPES))
+    add("--shape", default="llada-110m", choices=list(SHAPES))
     add("--device", default="cpu")
     add("--dtype", default="auto", help="of the weights; float32 on a CPU, bfloat16 elsewhere by default")
     add("--lengths", nargs="+", type=int, default=[256, 512, 1024, 2048, 4096])

@@ -115,16 +115,6 @@ MODELS_AND_GENERATION: Contract = {
     # Overridden by LLaDA-MoE's
     "transformers.models.qwen3_moe.modeling_qwen3_moe.Qwen3MoeTopKRouter.forward": "self, hidden_states",
     "transformers.models.qwen3_moe.modeling_qwen3_moe.Qwen3MoeSparseMoeBlock.forward": "self, hidden_states",
-    # Compact storage
-    "transformers.core_model_loading.ConversionOps.convert": "self, input_dict, source_patterns, target_patterns, "
-    "**kwargs",
-    "transformers.core_model_loading.revert_weight_conversion": "model, state_dict, ...",
-    "transformers.quantizers.base.HfQuantizer._process_model_after_weight_loading": "self, model, **kwargs",
-    "transformers.quantizers.base.HfQuantizer.get_load_operations": "self",
-    "transformers.quantizers.base.HfQuantizer.is_serializable": "self",
-    "transformers.quantizers.base.HfQuantizer.is_trainable": None,
-    "transformers.quantizers.base.HfQuantizer.serialized_names": None,
-    "transformers.utils.quantization_config.QuantizationConfigMixin.to_dict": "self",
     # Code that travels with checkpoints
     "transformers.utils.PushToHubMixin._upload_modified_files": "self, working_dir, repo_id, files_timestamps, ...",
     "transformers.dynamic_module_utils.get_relative_import_files": "module_file, ...",

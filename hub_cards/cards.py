@@ -77,7 +77,7 @@ def card(folder: Path) -> str:
     """The card of a folder with a `card.yaml`."""
     about = yaml.safe_load((folder / "card.yaml").read_text(encoding="utf-8"))
     records = {name: record(path) for name, path in about["records"].items()}
-    recipe, base = record(about["recipe"]), about["metadata"]["base_model"]
+    recipe, base = record(about["recipe"]), about["metadata"].get("base_model")
     trainer = TRAINERS[about["script"]]
     paper = PAPERS[trainer]
     results = evaluation_results(about.get("results", []), records)
@@ -90,7 +90,7 @@ def card(folder: Path) -> str:
     )
     sections = {title: words(text, records) for title, text in about["sections"].items()}
     optional: dict[str, Any] = {name: words(about[name], records) for name in ("about", "history") if name in about}
-    data = about["metadata"]["datasets"][0]
+    data = next(iter(about["metadata"].get("datasets", ())), None)
     # Where rows are as long as their canvas, prompts are a part of it, and it is not what one generates on.
     canvas = recipe["canvas_length"] if recipe["canvas_length"] < recipe["max_length"] else None
     return fill_in(
@@ -99,7 +99,7 @@ def card(folder: Path) -> str:
         trainer=trainer,
         adapter=None,
         auto_class="AutoModelForCausalLM",
-        base_link=hub_link(base),
+        base_link=base and hub_link(base),
         repository=about["repository"],
         denoises=True,
         chats=about["chats"],
@@ -109,7 +109,7 @@ def card(folder: Path) -> str:
         steps=about["steps"],
         method=paper["method"],
         paper=paper["id"],
-        data_link=hub_link(data, "datasets/"),
+        data_link=data and hub_link(data, "datasets/"),
         data_licence=about["data_licence"],
         rows=words(str(about["rows"]), records),
         settings={f"`{name}`": recipe[name] for name in SETTINGS if recipe.get(name) is not None},

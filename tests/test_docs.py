@@ -36,6 +36,7 @@ from conv_dlm.generation import (
 )
 from conv_dlm.generation.configuration import user_settings
 from conv_dlm.hub import stage
+from conv_dlm.word_problems import check, problem
 from tests.hub.conftest import hub as hub
 from tests.models.families import tiny
 
@@ -62,8 +63,8 @@ STAND_INS = {
     "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
     "someone/their-masked-diffusion-model": "tiny_foreign_model",
     "conv-dlm/conv-decoding": "staged_custom_generate",
-    '"conv-dlm/conv-dlm-gsm8k"': "tiny_published_llada",
-    '"outputs/embedded-r2ft"': "tiny_published_llada",
+    '"conv-dlm/conv-dlm-word-problems"': "tiny_published_llada",
+    '"outputs/embedded/r2ft"': "tiny_published_llada",
     "--model outputs/embedded/answers": "tiny_causal_lm",
     "--model outputs/embedded/grpo": "tiny_published_llada",
     "push outputs/run": "tiny_run",
@@ -339,7 +340,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "python -m trainers.": check_script,
     "python -m benchmarks.decoding_study ": run_study,
     "python -m benchmarks.": check_script,
-    "python hub_cards/": check_script,
+    "python -m hub_cards.": check_script,
 }
 # What commands find in the folder that they run in, and what is typed into them.
 ROWS = [{"prompt": "What is 2 + 3?", "reference": "5\n#### 5"}, {"prompt": "What is 7 * 8?", "reference": "#### 56"}]
@@ -523,13 +524,17 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_shown_output_is_the_demos() -> None:
-    """The README shows what `make demo` says: the same command, an answer, the speed line."""
+    """The README shows what `make demo` says: a problem of the generator, an answer that is right, the speed line."""
     shown = next(block.text for block in BLOCKS if block.document.name == "README.md" and block.language == "text")
-    command, *answer = [line for line in shown.splitlines() if line]
-    assert command == f'$ conv-dlm generate "{dev.QUESTION}" {" ".join(dev.OPTIONS)}'
-    assert len(answer) > 1
-    speed = re.fullmatch(r"\d+ tokens in ([\d.]+) s \(.* tokens/s\), \d+ forwards, .* tokens per forward", answer[-1])
-    assert speed is not None and float(speed[1]) < 10
+    command, question, *answer, verdict, last = [line for line in shown.splitlines() if line]
+    figures = re.fullmatch(r"problem (\d+): \d+ tokens in ([\d.]+) s \(.*\), \d+ forwards, .* per forward", last)
+    assert figures is not None
+    number, speed = figures.groups()
+    assert command == f"$ conv-dlm problem {number}" and float(speed) < 5
+    asked = problem(0, int(number), split="test", levels=(1, 3))
+    assert question == asked.question
+    assert verdict == check(asked.question, "\n".join(answer), asked.answer).in_words(asked.answer)
+    assert verdict.startswith("right")
 
 
 def test_what_fits_is_as_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_embedded_checkpoint_is_complete() -> None:
     assert folder.name == EMBEDDED_NAME
     wanted = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
     assert wanted <= {file.name for file in folder.iterdir()}
-    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) <= 64e6
+    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) <= 32e6
 
 
 def test_missing_embedded_checkpoint_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Rejecting rule-based fine-tuning (R2FT, arXiv 2509.15188) of a masked diffusion LM, after its SFT.
 
-Full training, here after `trainers.sft --config configs/sft/embedded_first_eos.yaml`:
+Full training, here after `trainers.sft --config configs/embedded/first_eos.yaml`:
 
-    accelerate launch -m trainers.r2ft --config configs/r2ft/embedded.yaml
+    accelerate launch -m trainers.r2ft --config configs/embedded/r2ft.yaml
 
 LoRA: the adapter that `trainers.sft --config configs/sft/llada_8b_lora.yaml` has left goes on training:
 

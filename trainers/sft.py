@@ -2,7 +2,7 @@
 
 Full training, here of the checkpoint that the package carries:
 
-    accelerate launch -m trainers.sft --config configs/sft/embedded.yaml --output_dir outputs/embedded
+    accelerate launch -m trainers.sft --config configs/embedded/diffusion.yaml --output_dir outputs/run
 
 LoRA, of LLaDA-8B on the Alpaca data as in arXiv 2509.15188:
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-EMBEDDED_NAME = "conv-dlm-gsm8k"
+EMBEDDED_NAME = "conv-dlm-word-problems"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PLACES = (

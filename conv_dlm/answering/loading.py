@@ -99,9 +99,7 @@ def load_config(name: str | None = None) -> PretrainedConfig:
         ValueError: there is no such model, or Transformers does not know its config.
     """
     if name is None:
-        config = AutoConfig.from_pretrained(embedded_checkpoint())
-        vars(config).pop("quantization_config", None)  # how the file is packed; loading unpacks it
-        return config
+        return AutoConfig.from_pretrained(embedded_checkpoint())
     path = _locate(name)
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         return load_config(_base_model(str(Path(path) / "adapter_config.json")))

@@ -167,5 +167,5 @@ def _side_by_side(
 def _options_of(decode_type: str, cache: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, without those for other decode types or caches only."""
     special = set().union(*(kind.fields for kind in DECODE_TYPES.values())) - DECODE_TYPES[decode_type].fields
-    others = {name for name in options if cache not in (_caches_of(name) or [cache])}
+    others = {name for name in options if (caches := _caches_of(name)) and cache not in caches}
     return {name: value for name, value in options.items() if name not in special | others}

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from conv_dlm.answering.embedded import EMBEDDED_NAME
+
 Run = Any
 
 
@@ -13,10 +15,10 @@ def test_what_is_served(run: Run, tiny_checkpoint: Any, monkeypatch: pytest.Monk
     served: list[Any] = []
     monkeypatch.setattr(page, "serve", lambda models, host, port: served.append((models, host, port)))
     assert run("demo").code == 0
-    assert run("demo", "--model", "conv-dlm-gsm8k", tiny_checkpoint, "--host", "0.0.0.0", "--port", 80).code == 0
+    assert run("demo", "--model", EMBEDDED_NAME, tiny_checkpoint, "--host", "0.0.0.0", "--port", 80).code == 0
     assert served == [
-        (["conv-dlm-gsm8k"], "127.0.0.1", 7860),
-        (["conv-dlm-gsm8k", str(tiny_checkpoint)], "0.0.0.0", 80),
+        ([EMBEDDED_NAME], "127.0.0.1", 7860),
+        ([EMBEDDED_NAME, str(tiny_checkpoint)], "0.0.0.0", 80),
     ]
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import conv_dlm.cost.report
+from conv_dlm.answering.embedded import EMBEDDED_NAME
 from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.device_memory import GIB, verdict
 
@@ -44,8 +45,8 @@ def test_a_folder_needs_no_weights(run: Run, tiny_checkpoint: Path, tiny_llada: 
 @pytest.mark.usefixtures("one_row_each")
 def test_the_embedded_model_on_the_device_at_hand(run: Run) -> None:
     told = report(run, "--device", "cpu")
-    assert (told["model"], told["device"]) == ("conv-dlm-gsm8k", "cpu")
-    assert told["parameters"] == 111_037_248 and told["free"] > 0
+    assert (told["model"], told["device"]) == (EMBEDDED_NAME, "cpu")
+    assert told["parameters"] == 5_639_424 and told["free"] > 0
 
 
 @pytest.mark.usefixtures("one_row_each")

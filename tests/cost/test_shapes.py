@@ -8,7 +8,13 @@ from conv_dlm.cost.shapes import SHAPES, shape_config
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("llada-8b", 8_015_581_184), ("mdlm-small", 169_627_218), ("embedded", 111_037_248)]
+    ("name", "parameters"),
+    [
+        ("llada-8b", 8_015_581_184),
+        ("mdlm-small", 169_627_218),
+        ("llada-110m", 111_037_248),
+        ("embedded", 5_639_424),
+    ],
 )
 def test_parameters(name: str, parameters: int) -> None:
     with torch.device("meta"):
@@ -29,5 +35,5 @@ def test_each_call_gives_a_config_of_its_own() -> None:
 
 
 def test_an_unknown_shape_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="`shape`='llada' is not known; use one of llada-8b, mdlm-small, embedded"):
+    with pytest.raises(ValueError, match="`shape`='llada' is not known; use one of llada-8b, mdlm-small, llada-110m"):
         shape_config("llada")

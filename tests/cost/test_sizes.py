@@ -25,7 +25,7 @@ def on_meta(config: Any) -> Any:
 
 def test_shapes_of_configs() -> None:
     assert Shape.of(shape_config("llada-8b")) == Shape(4096, 32, 12288, 126464, 128, 4096, 4096, True, 4096)
-    assert Shape.of(shape_config("embedded")) == Shape(576, 30, 1536, 8392, 64, 576, 192, True, 1024)
+    assert Shape.of(shape_config("llada-110m")) == Shape(576, 30, 1536, 8392, 64, 576, 192, True, 1024)
     assert Shape.of(shape_config("mdlm-small")) == Shape(768, 12, 3072, 50258, 64, 768, 768, False, 1024)
 
 

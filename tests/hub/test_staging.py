@@ -133,7 +133,7 @@ def test_a_space_brings_the_package_and_its_requirements(tmp_path: Path) -> None
     package = Path(conv_dlm.__file__).parent
     modules = {str(file.relative_to(package.parent)) for file in package.rglob("*.py")}
     assert modules == {name for name in staged.added if name.endswith(".py")}
-    assert (staged.folder / "conv_dlm/_embedded/conv-dlm-gsm8k/model.safetensors").stat().st_size > 1e6
+    assert (staged.folder / "conv_dlm/_embedded/conv-dlm-word-problems/model.safetensors").stat().st_size > 1e6
     index, *lines = (staged.folder / "requirements.txt").read_text().splitlines()
     assert index == "--extra-index-url https://download.pytorch.org/whl/cpu"
     required = {Requirement(line).name for line in lines}

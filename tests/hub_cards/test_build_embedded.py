@@ -1,52 +1,34 @@
-"""Rounding the embedded checkpoint: GPTQ loses less than rounding to nearest, and the folder it writes is complete."""
+"""The script that writes the embedded checkpoint."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from conv_dlm.models.compact import dequantize, quantize
-from hub_cards.build_embedded import gptq, main
-
-
-def test_gptq_changes_the_outputs_less_than_rounding_to_nearest():
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(400, 32, generator=generator) @ torch.randn(32, 32, generator=generator)  # correlated
-    weight = torch.randn(24, 32, generator=generator)
-
-    def error(integers: torch.Tensor, scale: torch.Tensor) -> float:
-        return float(((dequantize(integers, scale) - weight) @ inputs.T).square().sum())
-
-    integers, scale = gptq(weight, inputs.T @ inputs, 16)
-    assert integers.dtype == torch.int8
-    assert (int(integers.min()), int(integers.max())) >= (-8, -8)
-    assert int(integers.max()) <= 7
-    assert scale.shape == (24, 2)
-    assert error(integers, scale) < 0.6 * error(*quantize(weight, 4, 16))
+from conv_dlm.answering.embedded import embedded_checkpoint
+from hub_cards.build_embedded import DECODING, main, phase
 
 
-def test_the_folder_loads_and_speaks_the_same_tokens(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    data = tmp_path / "train.jsonl"
-    data.write_text("".join(json.dumps({"question": f"{i} + 1?", "answer": f"#### {i + 1}"}) + "\n" for i in range(12)))
-    folders = [str(tiny_checkpoint), str(tmp_path / "out")]
-    options = ["--data", str(data), "--calibration-rows", "8", "--held-out-rows", "4", "--group-size", "16"]
-    monkeypatch.setattr("sys.argv", ["build_embedded.py", *folders, *options])
+def test_it_loads_with_its_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = AutoModelForCausalLM.from_pretrained(embedded_checkpoint(), dtype=torch.float32)
+    model.generation_config = GenerationConfig(eos_token_id=0)
+    model.save_pretrained(tmp_path / "trained")
+    AutoTokenizer.from_pretrained(embedded_checkpoint()).save_pretrained(tmp_path / "trained")
+    monkeypatch.setattr("sys.argv", ["build_embedded", str(tmp_path / "trained"), "--target", str(tmp_path / "out")])
     main()
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert report["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").iterdir())
-    assert 0 < report["nelbo_after"] < 2 * report["nelbo_before"]
 
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    original = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    ids = torch.arange(20, 60)[None]
-    similarity = torch.cosine_similarity(model(ids).logits, original(ids).logits, dim=-1)
-    assert similarity.mean() > 0.6  # random weights take rounding hard
-    question = [{"role": "user", "content": "1 + 1?"}]
-    tokens = [
-        AutoTokenizer.from_pretrained(p).apply_chat_template(question) for p in (tmp_path / "out", tiny_checkpoint)
-    ]
-    assert tokens[0] == tokens[1]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    written = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert written.dtype == torch.bfloat16
+    assert DECODING.items() <= written.generation_config.to_dict().items()
+    ends = tokenizer.convert_ids_to_tokens(written.generation_config.eos_token_id)
+    assert ends == ["<|endoftext|>", "<|eot_id|>"]
+    assert "local" not in (tmp_path / "out" / "tokenizer_config.json").read_text()
+
+
+def test_a_resumed_runs_tokens_are_counted_on(tmp_path: Path) -> None:
+    log = [{"num_tokens": 5.0}, {"num_tokens": 9.0}, {"eval_loss": 1.0}, {"num_tokens": 4.0}, {"num_tokens": 7.0}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"global_step": 40, "log_history": log}))
+    assert phase("first", tmp_path) == {"name": "first", "steps": 40, "tokens": 16}

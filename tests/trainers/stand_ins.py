@@ -12,11 +12,12 @@ from tests.models.families import tiny
 from trainers import scripts
 
 ROOT = Path(scripts.__file__).parents[1]
+EMBEDDED = ROOT / "configs" / "embedded"
 OTHERS = {
     "Dream-org/Dream-v0-Instruct-7B": "DreamModel",
     "dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1": "A2DQwen3LMHeadModel",
 }
-RECIPES = sorted((ROOT / "configs").glob("*ft/*.yaml"))  # sft and r2ft
+RECIPES = [*sorted((ROOT / "configs").glob("*ft/*.yaml")), EMBEDDED / "first_eos.yaml", EMBEDDED / "r2ft.yaml"]
 
 
 def recipe_name(path: Path) -> str:
@@ -52,7 +53,7 @@ def write_models(folder: Path) -> dict[str, str]:
     MDLM(config).save_pretrained(mdlm)
     return {
         "GSAI-ML/LLaDA-8B-Base": str(llada),
-        "hub_cards/conv-dlm-gsm8k": str(llada),
+        "outputs/embedded/diffusion": str(llada),
         "kuleshov-group/mdlm-owt": str(mdlm),
         "gpt2": str(gpt2),
     } | {published: str(_of(folder, name)) for published, name in OTHERS.items()}
@@ -93,6 +94,8 @@ def arguments(recipe: Path, models: dict[str, str], files: dict[bool, Path], out
         "save_steps": 2,
         "disable_tqdm": True,
     }
+    if "prompt_template" not in values:
+        options |= {"prompt_column": "question", "completion_column": "answer"}
     if "tokenizer_name" in values:
         options["tokenizer_name"] = models[values["tokenizer_name"]]
     if values.get("load_in_4bit"):

@@ -16,12 +16,12 @@ from tests.trainers.stand_ins import RECIPES, ROOT, arguments, recipe_name, writ
 from trainers import MDLMTrainer, R2FTTrainer, r2ft, sft
 from trainers.scripts import Arguments, build_trainer, finetune
 
-SCRIPTS: dict[str, Any] = {"sft": sft, "r2ft": r2ft}
+SCRIPTS: dict[str, Any] = {recipe_name(path): r2ft if "r2ft" in recipe_name(path) else sft for path in RECIPES}
 VALUES = {recipe_name(path): yaml.safe_load(path.read_text()) for path in RECIPES}
 CHAINS = {  # an R2FT recipe and the SFT recipe whose output it starts from
     name: next(sft for sft in VALUES if VALUES[sft]["output_dir"] == values["model_name_or_path"])
     for name, values in VALUES.items()
-    if name.startswith("r2ft/")
+    if SCRIPTS[name] is r2ft
 }
 ALONE = sorted(set(VALUES) - set(CHAINS) - set(CHAINS.values()))
 
@@ -34,18 +34,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict
 
 def parse(name: str, tiny: tuple[dict[str, str], dict[bool, Path]], output_dir: Path) -> Arguments:
     models, files = tiny
-    path = ROOT / "configs" / f"{name}.yaml"
-    words = arguments(path, models, files, output_dir)
-    return Arguments(*SCRIPTS[path.parent.name].make_parser().parse_args_and_config(words))
+    words = arguments(ROOT / "configs" / f"{name}.yaml", models, files, output_dir)
+    return Arguments(*SCRIPTS[name].make_parser().parse_args_and_config(words))
 
 
 # Recipes
 
 
 def test_there_are_recipes_for_all() -> None:
-    models = ("embedded", "mdlm_small", "llada_8b_lora", "llada_8b_qlora")
-    assert {f"{kind}/{model}" for kind in ("sft", "r2ft") for model in models} <= set(VALUES)
-    assert ALONE == ["sft/a2d_qwen3_600m", "sft/dream_7b_lora", "sft/embedded"]
+    models = ("mdlm_small", "llada_8b_lora", "llada_8b_qlora")
+    chains = {f"r2ft/{model}": f"sft/{model}" for model in models} | {"embedded/r2ft": "embedded/first_eos"}
+    assert chains.items() <= CHAINS.items()
+    assert ALONE == ["sft/a2d_qwen3_600m", "sft/dream_7b_lora"]
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -132,7 +132,7 @@ def test_a_typing_error_is_an_error(path: Path, tmp_path: Path) -> None:
     typo = tmp_path / "typo.yaml"
     typo.write_text(path.read_text() + "lernaing_rate: 1.0e-5\n")
     with pytest.raises(ValueError, match="lernaing_rate"):
-        SCRIPTS[path.parent.name].make_parser().parse_args_and_config(["--config", str(typo), "--bf16", "False"])
+        SCRIPTS[recipe_name(path)].make_parser().parse_args_and_config(["--config", str(typo), "--bf16", "False"])
 
 
 # Accelerate

@@ -9,7 +9,7 @@ from tests.trainers.launching import ROOT, launch, log_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
 from trainers.r2ft import make_parser
 
-RECIPE = ROOT / "configs" / "r2ft" / "embedded.yaml"
+RECIPE = ROOT / "configs" / "embedded" / "r2ft.yaml"
 
 
 def test_the_command_line_overrides_the_file() -> None:
@@ -33,7 +33,7 @@ def test_wrong_values_in_a_file_are_named(line: str, message: str, tmp_path: Pat
 
 def test_two_processes_train_evaluate_and_save(tmp_path: Path) -> None:
     models = write_models(tmp_path)
-    start = models["outputs/embedded-first-eos"] = models["hub_cards/conv-dlm-gsm8k"]
+    start = models["outputs/embedded/first-eos"] = models["outputs/embedded/diffusion"]
     out = tmp_path / "out"
     launch("cpu", 2, "-m", "trainers.r2ft", *arguments(RECIPE, models, write_rows(tmp_path), out))
     before, after = weights_of(Path(start)), weights_of(out)

@@ -17,7 +17,7 @@ from trainers import MDLMTrainer, sft
 from trainers.scripts import Arguments, build_trainer, check_output_dir, check_processes
 from trainers.sft import main, make_parser
 
-RECIPE = ROOT / "configs" / "sft" / "embedded_first_eos.yaml"
+RECIPE = ROOT / "configs" / "embedded" / "first_eos.yaml"
 
 
 def parse(*words: str) -> Arguments:
@@ -29,11 +29,11 @@ def parse(*words: str) -> Arguments:
 
 def test_the_command_line_overrides_the_file() -> None:
     parsed = parse("--config", str(RECIPE), "--canvas_share", "0.5", "--data_files", "a.jsonl", "b.jsonl")
-    assert (parsed.data.dataset_name, parsed.data.prompt_column) == ("openai/gsm8k", "question")
+    assert (parsed.data.dataset_name, parsed.data.problem_rows) == ("word_problems", 8)
     assert parsed.data.data_files == ["a.jsonl", "b.jsonl"]
     training = parsed.training
-    assert (training.canvas_length, training.canvas_share, training.output_dir) == (192, 0.5, "out")
-    assert parsed.model.dtype == "float32"
+    assert (training.canvas_length, training.canvas_share, training.output_dir) == (256, 0.5, "out")
+    assert parsed.model.attn_implementation == "eager"
 
 
 def test_a_typing_error_on_the_command_line_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +114,7 @@ def test_a_folder_with_a_model_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.fixture
 def mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """What the script says of a mistake, in one line."""
+
     def run_with(recipe: str = "", **options: object) -> str:
         (tmp_path / "recipe.yaml").write_text(f"use_cpu: true\nbf16: false\n{recipe}")
         options |= {"config": tmp_path / "recipe.yaml", "output_dir": tmp_path / "out"}
@@ -188,7 +189,7 @@ def samples_before(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_script_trains_evaluates_and_saves(tiny: Any, alone: Path) -> None:
-    before, after = weights_of(Path(tiny[0]["hub_cards/conv-dlm-gsm8k"])), weights_of(alone)
+    before, after = weights_of(Path(tiny[0]["outputs/embedded/diffusion"])), weights_of(alone)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
     log = log_of(alone / "checkpoint-2")
     assert [entry["step"] for entry in log if "eval_nelbo" in entry] == [0, 1, 2]

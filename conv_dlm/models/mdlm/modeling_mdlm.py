@@ -28,7 +28,6 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.models.cache_argument import CACHE_NAMES, given_cache, returned_cache
-from conv_dlm.models.compact import CompactQuantizer as CompactQuantizer  # lets checkpoints in compact storage load
 from conv_dlm.models.complete_weights import CompleteWeights
 from conv_dlm.models.mdlm.configuration_mdlm import MDLMConfig
 from conv_dlm.models.rotary import RotaryEmbedding, rotate
