@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "chat": (("--steps", "2", "--max-new-tokens", "3"), set()),
     "problem": (("3", "--steps", "2", "--max-new-tokens", "3"), set()),
     "eval word_problems": (("--questions", "2", "--steps", "2", "--max-new-tokens", "3"), {"--questions"}),
+    "eval needle": (("--questions", "2", "--words", "20", "--steps", "2", "--max-new-tokens", "3"), {"--words"}),
     "eval gsm8k": (("--data", "rows.jsonl", "--questions", "2", "--steps", "2", "--max-new-tokens", "3"), set()),
     "eval prompts": (("--data", "rows.jsonl", "--steps", "2", "--max-new-tokens", "3"), set()),
     "eval alpaca_eval": (
@@ -46,8 +47,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
 }
 # seconds each, or almost as `eval word_problems`
-FEW = {"fit": 1, "bench": 1, "eval gsm8k": 3, "eval prompts": 3, "eval alpaca_eval": 3}
-WITH_OUTPUT = {"eval word_problems", "eval gsm8k", "eval prompts", "eval alpaca_eval", "data word-problems"}
+FEW = {"fit": 1, "bench": 1, "eval needle": 3, "eval gsm8k": 3, "eval prompts": 3, "eval alpaca_eval": 3}
+WITH_OUTPUT = {"data word-problems", *(command for command in COMMANDS if command.startswith("eval "))}
 ROW = {"prompt": "a", "completion": "b", "question": "2 + 2?", "answer": "#### 4", "instruction": "Say."}
 
 

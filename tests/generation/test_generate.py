@@ -96,6 +96,7 @@ def test_each_type_is_different(tiny_llada):
             ("multiblock", {"flight_length": 5, "multiblock_entropy": 4.0}),
             ("pc_sampler", {"block_length": 20}),
             ("ccd", {}),
+            ("slowfast", {}),
             ("daedal", {"initial_length": 4, "insert_confidence": 1.0, "unsure_below": 0.02, "threshold": 0.05}),
             ("conv_daedal", {"initial_length": 4, "kernel_size": 4, "unsure_below": 0.02, "threshold": 0.05}),
             ("editing", {"block_length": 10, "threshold": 0.05, "editing_threshold": 0.02, "max_post_steps": 4}),

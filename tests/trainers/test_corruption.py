@@ -297,7 +297,7 @@ def test_a_rule_of_ones_own_is_chosen_by_name_and_has_settings_of_its_own():
         ({"eos_p": 1.1}, r"`eos_p`=1\.1"),
         ({"beta_l": -1.0}, "beta_l=-1"),
         ({"gamma": float("nan")}, "gamma=nan"),
-        ({"denominator": "length"}, "`denominator`='length'"),
+        ({"denominator": "length"}, "`denominator='length'`"),
         ({"loss_cover": "eos"}, "loss_cover='eos'"),
         ({"loss_norm": "sequence"}, "loss_norm='sequence'"),
         ({"masking": "window"}, "masking='window'"),
