@@ -114,7 +114,7 @@ def token_automaton(
     end_token_ids: may be empty; then the text fills the canvas.
     vocab_size: of the model, which may have more ids than the tokenizer.
     spell: the ids that a text is written with. With it, bytes that the language leaves no choice for have these tokens,
-        or one that goes on behind them.
+        or one that reaches their end.
     """
     size = max(vocab_size or 0, len(tokens), *(token_id + 1 for token_id in end_token_ids), 0)
     columns, group_of_byte = np.unique(automaton.delta, axis=1, return_inverse=True)
@@ -178,10 +178,11 @@ def _as_spelled(
     state: np.ndarray, node: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """bool [M]: the transitions that stay where forced bytes are written as `spell` writes them: at a state with a
-    forced string ahead, its first token, and tokens that are longer than the string. Every state still leads to an end.
+    forced string ahead, its first token, and tokens that reach the string's end, where spelling depends on what comes
+    behind. Every state still leads to an end.
     """
     ahead = _forced(automaton)
-    longest = np.full(len(automaton.delta), -1)  # tokens up to this length are restricted
+    longest = np.full(len(automaton.delta), -1)  # shorter tokens are restricted
     first = np.full(len(automaton.delta), -1)
     for at, (length, string) in ahead.items():
         try:
@@ -195,7 +196,7 @@ def _as_spelled(
     depth = np.zeros(len(words.first) - 1, dtype=np.int64)
     for parent in range(len(depth)):  # children have larger numbers
         depth[words.child[words.first[parent] : words.first[parent + 1]]] = depth[parent] + 1
-    return np.asarray((depth[node] > longest[state]) | (node == first[state]))
+    return np.asarray((depth[node] >= longest[state]) | (node == first[state]))
 
 
 def _forced(automaton: ByteAutomaton) -> dict[int, tuple[int, bytes]]:
