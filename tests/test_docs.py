@@ -382,6 +382,7 @@ def test_shell(
     if runner in (run_cli, run_study, parse_trl):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED))
+        words = [str(ROOT / word) if word.startswith("configs/") else word for word in words]
         for name, text in FILES.items():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             Path(name).write_text(text)
