@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluated import evaluated, shown
-from conv_dlm.utils.environment import describe_run
-from conv_dlm.utils.files import write_json
+from benchmarks.evaluated import evaluated, shown, write_tables
 
 
 def fastest(rows: Sequence[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any] | None:
@@ -99,10 +97,9 @@ def main(arguments: list[str] | None = None) -> None:
                 figures = evaluated(args.output / f"{name}-{kind}-{threshold:g}", words)
                 row = {"model": name, "decode_type": kind, "threshold": threshold}
                 rows.append(row | {field: figures[field] for field in ("accuracy", "forwards", "tokens_per_forward")})
-    run = describe_run("python -m benchmarks.distill_study", args.device)
-    write_json(args.output / "table.json", run | {"rows": rows, "summary": summary(rows)})
-    (args.output / "table.md").write_text(to_markdown(rows), encoding="utf-8")
-    print(to_markdown(rows))
+    text = to_markdown(rows)
+    write_tables(args.output, "distill_study", args.device, {"rows": rows, "summary": summary(rows)}, text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from conv_dlm.cli import main as conv_dlm
+from conv_dlm.utils.environment import describe_run
+from conv_dlm.utils.files import write_atomically, write_json
 
 
 def evaluated(folder: Path, words: Sequence[Any]) -> dict[str, Any]:
@@ -22,3 +24,9 @@ def shown(value: Sequence[float | None] | None, factor: float = 1, form: str = "
         return "–"
     error = f" ± {factor * value[1]:{form.lstrip('+')}}" if value[1] is not None else ""
     return f"{factor * value[0]:{form}}{error}"
+
+
+def write_tables(folder: Path, study: str, device: str, found: dict[str, Any], text: str) -> None:
+    """What a study has found: table.json, with where and by what, and table.md for people."""
+    write_json(folder / "table.json", describe_run(f"python -m benchmarks.{study}", device) | found)
+    write_atomically(folder / "table.md", text)

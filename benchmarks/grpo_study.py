@@ -19,8 +19,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.evaluated import evaluated, shown
-from conv_dlm.utils.environment import describe_run
+from benchmarks.evaluated import evaluated, shown, write_tables
 from conv_dlm.utils.files import write_json
 from trainers.checkpoints import last_checkpoint
 
@@ -104,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     recipe: dict[str, Any] = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
     said = dict(zip(args.options[::2], args.options[1::2], strict=False))
-    start = said.get("--model_name_or_path", recipe["model_name_or_path"])
+    first = said.get("--model_name_or_path", recipe["model_name_or_path"])
     length = said.get("--max_completion_length", recipe["max_completion_length"])
     low, high = recipe["problem_levels"]
 
@@ -114,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         return evaluated(args.output / "answers" / name, [*words, "--batch-size", args.batch_size])
 
     steps = plan(args, args.estimates, int(said.get("--save_steps", recipe["save_steps"])))
-    before = ask(start, "before")
+    before = ask(first, "before")
     rows = [{"name": "before", "steps": 0, "reward": None, **{k: before[k] for k in ("accuracy", "forwards")}}]
     for name in args.estimates:
         folder = args.output / name
@@ -126,8 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         gain = [after["accuracy"][0] - before["accuracy"][0], error]
         row = {"name": name, "steps": steps[name], "reward": fmean(rewards[-10:]), "gain": gain}
         rows.append({**row, "accuracy": after["accuracy"], "forwards": after["forwards"]})
-        write_json(args.output / "table.json", describe_run("python -m benchmarks.grpo_study", "cpu") | {"rows": rows})
-        (args.output / "table.md").write_text(to_markdown(rows), encoding="utf-8")
+        write_tables(args.output, "grpo_study", "cpu", {"rows": rows}, to_markdown(rows))
     print(to_markdown(rows))
 
 

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluated import evaluated, shown
-from conv_dlm.utils.environment import describe_run
-from conv_dlm.utils.files import write_json
+from benchmarks.evaluated import evaluated, shown, write_tables
 
 LINE = "threshold"
 KNOBS = {"threshold": "threshold", "learned_filter": "filter-threshold", "learned_policy": "policy-temperature"}
@@ -102,9 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     values = dict(zip(KNOBS, (args.thresholds, args.filter_thresholds, args.policy_temperatures), strict=True))
     settings = [(name, value) for name in KNOBS for value in values[name]]
     rows = make_rows({(name, value): evaluate(args, name, value) for name, value in settings})
-    run = describe_run("python -m benchmarks.learned_samplers", args.device)
-    write_json(args.output / "table.json", run | {"rows": rows})
-    (args.output / "table.md").write_text(to_markdown(rows), encoding="utf-8")
+    write_tables(args.output, "learned_samplers", args.device, {"rows": rows}, to_markdown(rows))
     print(to_markdown(rows))
 
 
