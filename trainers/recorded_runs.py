@@ -13,8 +13,7 @@ from torch import Tensor
 from conv_dlm.answering.answers import end_tokens, until_end
 from conv_dlm.answering.batching import pad_left
 from conv_dlm.generation.noise import row_seeds
-from conv_dlm.generation.parts.learned import in_block
-from conv_dlm.generation.parts.rules import Decision, StepState, UnmaskingRule
+from conv_dlm.generation.parts.rules import Decision, StepState, UnmaskingRule, in_block
 from conv_dlm.generation.prepare import prepare
 
 Decide = Callable[[UnmaskingRule, StepState], Decision]

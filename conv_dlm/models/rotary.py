@@ -11,6 +11,8 @@ from torch import nn
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from conv_dlm.generation.capabilities import scales_by_length
+
 
 def ntk_rope_theta(rope_theta: float, factor: float, head_dim: int) -> float:
     """The base of NTK-aware scaling: a context `factor` times as long, by slower rotation alone.
@@ -51,7 +53,7 @@ class RotaryEmbedding(nn.Module):
     def __init__(self, head_dim: int, theta: float, persistent: bool = False, scaled: Any = None):
         super().__init__()
         self.head_dim, self.theta, self.scaled = head_dim, theta, scaled
-        self.by_length = scaled is not None and scaled.rope_parameters["rope_type"] in ("dynamic", "longrope")
+        self.by_length = scaled is not None and scales_by_length(scaled)
         self.attention_scaling = 1.0
         self.register_buffer("inv_freq", self.frequencies(), persistent=persistent)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.confidence import ThresholdRule, above_threshold
-from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, UnmaskingRule, or_best
+from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, UnmaskingRule, in_block, or_best
 from conv_dlm.generation.settings import setting
 
 
@@ -29,6 +29,12 @@ class Cycle(NamedTuple):
     found: Tensor
     forwards: Tensor
     estimates: Tensor
+
+
+def by_row(which: Tensor, these: Cycle, others: Cycle) -> Cycle:
+    """`these` in the rows of `which` [B], `others` elsewhere."""
+    pairs = zip(these, others, strict=True)
+    return Cycle(*(torch.where(which.view(-1, *[1] * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
 @UNMASKING_RULES.register("slowfast")
@@ -60,16 +66,13 @@ class SlowFastRule(UnmaskingRule):
 
     def cycle(self, now: StepState) -> Cycle:
         """The cycle of this step: the one before, or a block's first."""
-        its, new = now.memory, now.memory.block != now.step.block
         fresh = self.start(now.canvas)._replace(block=now.step.block)
-        return Cycle(*(torch.where(new.view(-1, *[1] * (a.dim() - 1)), b, a) for a, b in zip(its, fresh, strict=True)))
+        return by_row(now.memory.block != now.step.block, fresh, now.memory)
 
     def places(self, now: StepState) -> Tensor:
         """LongTensor [B, L]: each position's place in its block, -1 for those of none."""
-        index = now.canvas.mask_index
-        its = index >= 0 if now.scope is None else (index >= 0) & now.scope
-        first = torch.where(its, index, index.shape[1]).amin(1, keepdim=True)
-        return torch.where(its, index - first, -1)
+        its = in_block(now)
+        return torch.where(its, its.cumsum(1) - 1, -1)
 
     def sight(self, now: StepState) -> Tensor:
         its = self.cycle(now)
@@ -103,7 +106,4 @@ class SlowFastRule(UnmaskingRule):
         over = (forwards >= self.exploration_steps) & ~left.any(1)
         after = Cycle(its.block, end, end, explores & False, torch.zeros_like(forwards), estimates * torch.nan)
         goes_on = Cycle(its.block, its.start, end, its.found | agree, forwards, estimates)
-        memory = Cycle(
-            *(torch.where(over.view(-1, *[1] * (a.dim() - 1)), b, a) for a, b in zip(goes_on, after, strict=True))
-        )
-        return Decision(commit, memory=memory)
+        return Decision(commit, memory=by_row(over, after, goes_on))

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.noise import WHETHER
-from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, Head, StepState, UnmaskingRule, or_best
+from conv_dlm.generation.parts.rules import (
+    UNMASKING_RULES,
+    Decision,
+    Head,
+    StepState,
+    UnmaskingRule,
+    in_block,
+    or_best,
+)
 from conv_dlm.generation.settings import setting
 
 ATTENTION_HEADS = 4  # of the policy
@@ -27,12 +35,6 @@ class HeadedRule(UnmaskingRule):
     unmasking_head: str | None = setting(
         None, "folder, or name on the Hub, where the rule's own weights lie; unset: beside the model's"
     )
-
-
-def in_block(now: StepState) -> Tensor:
-    """BoolTensor [B, L]: the positions of the step's block that were masks at first."""
-    masks = now.canvas.mask_index >= 0
-    return masks if now.scope is None else masks & now.scope
 
 
 # Learn2PD's filter

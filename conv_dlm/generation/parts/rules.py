@@ -265,6 +265,12 @@ def best_per_row(score: Tensor, eligible: Tensor, count: Tensor) -> Tensor:
     return eligible & torch.zeros_like(eligible).scatter(1, order, place)
 
 
+def in_block(now: StepState) -> Tensor:
+    """BoolTensor [B, L]: the positions of the step's block that were masks at first."""
+    masks = now.canvas.mask_index >= 0
+    return masks if now.scope is None else masks & now.scope
+
+
 def or_best(chosen: Tensor, score: Tensor, among: Tensor) -> Tensor:
     """`chosen` [B, L]; in rows where it is empty, the position `among` [B, L] with the highest `score` [B, L]."""
     best = best_per_row(score, among, torch.ones_like(among[:, 0], dtype=torch.long))
