@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from transformers.utils import cached_file
 
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.parts.rules import Head, UnmaskingRule
+from conv_dlm.utils.files import write_atomically
 
 TRAINED_BY = {
     "unmasking_filter": "python -m trainers.learn_filter",
@@ -23,10 +24,10 @@ def head_file(name: str) -> str:
 
 
 def save_head(head: Head, name: str, folder: str | os.PathLike[str]) -> Path:
-    """Write a head into a model's folder. Returns its path."""
+    """Write a head into a model's folder, whole or not at all. Returns its path."""
     path = Path(folder, head_file(name))
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: value.detach().float().contiguous().cpu() for key, value in head.items()}, path)
+    write_atomically(path, save({key: value.detach().float().contiguous().cpu() for key, value in head.items()}))
     return path
 
 
