@@ -20,12 +20,19 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise ValueError(f"`{name}={value!r}` is unknown; choose one of {', '.join(map(repr, choices))}.")
 
 
-def refuse(config: Any, refused: Iterable[Refused]) -> None:
-    """Raise ValueError for an inherited option that means something else, or nothing, for a denoiser."""
+def check_least(config: Any, **least: int) -> None:
+    """Raise ValueError for a field below its least value."""
+    for name, low in least.items():
+        if getattr(config, name) < low:
+            raise ValueError(f"`{name}={getattr(config, name)}` must be {low} or more.")
+
+
+def refuse(config: Any, refused: Iterable[Refused], method: str = "masked diffusion") -> None:
+    """Raise ValueError for an inherited option that means something else, or nothing, for `method`."""
     for name, only, reason in refused:
         value = getattr(config, name)
         if value != only and (value or only):
-            raise ValueError(f"`{name}={value!r}` does not apply to masked diffusion: {reason}. Leave it out.")
+            raise ValueError(f"`{name}={value!r}` does not apply to {method}: {reason}. Leave it out.")
 
 
 def of_part(its: Setting) -> Any:

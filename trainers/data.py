@@ -9,6 +9,7 @@ from trl import DatasetMixtureConfig, get_dataset
 
 from conv_dlm.word_problems import FORMS, LEVELS
 from conv_dlm.word_problems.rows import drilled_rows, rows
+from trainers.config_checks import check_least
 from trainers.rows import check_columns, column_names
 from trainers.values import read_values
 
@@ -126,12 +127,9 @@ class DataArguments:
             raise ValueError("`prompt_template` names its own columns; leave out `prompt_column` or the template.")
         if len(self.problem_levels) != 2:
             raise ValueError(f"`problem_levels={self.problem_levels}` must be two numbers, the least and the largest.")
-        if self.problem_rows < 1:
-            raise ValueError(f"`problem_rows={self.problem_rows}` must be 1 or more.")
+        check_least(self, problem_rows=1, held_out_rows=0)
         if not 0 <= self.problem_drill < 1:
             raise ValueError(f"`problem_drill={self.problem_drill}` must be a share, at least 0 and below 1.")
-        if self.held_out_rows < 0:
-            raise ValueError(f"`held_out_rows={self.held_out_rows}` must be 0 or more.")
         if self.max_eval_rows is not None and self.max_eval_rows < 1:
             raise ValueError(f"`max_eval_rows={self.max_eval_rows}` must be 1 or more; leave it unset for all rows.")
 

@@ -4,8 +4,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainers.config_checks import Refused, refuse
 from trainers.distillation import Curriculum
 from trainers.mdlm_config import MDLMTrainingConfig
+
+_REFUSED: tuple[Refused, ...] = tuple(
+    (name, only, "rows come with their canvases")
+    for name, only in (
+        ("masking", "random"), ("loss_weights", "bound"), ("max_extra_eos", 0), ("canvas_length", None),
+        ("eval_samples", 0),
+    )
+)  # fmt: skip
 
 
 @dataclass
@@ -67,15 +76,7 @@ class DistillConfig(MDLMTrainingConfig):
             raise ValueError(f"`certainty_weight={self.certainty_weight}` must be a number of 0 or more.")
         if not 0 < self.certainty_temperature < math.inf:
             raise ValueError(f"`certainty_temperature={self.certainty_temperature}` must be above 0.")
-        for name, only in (
-            ("masking", "random"),
-            ("loss_weights", "bound"),
-            ("max_extra_eos", 0),
-            ("canvas_length", None),
-            ("eval_samples", 0),
-        ):
-            if getattr(self, name) != only:
-                raise ValueError(f"`{name}={getattr(self, name)!r}` has no use: rows come with their canvases.")
+        refuse(self, _REFUSED, "distillation")
 
     @property
     def curriculum(self) -> Curriculum:

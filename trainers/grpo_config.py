@@ -5,7 +5,7 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from trainers.config_checks import Refused, check_choice, of_part, refuse
+from trainers.config_checks import Refused, check_choice, check_least, of_part, refuse
 from trainers.estimates import ESTIMATES, SETTINGS, Estimate
 from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
@@ -129,8 +129,7 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
             )
 
     def _check_drafts(self) -> None:
-        if self.intermediate_rewards < 0:
-            raise ValueError(f"`intermediate_rewards={self.intermediate_rewards}` must be 0 or more.")
+        check_least(self, intermediate_rewards=0)
         if self.intermediate_rewards and self.log_prob_estimate != "trajectory":
             raise ValueError(
                 f"`intermediate_rewards={self.intermediate_rewards}` is about the steps of a rollout: set "

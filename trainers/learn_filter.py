@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import TrlParser
 
 import conv_dlm  # noqa: F401  registers the models
@@ -26,10 +25,13 @@ from conv_dlm.generation.heads import save_head
 from conv_dlm.generation.parts.learned import filter_logits
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, Head
 from conv_dlm.utils.files import read_rows
+from trainers.answering import load
+from trainers.config_checks import check_least
 from trainers.distill_data import COLUMNS
 from trainers.recorded_runs import record
-from trainers.running import loading, run_script
+from trainers.running import run_script
 from trainers.unmasking_filter import Examples, examples_of, filter_loss, judge, new_filter, oracle
+from trainers.values import read_values
 
 
 @dataclass
@@ -72,9 +74,10 @@ class FilterArguments:
     device: str | None = field(default=None, metadata={"help": "Device; a GPU if there is one."})
 
     def __post_init__(self) -> None:
-        for name in ("held_out_rows", "block_length", "hidden", "updates", "examples_per_update", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}={getattr(self, name)}` must be 1 or more.")
+        read_values(self)
+        check_least(
+            self, held_out_rows=1, block_length=1, hidden=1, updates=1, examples_per_update=1, batch_size=1
+        )
         if self.rows is not None and self.rows <= self.held_out_rows:
             raise ValueError(f"`rows={self.rows}` must be more than `held_out_rows={self.held_out_rows}`.")
         self.output_dir = folder_of(self.output_dir, self.model_name_or_path)
@@ -85,13 +88,6 @@ def folder_of(output_dir: str | None, model: str) -> str:
     if output_dir is None and not Path(model).is_dir():
         raise ValueError(f"`model_name_or_path={model}` is no folder to write to: name one as `output_dir`.")
     return output_dir or model
-
-
-def load(name: str, dtype: str, device: str | None) -> tuple[Any, Any]:
-    """The model, ready to generate, and its tokenizer."""
-    model: Any = loading(lambda: AutoModelForCausalLM.from_pretrained(name, dtype=dtype), name)
-    tokenizer = loading(lambda: AutoTokenizer.from_pretrained(name), name)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
 def read_answers(arguments: FilterArguments) -> list[dict[str, Any]]:

@@ -17,20 +17,22 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from trl import TrlParser, is_conversational
+from trl import TrlParser
 
 from conv_dlm.answering.batching import row_generator
 from conv_dlm.generation.heads import save_head
 from conv_dlm.generation.parts.rules import Head
-from conv_dlm.utils.files import replacing
+from conv_dlm.utils.files import replacing, write_atomically
+from trainers.answering import judged, load, prompt_ids
+from trainers.config_checks import check_least
 from trainers.data import load_data
-from trainers.learn_filter import folder_of, load
+from trainers.learn_filter import folder_of
 from trainers.prompts import PromptArguments
 from trainers.recorded_runs import RecordedRun, record
 from trainers.rewards import Reward, find_reward
 from trainers.running import run_script
-from trainers.trajectories import read_generate_kwargs
 from trainers.unmasking_policy import group_advantages, new_policy, speed_rewards, step_loss
+from trainers.values import read_values
 
 NAME = "unmasking_policy"
 
@@ -81,17 +83,14 @@ class PolicyArguments:
     device: str | None = field(default=None, metadata={"help": "Device; a GPU if there is one."})
 
     def __post_init__(self) -> None:
-        self.generate_kwargs = read_generate_kwargs(self.generate_kwargs)
+        read_values(self)
+        self.generate_kwargs = self.generate_kwargs or {}
         for name in ("decode_type", "unmasking_head"):
             if name in self.generate_kwargs:
                 raise ValueError(f"`generate_kwargs` has {name!r}, which the policy is: leave it out.")
-        for name, least in (("updates", 1), ("prompts_per_update", 1), ("num_generations", 2), ("save_steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}={getattr(self, name)}` must be {least} or more.")
+        check_least(self, updates=1, prompts_per_update=1, num_generations=2, save_steps=1, speed_weight=0)
         if self.width < 8 or self.width % 8:
             raise ValueError(f"`width={self.width}` must be a multiple of 8.")
-        if self.speed_weight < 0:
-            raise ValueError(f"`speed_weight={self.speed_weight}` must be 0 or more.")
         self.output_dir = folder_of(self.output_dir, self.model_name_or_path)
 
 
@@ -164,19 +163,10 @@ class PolicyTrainer:
 
     def answer(self, rows: list[dict[str, Any]], number: int) -> tuple[RecordedRun, list[float | None]]:
         """Answers to the prompts of `rows`, and what the judge says; draws are of seed, update and row."""
-        prompts = [row["prompt"] for row in rows]
-        chats = is_conversational({"prompt": prompts[0]})
-        if chats:
-            tokens = self.tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)
-        else:
-            tokens = self.tokenizer(text=prompts)
         seeds = [row_generator(self.arguments.seed, number, n).initial_seed() for n in range(len(rows))]
         padding = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
-        run = record(self.model, tokens["input_ids"], seeds, padding, **self.options)
-        texts = self.tokenizer.batch_decode(run.completion_ids, skip_special_tokens=True)
-        completions = [[{"role": "assistant", "content": text}] for text in texts] if chats else texts
-        columns = {name: [row[name] for row in rows] for name in rows[0] if name not in ("prompt", "completion")}
-        return run, self.judge(prompts=prompts, completions=completions, **columns)
+        run = record(self.model, prompt_ids(self.tokenizer, rows), seeds, padding, **self.options)
+        return run, judged(self.judge, self.tokenizer, rows, run.completion_ids)
 
     def resume(self) -> None:
         """Take over what a run before has saved.
@@ -206,7 +196,7 @@ class PolicyTrainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         save_head(self.head, NAME, self.folder)
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
-        (self.folder / f"{NAME}.jsonl").write_text(lines, encoding="utf-8")
+        write_atomically(self.folder / f"{NAME}.jsonl", lines)
         head = {name: weight.detach() for name, weight in self.head.items()}
         state = {"settings": self.settings, "head": head, "optimizer": self.optimizer.state_dict(), "log": self.log}
         with replacing(self.folder / f"{NAME}.state.pt") as file:

@@ -5,7 +5,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from trainers.config_checks import refuse
+from trainers.config_checks import check_least, refuse
 from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
 from trainers.values import read_values
@@ -178,9 +178,7 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
         for name in ("window_share", "canvas_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}={getattr(self, name)}` must be a share, from 0 to 1.")
-        for name in ("progressive_stages", "progressive_batches", "mask_window", "canvas_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}={getattr(self, name)}` must be 1 or more.")
+        check_least(self, progressive_stages=1, progressive_batches=1, mask_window=1, canvas_rows=1)
         if self.masking == "progressive":
             period = self.progressive_stages * self.progressive_batches
             for name in ("max_steps", "save_steps"):
@@ -196,16 +194,13 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
             raise ValueError(f"`min_noise={self.min_noise}` must lie between 0 and 1, both excluded.")
         if not 0 <= self.router_aux_loss_coef < float("inf"):
             raise ValueError(f"`router_aux_loss_coef={self.router_aux_loss_coef}` must be 0 or more, and finite.")
-        if self.max_extra_eos < 0:
-            raise ValueError(f"`max_extra_eos={self.max_extra_eos}` must be 0 or more.")
+        check_least(self, max_extra_eos=0, eval_samples=0)
         if self.canvas_length is not None and self.canvas_length < 1:
             raise ValueError(f"`canvas_length={self.canvas_length}` must be 1 or more; leave it unset for no padding.")
         if self.canvas_shortest is not None and not 1 <= self.canvas_shortest <= (self.canvas_length or 0):
             raise ValueError(
                 f"`canvas_shortest={self.canvas_shortest}` must lie between 1 and `canvas_length={self.canvas_length}`."
             )
-        if self.eval_samples < 0:
-            raise ValueError(f"`eval_samples={self.eval_samples}` must be 0 or more.")
         if self.eval_sample_kwargs and not self.eval_samples:
             raise ValueError("`eval_sample_kwargs` has no effect without `eval_samples`; set that, or drop it.")
 

@@ -4,9 +4,16 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainers.config_checks import check_choice, of_part
+from trainers.config_checks import Refused, check_choice, of_part, refuse
 from trainers.corruption import CORRUPTIONS, SETTINGS, CorruptionRule
 from trainers.mdlm_config import MDLMTrainingConfig
+
+_REFUSED: tuple[Refused, ...] = (
+    ("loss_norm", "token", "its log-probabilities are means over tokens, and its loss is the mean over rows"),
+    ("loss_weights", "bound", "it has no bound"),
+    ("masking", "random", "its corruption says what is masked"),
+    ("objective", "mdlm", "it compares whole canvases"),
+)
 
 
 def _of_rules(name: str) -> Any:
@@ -92,14 +99,7 @@ class R2FTConfig(MDLMTrainingConfig):
         for name, its in SETTINGS.items():
             its.check(name, getattr(self, name, None))
         self.corruption_rule()
-        if self.loss_norm != "token":
-            raise ValueError(
-                f"`loss_norm={self.loss_norm!r}` does not apply to R2FT, whose log-probabilities are means over tokens "
-                "and whose loss is the mean over rows. Leave it out."
-            )
-        for name, only in (("objective", "mdlm"), ("masking", "random"), ("loss_weights", "bound")):
-            if getattr(self, name) != only:
-                raise ValueError(f"`{name}={getattr(self, name)!r}` does not apply to R2FT. Leave it out.")
+        refuse(self, _REFUSED, "R2FT")
         if CORRUPTIONS[self.corruption].fills_canvas and self.canvas_length is None:
             raise ValueError(
                 f"`canvas_length` is not set, and the repetitions of `corruption={self.corruption!r}` run into the EOS "

@@ -17,17 +17,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import TrlParser, is_conversational
+from trl import TrlParser
 
 import conv_dlm  # noqa: F401  registers the models
 from conv_dlm.answering.batching import row_generator
 from conv_dlm.utils.files import write_json
+from trainers.answering import judged, load, prompt_ids
+from trainers.config_checks import check_least
 from trainers.data import load_data
 from trainers.prompts import PromptArguments
 from trainers.rewards import find_reward
 from trainers.rollouts import denoise
+from trainers.values import read_values
 
 
 @dataclass
@@ -64,22 +65,9 @@ class TrajectoryArguments:
     device: str | None = field(default=None, metadata={"help": "Device; a GPU if there is one."})
 
     def __post_init__(self) -> None:
-        self.generate_kwargs = read_generate_kwargs(self.generate_kwargs)
-        for name, least in (("rows", 1), ("first_row", 0), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}={getattr(self, name)}` must be {least} or more.")
-
-
-def read_generate_kwargs(said: dict[str, Any] | str | None) -> dict[str, Any]:
-    """Keywords of `generate`, from JSON too. Raises ValueError for what is no object."""
-    if isinstance(said, str):
-        try:
-            said = json.loads(said)
-        except ValueError as error:
-            raise ValueError(f"`generate_kwargs={said}` is no JSON: {error}.") from error
-    if not isinstance(said, dict | None):
-        raise ValueError(f"`generate_kwargs={said}` must be a JSON object.")
-    return said or {}
+        read_values(self)
+        self.generate_kwargs = self.generate_kwargs or {}
+        check_least(self, rows=1, first_row=0, batch_size=1)
 
 
 def write_trajectories(arguments: TrajectoryArguments, data: PromptArguments) -> int:
@@ -98,10 +86,7 @@ def write_trajectories(arguments: TrajectoryArguments, data: PromptArguments) ->
     prompts, _ = load_data(data)
     start = arguments.first_row + done
     rows = itertools.islice(prompts, start, arguments.first_row + arguments.rows)
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model: Any = AutoModelForCausalLM.from_pretrained(arguments.model_name_or_path, dtype=arguments.dtype)
-    model.to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model_name_or_path)
+    model, tokenizer = load(arguments.model_name_or_path, arguments.dtype, arguments.device)
     judge = find_reward(arguments.judge) if arguments.judge else None
     with path.open("a", encoding="utf-8") as file:
         index = start
@@ -119,25 +104,17 @@ def answer(
     model: Any, tokenizer: Any, batch: list[dict[str, Any]], index: int, arguments: TrajectoryArguments, judge: Any
 ) -> Iterator[dict[str, Any]]:
     """The lines of a batch whose first row has this index; each row's draws are its own."""
-    prompts = [row["prompt"] for row in batch]
-    chats = is_conversational({"prompt": prompts[0]})
-    if chats:
-        prompt_ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)["input_ids"]
-    else:
-        prompt_ids = tokenizer(text=prompts)["input_ids"]
+    asked = prompt_ids(tokenizer, batch)
     seeds = [row_generator(arguments.seed, index + n).initial_seed() for n in range(len(batch))]
     assert isinstance(arguments.generate_kwargs, dict)
-    rollout = denoise(model, prompt_ids, seeds, tokenizer.pad_token_id, **arguments.generate_kwargs)
-    texts = tokenizer.batch_decode(rollout.completion_ids, skip_special_tokens=True)
-    rewards: list[Any] = [None] * len(batch)
+    rollout = denoise(model, asked, seeds, tokenizer.pad_token_id, **arguments.generate_kwargs)
+    rewards: list[float | None] = [None] * len(batch)
     if judge is not None:
-        completions = [[{"role": "assistant", "content": text}] for text in texts] if chats else texts
-        columns = {name: [row[name] for row in batch] for name in batch[0] if name not in ("prompt", "completion")}
-        rewards = judge(prompts=prompts, completions=completions, **columns)
+        rewards = judged(judge, tokenizer, batch, rollout.completion_ids)
     steps = rollout.unmasked_at_BC.tolist()
     for n, ids in enumerate(rollout.completion_ids):
         yield {
-            "prompt_ids": list(prompt_ids[n]),
+            "prompt_ids": list(asked[n]),
             "completion_ids": ids,
             "unmasked_at": steps[n][: len(ids)],
             "canvas_length": len(steps[n]),

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from conv_dlm.generation.parts.learned import policy_log_prob, policy_logits
 from conv_dlm.generation.parts.rules import Head
+from trainers.drafts import stage_advantages
 from trainers.recorded_runs import RecordedStep
-
-SMALL = 1e-4  # added to deviations, as in TRL
 
 
 def new_policy(width: int, middle: float, slope: float, generator: torch.Generator) -> Head:
@@ -51,9 +50,7 @@ def speed_rewards(judged: Sequence[float | None], forwards: Sequence[int], lengt
 
 def group_advantages(rewards_B: Tensor, group: int) -> Tensor:
     """FloatTensor [B]: rewards less the mean of their group of G neighbours, over its deviation."""
-    rewards_PG = rewards_B.view(-1, group)
-    centred_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
-    return (centred_PG / (rewards_PG.std(1, keepdim=True) + SMALL)).flatten()
+    return stage_advantages(rewards_B[:, None], group, "group").squeeze(1)
 
 
 def step_loss(head: Head, step: RecordedStep, advantages_B: Tensor) -> Tensor:

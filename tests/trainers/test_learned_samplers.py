@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trainers.launching import ROOT
-from trainers import learn_filter, learn_policy
+from trainers import learn_filter, learn_policy, trajectories
 from trainers.recorded_runs import record
 from trainers.unmasking_filter import Examples, examples_of, filter_loss, judge, new_filter, oracle
 from trainers.unmasking_policy import group_advantages, speed_rewards
@@ -167,6 +167,21 @@ def test_a_policy_learns_to_be_fast_and_goes_on_where_it_stopped(folder: Path, t
 def test_wrong_values_are_named(folder: Path, more: dict[str, Any], message: str, capsys: Any) -> None:
     assert learn_policy.run(policy_words(folder, Path("rows.jsonl"), **more)) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (learn_filter.FilterArguments, {"trajectories": "rows.jsonl"}),
+        (learn_policy.PolicyArguments, {"judge": "word_problem_answer"}),
+        (trajectories.TrajectoryArguments, {"output": "rows.jsonl"}),
+    ],
+)
+def test_a_recipe_with_half_a_count(kind: Any, words: dict[str, str], tmp_path: Path) -> None:
+    """TRL's parser takes numbers of YAML as they are."""
+    count = "rows" if kind is trajectories.TrajectoryArguments else "updates"
+    with pytest.raises(ValueError, match=f"`{count}=2.5` must be a whole number"):
+        kind(model_name_or_path=str(tmp_path), **words, **{count: 2.5})
 
 
 def test_the_recipes_start_from_the_embedded_model() -> None:
