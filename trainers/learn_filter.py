@@ -105,7 +105,9 @@ def read_answers(arguments: FilterArguments) -> list[dict[str, Any]]:
 
 def follow(model: Any, tokenizer: Any, rows: list[dict[str, Any]], arguments: FilterArguments) -> Iterator[Examples]:
     """What the oracle sees in each batch of answers."""
-    ending = tokenizer.eos_token_id
+    ending, generator = tokenizer.eos_token_id, torch.Generator().manual_seed(arguments.seed)
+    # any weights do: the oracle decides, and the rule only says what it has to be shown
+    model.unmasking_heads = {"unmasking_filter": new_filter(arguments.block_length, arguments.hidden, generator)}
     for _, alike in itertools.groupby(rows, key=lambda row: row["canvas_length"]):
         while batch := list(itertools.islice(alike, arguments.batch_size)):
             length = batch[0]["canvas_length"]
@@ -114,7 +116,7 @@ def follow(model: Any, tokenizer: Any, rows: list[dict[str, Any]], arguments: Fi
             prompts = [row["prompt_ids"] for row in batch]
             run = record(
                 model, prompts, [0] * len(batch), tokenizer.pad_token_id or ending, oracle(answer_BC),
-                decode_type="threshold", block_length=arguments.block_length, max_new_tokens=length,
+                decode_type="learned_filter", block_length=arguments.block_length, max_new_tokens=length,
             )  # fmt: skip
             yield examples_of(run.steps, answer_BC, arguments.block_length)
 

@@ -21,7 +21,7 @@ class Examples:
     """Blocks in the middle of decoding.
 
     Attributes:
-        confidence_NW (`FloatTensor`): of the candidates; 1 where there is a token already, or no position.
+        confidence_NW (`FloatTensor`): of the candidates; 0 where there is no position.
         final_NW (`BoolTensor`): candidates that are the answer's token.
         open_NW (`BoolTensor`): positions that are still masks; the others teach nothing.
     """
@@ -61,11 +61,11 @@ def examples_of(steps: list[RecordedStep], answer_BC: Tensor, width: int) -> Exa
     for step in steps:
         places_BC = block_places(step.block_BC, width)
         columns = (
-            torch.where(step.masked_BC, step.confidence_BC, 1.0),
+            step.confidence_BC,
             step.token_BC == answer_BC,
             step.eligible_BC,
         )
-        fillers = (1.0, False, False)
+        fillers = (0.0, False, False)
         blocks = [
             torch.full((len(places_BC), width + 1), filler, dtype=value.dtype, device=value.device)
             .scatter(1, places_BC, value)[:, :width]

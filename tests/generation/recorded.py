@@ -21,6 +21,7 @@ ENDS = [2, *range(244, 260)]
 PADDED = [[PAD, PAD, 1, 40, 50, 60], [1, 44, MASK, MASK, 80, 81]]
 SIZES = {"steps": 9, "kernel_size": 6, "block_length": 6, "threshold": 0.2, "factor": 2.5, "entropy_bound": 4.0}
 SIZES |= {"klass_threshold": 0.02, "kl_threshold": 0.3, "relaxed_threshold": 0.05, "low_threshold": 0.02}
+SIZES |= {"remask_threshold": 0.02}
 SIZES |= {"wino_threshold": 0.05, "verify_threshold": 0.1, "multiblock_entropy": 4.0, "flight_length": 6}
 SIZES |= {"editing_threshold": 0.03, "max_post_steps": 5, "initial_length": 6, "expansion_factor": 3}
 SIZES |= {"length_confidence": 0.05, "insert_confidence": 0.2, "unsure_below": 0.02, "eos_check_tokens": 4}

@@ -81,6 +81,7 @@ def test_each_type_is_different(tiny_llada):
             ("localleap", {"block_length": 5, "threshold": 0.08, "relaxed_threshold": 0.02, "leap_radius": 1}),
             ("credit", {"block_length": 7, "threshold": 0.3, "credit_weight": 3.0}),
             ("hierarchical", {"block_length": 10, "threshold": 0.5, "low_threshold": 0.01}),
+            ("hierarchical_remask", {"block_length": 10, "low_threshold": 0.01, "remask_threshold": 0.1}),
             ("conv_klass", {"kernel_size": 4, "klass_threshold": 0.01, "kl_threshold": 0.5}),
             ("conv_localleap", {"kernel_size": 4, "threshold": 0.08, "relaxed_threshold": 0.02, "leap_radius": 1}),
             ("conv_credit", {"kernel_size": 8, "threshold": 0.3, "credit_weight": 3.0}),

@@ -1,7 +1,9 @@
 """The field's rules against complete runs of their published implementations, canvas by canvas."""
 
 import itertools
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from safetensors.torch import load_file
 
 from conv_dlm import SettingError
 from conv_dlm.generation.parts.frequency import TOKEN_FREQUENCIES, relative_frequencies
-from tests.generation.golden import DIFFERS, RUNS, cases, ends, equal_canvases, ours, toy
+from tests.generation import test_lossless  # noqa: F401 - its runs count
+from tests.generation.golden import COVERED, DIFFERS, NOT_OURS, RULES, RUNS, cases, ends, equal_canvases, ours, toy
 from tests.generation.toy_rules import EOS, GOLDEN, MASK
 
 
@@ -70,7 +73,25 @@ def test_what_a_length_of_its_own_does_not_go_with():
             ours(run, **{"eos_token_id": EOS} if wrong else {}, **wrong)
 
 
-@pytest.mark.parametrize("name", cases(*{run["rule"] for run in RUNS.values()} - {"freedave", "daedal"}))
+@pytest.mark.parametrize("name", cases("learn2pd", cut=True))
+def test_a_filters_canvases_before_the_cut(name):
+    """Theirs is cut off at the best end token, however unlikely; what stands before it is unmasked alike."""
+    run = RUNS[name]
+    out, theirs = ours(run), run["canvas"]
+    for expected, canvas in zip(theirs[:-1], out.history[:, 0].tolist(), strict=False):
+        assert canvas[: len(expected)] == expected
+    assert out.sequences[0, : len(theirs[-1])].tolist() == theirs[-1]
+    assert theirs[-1][-1] == EOS and len(theirs[-1]) < len(theirs[0])
+
+
+def test_every_recorded_run_is_in_some_test():
+    """Or docs/speed.md names it, and says why not."""
+    assert RUNS.keys() - NOT_OURS == COVERED
+    named = re.findall(r"`(\w+\.\d\d)`", (Path(__file__).parents[2] / "docs" / "speed.md").read_text())
+    assert sorted(named) == sorted(NOT_OURS)
+
+
+@pytest.mark.parametrize("name", cases(*RULES - {"freedave", "daedal"}))
 def test_canvas_by_canvas(name):
     run = RUNS[name]
     out = ours(run, **ends(run))
@@ -82,7 +103,7 @@ def test_canvas_by_canvas(name):
     assert equal - 1 <= int(out.forwards) <= min(run["forwards"], len(out.history) - 1)
 
 
-@pytest.mark.parametrize("rule", sorted({run["rule"] for run in RUNS.values() if run["rule"] != "freedave"}))
+@pytest.mark.parametrize("rule", sorted(RULES - {"freedave"}))
 def test_rows_of_a_padded_batch(rule):
     """Prompts of different lengths: each row takes the steps of the row alone."""
     run = next(run for run in RUNS.values() if run["rule"] == rule)

@@ -62,20 +62,6 @@ def test_a_head_that_is_a_threshold_decodes_as_threshold(model, decode_type):
     assert torch.equal(out.sequences, plain.sequences) and torch.equal(out.unmasked_at, plain.unmasked_at)
 
 
-def test_a_filter_looks_at_the_whole_block(model):
-    """The first half is final at once, the second as soon as the first has its tokens, whose confidence counts 1."""
-    half = WIDTH // 2
-    head = steep_filter(0.0)
-    head["final.weight"] = torch.zeros(WIDTH, WIDTH)
-    head["final.weight"][half:, :half] = 1e4
-    head["final.bias"][:half], head["final.bias"][half:] = 1e4, -1e4 * (half - 1e-3)
-    with_head(model, "learned_filter", head)
-    out = run(model, decode_type="learned_filter", max_new_tokens=WIDTH)
-    assert out.forwards.tolist() == [2, 2]
-    at = out.unmasked_at[:, IDS.shape[1] :]
-    assert (at[:, :half] == 0).all() and int((at[:, half:] == 1).sum(1).min()) >= half - 1  # the most confident one
-
-
 @pytest.mark.parametrize("decode_type", HEADS)
 def test_rows_are_what_they_are_alone(model, decode_type):
     draws = torch.Generator().manual_seed(1)

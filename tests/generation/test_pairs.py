@@ -22,6 +22,7 @@ MASK, PAD, VOCABULARY = 3, 0, 260
 RANGES = {
     "threshold": (0.0, 0.2), "factor": (0.0, 4.0), "entropy_bound": (0.0, 6.0), "klass_threshold": (0.0, 0.05),
     "kl_threshold": (0.0, 1.0), "relaxed_threshold": (0.0, 0.1), "low_threshold": (0.0, 0.1),
+    "remask_threshold": (0.0, 0.1),
     "wino_threshold": (0.0, 0.1), "verify_threshold": (0.0, 0.2), "multiblock_entropy": (3.0, 6.0),
     "credit_weight": (0.0, 3.0), "editing_threshold": (0.0, 0.1),
     "length_confidence": (0.0, 0.02), "insert_confidence": (0.0, 0.02), "unsure_below": (0.0, 0.05),

@@ -20,7 +20,8 @@ from trainers.unmasking_policy import new_policy
 MASK, EOS, PAD = 3, 2, 0
 NUMBERS = {
     "threshold": 1, "factor": 5, "entropy_bound": 9, "klass_threshold": 0.1, "kl_threshold": 1, "credit_weight": 5,
-    "relaxed_threshold": 1, "low_threshold": 0.1, "wino_threshold": 0.1, "verify_threshold": 0.2,
+    "relaxed_threshold": 1, "low_threshold": 0.1, "remask_threshold": 0.1, "wino_threshold": 0.1,
+    "verify_threshold": 0.2,
     "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1, "editing_threshold": 0.1,
     "length_confidence": 0.02, "insert_confidence": 0.02, "unsure_below": 0.05,
     "cycle_threshold": 0.1, "cycle_deviation": 3,

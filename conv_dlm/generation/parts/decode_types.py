@@ -115,6 +115,9 @@ for _name, _type in {
     "localleap": DecodeType("block", "localleap", "the confident and their neighbours, in blocks", do_sample=False),
     "credit": DecodeType("block", "credit", "threshold on the evidence of all steps, in blocks", do_sample=False),
     "hierarchical": DecodeType("block", "hierarchical", "divide every run of masks, in blocks", do_sample=False),
+    "hierarchical_remask": DecodeType(
+        "block", "hierarchical_remask", "hierarchical, and takes back what has become doubtful", do_sample=False
+    ),
     "conv_klass": DecodeType("convolution", "klass", "klass near known text", do_sample=False),
     "conv_localleap": DecodeType("convolution", "localleap", "localleap near known text", do_sample=False),
     "conv_credit": DecodeType("convolution", "credit", "credit near known text", do_sample=False),

@@ -46,13 +46,13 @@ def block_places(in_block: Tensor, width: int) -> Tensor:
 
 
 def block_confidences(now: StepState, width: int) -> tuple[Tensor, Tensor]:
-    """What a filter reads: the confidences of a block's positions, 1 where there is a token already, or no position.
+    """What a filter reads: the confidences of a block's positions, those that have a token already too, and 0 where
+    there is no position.
 
     Returns FloatTensor [B, W] and `block_places`, LongTensor [B, L].
     """
-    places = block_places(in_block(now), width)
-    confidence = torch.where(now.canvas.masked, now.statistics["confidence"], 1.0)
-    return confidence.new_ones(len(places), width + 1).scatter(1, places, confidence)[:, :width], places
+    places, confidence = block_places(in_block(now), width), now.statistics["confidence"]
+    return confidence.new_zeros(len(places), width + 1).scatter(1, places, confidence)[:, :width], places
 
 
 def filter_logits(head: Head, confidences: Tensor) -> Tensor:
@@ -79,6 +79,9 @@ class LearnedFilterRule(HeadedRule):
             raise SettingError(
                 "block_length", f"is too long: the filter was trained for blocks of {width}", "set it to that", block
             )
+
+    def wants(self, now: StepState) -> Tensor:
+        return in_block(now) & now.eligible.any(1, keepdim=True)
 
     def __call__(self, now: StepState) -> Decision:
         assert now.head is not None

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.confidence import ThresholdBased, above_threshold
 from conv_dlm.generation.parts.position_weights import count_known
-from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState
+from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, StepState, best_per_row, in_block
 from conv_dlm.generation.settings import setting
 
 
@@ -66,3 +67,42 @@ class HierarchicalRule(ThresholdBased):
         score = now.statistics["confidence"] * now.weights
         sure = above_threshold(score, now.eligible, self.threshold)
         return Decision(sure | best_of_runs(score, now.eligible, self.low_threshold))
+
+
+@UNMASKING_RULES.register("hierarchical_remask")
+@dataclass(frozen=True)
+class HierarchicalRemaskRule(HierarchicalRule):
+    """`hierarchical` that takes back what has become doubtful (dInfer, arXiv 2510.08666): a token of the block where
+    the model is less sure of its best one than `remask_threshold` counts as a mask. Of all of these at least one more
+    than the doubtful get a token, which may be another one, and the others are masked: so masks become fewer."""
+
+    remasks = True
+    within_block = True
+    remask_threshold: float = setting(
+        0.4, "probability of the best token below which the one that is there is doubtful", low=0, high=1,
+        source="dInfer, arXiv 2510.08666",
+    )  # fmt: skip
+
+    def max_steps(self, canvas: Canvas) -> int | None:
+        return int(canvas.size.max())
+
+    def tokens(self, now: StepState) -> Tensor:
+        """BoolTensor [B, L]: those of the block that it may take back."""
+        its = in_block(now) & ~now.canvas.masked & (now.canvas.positions < now.canvas.end[:, None])
+        return its & now.masks.any(1, keepdim=True)
+
+    def wants(self, now: StepState) -> Tensor:
+        return now.eligible | self.tokens(now)
+
+    def __call__(self, now: StepState) -> Decision:
+        confidence = now.statistics["confidence"]
+        score = confidence * now.weights
+        doubtful = self.tokens(now) & (confidence < self.remask_threshold)
+        open_ = now.eligible | doubtful
+        sure = (open_ & (score > self.threshold)) | best_of_runs(score, open_, self.low_threshold)
+        least = torch.where(now.eligible.any(1), doubtful.sum(1) + 1, 0)
+        more = best_per_row(score, open_ & ~sure, (least - sure.sum(1)).clamp(min=0))
+        commit = sure | more
+        again = doubtful & ~commit
+        left = ((now.masks & ~commit) | again).any(1, keepdim=True)
+        return Decision(commit, again, open=in_block(now) & left)
