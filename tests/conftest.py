@@ -1,7 +1,7 @@
 """What every test may rely on: no network, one thread for each process, tiny random models with a tokenizer.
 
-The models say nothing sensible; they are for shapes, seeds and plumbing. Fixtures are built once in a session
-and shared: `copy.deepcopy` what a test wants to change.
+Fixtures are built once in a session and shared: `copy.deepcopy` what a test wants to change. What takes seconds to
+import is imported where it is used, for the process that hands out the tests has no use for it.
 """
 
 import os
@@ -22,72 +22,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
-# Some tests fork, which autograd survives as long as it has no threads. In the first backward pass of a process it
-# starts them if it finds a device; so it looks for one now, before a test has PyTorch pretend to have one.
-torch.zeros((), requires_grad=True).backward()
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
     from conv_dlm.models import LLaDAModelLM
 
-SPECIAL_TOKENS = ("<|endoftext|>", "<|start|>", "<|end|>", "<|mask|>")  # pad, bos, eos, mask: ids 0 to 3
-CHAT_TEMPLATE = (
-    "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+gc.disable()  # for as long as modules are imported and tests collected, of which nothing is garbage
+
+# Files that take longest, and are begun first: a worker that began one at the end would be waited for.
+LONGEST = (
+    "hub_cards/test_embedded_accuracy.py",
+    "trainers/test_train_sft.py",
+    "generation/test_properties.py",
+    "hub/test_fresh_environment.py",
+    "cli/test_fit.py",
+    "demo/test_page.py",
+    "docs/test_commands.py",
+    "test_package.py",
+    "trainers/test_checkpoints.py",
+    "word_problems/test_problems.py",
 )
-
-
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer without merges: any text, 256 bytes + 4 special tokens, pads on the left."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *alphabet))}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    pad, bos, eos, mask = SPECIAL_TOKENS
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=pad, bos_token=bos, eos_token=eos, mask_token=mask,
-        padding_side="left", model_max_length=256,
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
-def random_llada(**overrides: object) -> "LLaDAModelLM":
-    """A LLaDA with 2 layers of width 32 for `byte_tokenizer`, seeded, in fp32 and eval mode.
-
-    Args:
-        overrides:
-            Config keys of the original checkpoints (`d_model`, `n_layers`, ...) that replace the tiny ones.
-    """
-    from conv_dlm.models import LLaDAConfig, LLaDAModelLM
-
-    settings = dict(
-        d_model=32, n_layers=2, n_heads=4, n_kv_heads=4, mlp_hidden_size=48, max_sequence_length=256,
-        vocab_size=260, embedding_size=260, pad_token_id=0, bos_token_id=1, eos_token_id=2, mask_token_id=3,
-        rope_theta=10000.0, weight_tying=False,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LLaDAModelLM(LLaDAConfig(**(settings | overrides)))
-        for parameter in model.parameters():
-            if parameter.dim() > 1:  # wide enough that logits differ by more than rounding
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the tests for several workers, and skip those that nothing here can run.
 
-    Files that launch processes come first: they take longest, and a worker that began one at the end would be waited
-    for. `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
+    `make test-all` asks for the tests marked `gpu` too; without one they are skipped, not failed.
     """
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "launch"))
+    import torch
+
+    first = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -95,15 +61,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported is not garbage: Accelerate looks through all of it, for a second, whenever a trainer
-    starts to train."""
-    gc.collect()
+    """Before the first test: what has been imported is not garbage, and a test may fork.
+
+    Accelerate looks through all that isn't frozen, for a second, whenever a trainer starts to train.
+    """
+    import torch
+
+    # Autograd survives a fork as long as it has no threads. In the first backward pass of a process it starts them if
+    # it finds a device; so it looks for one now, before a test has PyTorch pretend to have one.
+    torch.zeros((), requires_grad=True).backward()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # looked through less often: little of what tests leave behind is large
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def always_the_same_draws() -> None:
     """What a test draws from the global generators, adapters say, does not depend on the tests before it."""
+    import torch
+
     random.seed(0)
     torch.manual_seed(0)
 
@@ -111,43 +87,37 @@ def always_the_same_draws() -> None:
 @pytest.fixture(scope="session")
 def make_llada() -> Callable[..., "LLaDAModelLM"]:
     """`random_llada`, for tests that need a model of their own."""
+    from tests.tiny import random_llada
+
     return random_llada
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
+def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     """A byte-level tokenizer with a chat template; ids: pad 0, bos 1, eos 2, mask 3."""
+    from tests.tiny import byte_tokenizer
+
     return byte_tokenizer()
 
 
 @pytest.fixture(scope="session")
-def tiny_llada() -> "LLaDAModelLM":
+def tiny_llada(make_llada: Callable[..., "LLaDAModelLM"]) -> "LLaDAModelLM":
     """A random LLaDA that fits `tiny_tokenizer`."""
-    return random_llada()
+    return make_llada()
 
 
 @pytest.fixture(scope="session")
 def tiny_llama() -> "LlamaForCausalLM":
     """A random causal language model that fits `tiny_tokenizer`; seldom sure of the next token."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tests.tiny import random_llama
 
-    config = LlamaConfig(
-        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+    return random_llama()
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(
     tiny_llada: "LLaDAModelLM",
-    tiny_tokenizer: PreTrainedTokenizerFast,
+    tiny_tokenizer: "PreTrainedTokenizerFast",
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """A folder with `tiny_llada` and `tiny_tokenizer` as `save_pretrained` writes them."""

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from conv_dlm.word_problems import problem
 from hub_cards.space.screenshots import BROWSER_OPTIONS, find_browser
 
-pytest.importorskip("gradio")
+pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio")  # not imported by each worker
 sync_api = pytest.importorskip("playwright.sync_api")
 
 

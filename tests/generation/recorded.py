@@ -102,8 +102,8 @@ def run(model: Any, prompts: list[list[int]], keywords: dict[str, Any]) -> dict[
 
 def models() -> dict[str, Any]:
     """The models that are run: LLaDA, MDLM, and a LLaDA whose logits predict the token at the right."""
-    from tests.conftest import random_llada
     from tests.generation.test_caches import random_mdlm
+    from tests.tiny import random_llada
 
     shifted = random_llada(n_kv_heads=2)
     shifted.shift_logits = True

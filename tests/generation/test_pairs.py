@@ -16,7 +16,7 @@ import torch
 from conv_dlm import DECODE_TYPES, SettingError
 from conv_dlm.generation import UNMASKING_RULES
 from conv_dlm.generation.parts.rules import RANKINGS
-from tests.conftest import random_llada
+from tests.tiny import random_llada
 
 MASK, PAD, VOCABULARY = 3, 0, 260
 RANGES = {

@@ -18,7 +18,7 @@ import conv_dlm
 from conv_dlm.hub import Kind, stage
 from conv_dlm.hub.checks import advice, problems
 from conv_dlm.models.self_contained import code_of
-from tests.conftest import random_llada
+from tests.tiny import random_llada
 
 CARD = "---\nlicense: mit\ntags:\n- conv-dlm\n---\n\n# A model\n"
 HUB_CARDS = Path(__file__).parents[2] / "hub_cards"

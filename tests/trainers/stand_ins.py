@@ -7,8 +7,8 @@ import yaml
 from transformers import GPT2Tokenizer
 
 from conv_dlm.models import MDLM, MDLMConfig
-from tests.conftest import byte_tokenizer, random_llada
 from tests.models.families import tiny
+from tests.tiny import byte_tokenizer, random_llada
 from trainers import scripts
 
 ROOT = Path(scripts.__file__).parents[1]

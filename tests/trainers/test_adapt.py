@@ -10,7 +10,7 @@ import transformers
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.conftest import byte_tokenizer
+from tests.tiny import byte_tokenizer
 from tests.trainers.launching import ROOT
 from trainers import causal_to_diffusion, sft
 from trainers.scripts import Arguments

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from conv_dlm.answering.ends import end_ids, turn_end
-from tests.conftest import byte_tokenizer
+from tests.tiny import byte_tokenizer
 from trainers import MDLMTrainingConfig
 from trainers.reading import check_tokens, read_row
 from trainers.tokenizing import as_trained, tokenize
