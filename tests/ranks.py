@@ -3,17 +3,18 @@
 How a launcher starts processes has tests of its own, with the scripts (tests/trainers/launching.py).
 """
 
-import multiprocessing
 import os
+import runpy
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils.launch import prepare_multi_gpu_env
 
+from tests.forks import context
 from tests.trainers.launching import SECONDS, launched
 
 
@@ -28,7 +29,6 @@ def in_ranks(config: str, processes: int, function: Callable[..., None], *args: 
         environment: more variables.
     """
     environment = prepare_multi_gpu_env(launched(config, "--num_processes", str(processes))) | environment
-    context: Any = multiprocessing.get_context("spawn" if torch.accelerator.is_available() else "fork")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -38,7 +38,7 @@ def in_ranks(config: str, processes: int, function: Callable[..., None], *args: 
         for rank in range(processes):
             named = shared | {"RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": ""}
             with mock.patch.dict(os.environ, environment | {name: str(value) for name, value in named.items()}):
-                ranks.append(context.Process(target=_as_rank, args=(function, args)))
+                ranks.append(context().Process(target=_as_rank, args=(function, args)))
                 ranks[-1].start()
         for process in ranks:
             process.join(SECONDS)
@@ -46,6 +46,12 @@ def in_ranks(config: str, processes: int, function: Callable[..., None], *args: 
     finally:
         for process in ranks:
             process.kill()
+
+
+def run_program(module: str, words: list[str]) -> None:
+    """For [`in_ranks`]: what `python -m` does in a rank, whose exit status is the program's."""
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _as_rank(function: Callable[..., None], args: tuple[Any, ...]) -> None:

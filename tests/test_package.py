@@ -9,6 +9,7 @@ import sysconfig
 import tarfile
 import tomllib
 import venv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,29 @@ def test_sdist_can_build_the_wheel(distributions: tuple[Path, Path]) -> None:
     assert any(re.fullmatch(rf"hub_cards/{EMBEDDED_NAME}/.*\.safetensors", name) for name in names)
 
 
+def test_the_wheel_has_all_modules(distributions: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(distributions[0]) as archive:
+        names = {name for name in archive.namelist() if name.endswith(".py")}
+    ours = {str(path.relative_to(ROOT)) for package in OURS for path in (ROOT / package).rglob("*.py")}
+    assert names == ours | {"conv_dlm_command.py"}
+
+
+# Runs a script, and then says where the packages are.
+AS_SCRIPT = """
+import runpy, sys
+from importlib.util import find_spec
+
+del sys.argv[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert not end.code, end.code
+import conv_dlm
+
+print(conv_dlm.__file__, find_spec("trainers").origin, conv_dlm.embedded_checkpoint())
+"""
+
+
 def test_installed_wheel_generates_offline(distributions: tuple[Path, Path], tmp_path: Path) -> None:
     """In an environment of its own, far from the checkout, with nothing but the dependencies."""
     home = tmp_path / "env"
@@ -155,8 +179,8 @@ def test_installed_wheel_generates_offline(distributions: tuple[Path, Path], tmp
     # The dependencies of this environment; an editable conv-dlm in it is not seen, for its own .pth is not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
 
-    code = "import conv_dlm, trainers; print(conv_dlm.__file__, trainers.__file__, conv_dlm.embedded_checkpoint())"
-    files = output(python, "-c", code, cwd=tmp_path).split()
+    words = ["generate", "What is 2 + 3?", "--steps", "4", "--max-new-tokens", "16"]
+    *text, last = output(python, "-c", AS_SCRIPT, scripts / "conv-dlm", *words, cwd=tmp_path).splitlines()
+    files = last.split()
+    assert text and len(files) == 3
     assert all(Path(file).is_relative_to(packages) for file in files), files
-    options = ("--steps", "4", "--max-new-tokens", "16")
-    assert output(scripts / "conv-dlm", "generate", "What is 2 + 3?", *options, cwd=tmp_path)

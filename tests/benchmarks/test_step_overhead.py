@@ -1,8 +1,6 @@
 """The two sides of the speed benchmark do the same work, and its clock and memory meter measure."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +13,9 @@ from benchmarks import step_overhead
 from benchmarks.step_overhead import make_model, make_parser, make_prompt
 from conv_dlm.cost import meters
 from conv_dlm.cost.baselines import conv_loop, llada_loop
-from conv_dlm.cost.meters import Stopwatch
+from conv_dlm.cost.meters import PeakMemory, Stopwatch
+from tests.forks import in_fork
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--vocabulary 300 --width 32 --prompt 6 --new-tokens 128 --steps 4 --repeats 1 --batch-sizes 2 --no-memory"
 
 
@@ -91,19 +89,16 @@ def test_the_stopwatch_tells_the_model_from_the_loop(args: Any, monkeypatch: pyt
     assert times == {"total_s": 10.0, "model_s": 5.0, "loop_s": 5.0, "forwards": 2}
 
 
+def peaks() -> tuple[float, float]:
+    """While a tensor of 64 MiB was made and freed, and after."""
+    peak = PeakMemory(torch.device("cpu"))
+    torch.ones(64 * 2**20, dtype=torch.uint8).max()
+    return peak.in_mb(), PeakMemory(torch.device("cpu")).in_mb()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_sees_what_is_freed_again() -> None:
-    """In a process of its own, as the benchmark measures: one that has freed much before would take none anew."""
-    program = """if True:
-        import torch
-        from conv_dlm.cost.meters import PeakMemory
-        peak = PeakMemory(torch.device("cpu"))
-        torch.ones(64 * 2**20, dtype=torch.uint8).max()
-        print(peak.in_mb(), PeakMemory(torch.device("cpu")).in_mb())
-    """
-    command = [sys.executable, "-c", program]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    measured = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    first, second = map(float, measured)
+    """In a process where nothing else goes on."""
+    first, second = in_fork(peaks)
     assert first == pytest.approx(67, abs=10)
     assert second < 10

@@ -2,10 +2,8 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,8 +15,8 @@ from conv_dlm.cli import main
 from conv_dlm.cli.options import option_settings
 from conv_dlm.evaluation import respondent as respondent_module
 from conv_dlm.evaluation.respondent import decoding_fields
+from tests.forks import context
 from tests.ranks import in_ranks
-from tests.trainers.launching import ROOT
 
 QUESTIONS = ["6 * 3?", "A longer question: 1 + 1?", "3?", "What is 4 - 2?", "5 and 5?"]
 SHORT = ("--steps", 3, "--max-new-tokens", 8)
@@ -296,17 +294,16 @@ def test_a_killed_process(evaluate, out: Path, tmp_path: Path, sums: Path, tiny_
     rows = [{"question": f"{number}?" * (1 + number % 3), "answer": "#### 1"} for number in range(60)]
     sums.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--data", sums, "--model", tiny_checkpoint, *SHORT, "--output", out, "--batch-size", 1]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "conv_dlm", "eval", "gsm8k", *map(str, words)]
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = context().Process(target=main, args=(["eval", "gsm8k", *map(str, words)],))
+    process.start()
     file = out / "samples-0.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < 3:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.is_alive()
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     kept = file.read_bytes().rpartition(b"\n")[0]
-    assert process.returncode == -signal.SIGKILL and kept.count(b"\n") < 59 and not (out / "results.json").exists()
+    assert process.exitcode == -signal.SIGKILL and kept.count(b"\n") < 59 and not (out / "results.json").exists()
     assert evaluate().code == 0 and file.read_bytes().startswith(kept)
     evaluate(folder=tmp_path / "whole")
     assert without_times(out) == without_times(tmp_path / "whole")

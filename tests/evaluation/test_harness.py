@@ -3,10 +3,8 @@
 import json
 import logging
 import math
-import os
-import shutil
 import sys
-from pathlib import Path
+from functools import partialmethod
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +20,8 @@ from conv_dlm.evaluation import harness as our_harness
 from conv_dlm.evaluation.harness import ConvDLM
 from conv_dlm.evaluation.likelihood import LikelihoodEstimator, Question
 from conv_dlm.word_problems import problems
-from tests.trainers.launching import ROOT, launch
+from tests.ranks import in_ranks, run_program
+from tests.trainers.launching import ROOT
 
 TASKS, ALL = "tests/evaluation/tasks", ("sums_generate", "sums_choice", "sums_rolling")
 SOME = ALL[::2]
@@ -32,19 +31,6 @@ SHORT = {"steps": 4, "max_new_tokens": 12}
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)  # where the task files look for their data
-
-
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory):
-    """A folder with a copy of lm-eval without its 13,000 task files, which its command takes 20 s to read."""
-    source, folder = Path(lm_eval.__file__).parent, tmp_path_factory.mktemp("harness")
-    shutil.copytree(source, folder / "lm_eval", ignore=lambda path, names: names if is_task(path, source) else [])
-    return folder
-
-
-def is_task(path, source):
-    """Whether a folder holds one of lm-eval's tasks; the folder of all tasks holds the code that reads them."""
-    return source / "tasks" in Path(path).parents
 
 
 @pytest.fixture
@@ -263,13 +249,18 @@ def test_an_interrupted_run_goes_on_from_its_cache(make_lm, monkeypatch, tmp_pat
         CachingLM(make_lm(**SHORT, seed=1), f"{cache}_rank0.db")
 
 
-def test_processes_share_the_work_and_agree(make_lm, tiny_checkpoint, harness, tmp_path):
+def command_of_a_rank(words):
+    """Without the 13,000 task files of lm-eval, which its command takes 20 s to read."""
+    TaskManager.__init__ = partialmethod(TaskManager.__init__, include_defaults=False)
+    run_program("conv_dlm.evaluation.harness", words)
+
+
+def test_processes_share_the_work_and_agree(make_lm, tiny_checkpoint, tmp_path):
     """The command, in two processes with two and one of three documents."""
     words = ["--model_args", f"pretrained={tiny_checkpoint},mc_draws=4,steps=4,max_new_tokens=12", "--batch_size", "2"]
     words += ["--include_path", TASKS, "--tasks", ",".join(ALL), "--log_samples", "--output_path", str(tmp_path)]
     words += ["--seed", "7"]
-    path = f"{harness}{os.pathsep}{ROOT}"
-    launch("cpu", 2, "-m", "conv_dlm.evaluation.harness", "--model", "conv_dlm", *words, PYTHONPATH=path)
+    in_ranks("cpu", 2, command_of_a_rank, ["--model", "conv_dlm", *words])
     (results,) = tmp_path.rglob("results_*.json")
     config = json.loads(results.read_text())["config"]
     assert (config["model"], config["conv_dlm"]["seed"]) == ("conv_dlm", 7)

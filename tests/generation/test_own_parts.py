@@ -1,8 +1,9 @@
 """What parts of one's own can do, registered from a file outside of the package, with settings of their own."""
 
+import contextlib
+import io
 import json
 import shutil
-import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,6 +15,7 @@ import conv_dlm
 from conv_dlm import DECODE_TYPES, DiffusionGenerationConfig, SettingError
 from conv_dlm.cli import main
 from conv_dlm.generation import STATISTICS, UNMASKING_RULES, UnmaskingRule, setting
+from tests.forks import in_fork
 
 MASK, EOS, PAD = 3, 2, 0
 SOURCE = Path(__file__).with_name("own_parts.py")
@@ -101,12 +103,16 @@ def test_the_command_line_tells_of_it(own_parts, capsys):
     assert "what has settled, in blocks" in told
 
 
-def test_the_command_line_knows_the_parts_of_a_file(own_parts, tiny_checkpoint):
+def told_by(words):
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        return main(words), told.getvalue()
+
+
+def test_the_command_line_knows_the_parts_of_a_file(tiny_checkpoint):
     """In a process where nothing else registers them."""
-    command = [sys.executable, "-m", "conv_dlm", "--parts", str(own_parts), "generate", "abc", "--raw"]
-    options = ["--model", str(tiny_checkpoint), "--decode-type", "mine", "--my-bound", "0.5", "--max-new-tokens", "8"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 0 and "forwards" in done.stderr, done.stderr
+    words = ["--parts", str(SOURCE), "generate", "abc", "--raw", "--model", str(tiny_checkpoint)]
+    code, told = in_fork(told_by, [*words, "--decode-type", "mine", "--my-bound", "0.5", "--max-new-tokens", "8"])
+    assert code == 0 and "forwards" in told, told
 
 
 def test_parts_that_are_not_there_are_a_mistake(capsys):

@@ -34,10 +34,14 @@ def with_requirements(name: str, found: dict[str, Distribution] | None = None) -
 
 # Imports what takes seconds, once, and runs each code that it is sent in a fork.
 IN_FORKS = """
-import json, os, sys, traceback
+import gc, json, os, sys, traceback
+gc.disable()
 import torch
+import transformers.models.llama.modeling_llama
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+gc.freeze()
+gc.enable()
 for line in sys.stdin:
     code, *files = json.loads(line)
     child = os.fork()

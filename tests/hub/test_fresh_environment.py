@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import conv_dlm
 from conv_dlm.hub import stage
 from conv_dlm.models import MDLM, MDLMConfig
+from conv_dlm.models.self_contained import add_code
 from tests.hub.conftest import COMMIT, Alone
+from tests.models.families import load
 
 HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
 PROMPT = "One plus one is"
@@ -135,6 +138,35 @@ def test_a_model_that_came_with_its_code_is_saved_with_it(
     written = json.loads(transformers_alone(code + asking(tmp_path / "again", SETTINGS)))[1]
     assert {file.name for file in (tmp_path / "again").glob("*.py")} == {file.name for file in staged.glob("*.py")}
     assert written == here(tiny_checkpoint, **SETTINGS)
+
+
+OF_SEVERAL = """
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+for folder in {folders!r}:
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+    saved = load_file(f"{{folder}}/logits.safetensors")
+    with torch.no_grad():
+        assert torch.equal(model(saved["ids"]).logits, saved["logits"]), folder
+    out = model.generate(saved["ids"], decode_type="threshold", max_new_tokens=5, pad_token_id=0, mask_token_id=1)
+    assert out.shape == (2, 17)
+    print(type(model).__name__)
+"""
+
+
+def test_code_that_lies_beside_a_checkpoint_is_enough(transformers_alone: Alone, tmp_path: Path) -> None:
+    """Of one family of each kind: shifted, block-causal with experts, one that shares LLaDA's model type, renamed."""
+    folders = []
+    for family in ("dream_tiny", "sdar_moe_tiny", "llada_moe_tiny", "llada2_tiny"):
+        model, ids = load(family), torch.arange(2, 26).reshape(2, 12)
+        folders.append(str(tmp_path / family))
+        model.save_pretrained(folders[-1])
+        add_code(folders[-1], type(model))
+        save_file({"ids": ids, "logits": model(ids).logits.detach()}, f"{folders[-1]}/logits.safetensors")
+    names = transformers_alone(OF_SEVERAL.format(folders=folders)).split()
+    assert names == ["DreamModel", "SDARMoeForCausalLM", "LLaDAMoEModelLM", "LLaDA2MoeModelLM"]
 
 
 @pytest.fixture(scope="module")

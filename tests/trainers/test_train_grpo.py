@@ -1,4 +1,4 @@
-"""train_grpo.py: its arguments, its recipes, and the whole script under its launcher."""
+"""train_grpo.py: its arguments, its recipes, and the whole script in one process and in two."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.trainers.launching import ROOT, launch, log_of, weights_of
+from tests.ranks import in_ranks, run_program
+from tests.trainers.launching import ROOT, log_of, weights_of
 from trainers import DiffusionGRPOTrainer
 from trainers.grpo import make_parser
 from trainers.rewards import REWARDS
@@ -74,9 +75,10 @@ def brevity(completions: list[list[dict[str, str]]], **columns: object) -> list[
 
 
 def test_two_processes_are_one_run(words: list[str], tmp_path: Path) -> None:
-    """Under `accelerate launch`, from a model on disk to a model on disk; and here, in one process."""
+    """From a model on disk to a model on disk."""
     two, one = tmp_path / "two", tmp_path / "one"
-    launch("cpu", 2, "train_grpo.py", *words, "--output_dir", str(two), "--per_device_train_batch_size", "4")
+    more = ["--output_dir", str(two), "--per_device_train_batch_size", "4"]
+    in_ranks("cpu", 2, run_program, "train_grpo", [*words, *more])
     (log_two,) = [entry for entry in log_of(two / "checkpoint-2") if entry["step"] == 2 and "reward" in entry]
     assert [entry["step"] for entry in log_of(two / "checkpoint-2") if "eval_reward" in entry] == [2]
 

@@ -1,11 +1,12 @@
-"""`trainers.r2ft` under its launcher, from a model on disk to a model on disk."""
+"""`trainers.r2ft` in two processes, from a model on disk to a model on disk."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.trainers.launching import ROOT, launch, log_of, weights_of
+from tests.ranks import in_ranks, run_program
+from tests.trainers.launching import ROOT, log_of, weights_of
 from tests.trainers.stand_ins import arguments, write_models, write_rows
 from trainers.r2ft import make_parser
 
@@ -35,7 +36,7 @@ def test_two_processes_train_evaluate_and_save(tmp_path: Path) -> None:
     models = write_models(tmp_path)
     start = models["outputs/embedded/first-eos"] = models["outputs/embedded/diffusion"]
     out = tmp_path / "out"
-    launch("cpu", 2, "-m", "trainers.r2ft", *arguments(RECIPE, models, write_rows(tmp_path), out))
+    in_ranks("cpu", 2, run_program, "trainers.r2ft", arguments(RECIPE, models, write_rows(tmp_path), out))
     before, after = weights_of(Path(start)), weights_of(out)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
     log = log_of(out / "checkpoint-2")
