@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.generation.attention import BlockCausal
-from trainers.block_diffusion import doubled, mask_blocks
+from trainers.block_diffusion import doubled, mask_blocks, noisy_from
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.mdlm_trainer import BatchLoss, MDLMTrainer
 from trainers.metrics import Ratio
@@ -60,18 +60,24 @@ class BD3LMTrainer(MDLMTrainer):
         views = [(noise.masked_BL, noise.first_BL)]
         if pairs:
             views.append((noise.rest_BL, torch.zeros_like(noise.first_BL)))
+        start = noisy_from(covered_BL, self._block_length)
         copies = [
-            doubled(ids_BL, masked_BL | noise.padding_BL, attention_BL, self._block_length, self.mask_token_id)
+            doubled(ids_BL, masked_BL | noise.padding_BL, attention_BL, self._block_length, self.mask_token_id, start)
             for masked_BL, _ in views
         ]
         batch: dict[str, Any] = {name: torch.cat([copy[name] for copy in copies]) for name in copies[0]}
         batch["position_ids"] = copies[0]["position_ids"]
 
         ones_BL = torch.ones_like(noise.weight_BL)
-        weight_BD = torch.cat([ones_BL if pairs else noise.weight_BL, ones_BL], 1).repeat(len(views), 1)
-        target_RD = ids_BL.repeat(len(views), 2)
-        learnt_RD = torch.cat([torch.cat(view, 1) for view in views])
-        read_RD = _roll_halves(learnt_RD) if shifted else learnt_RD
+        weight_BL = ones_BL if pairs else noise.weight_BL
+        weight_BD = torch.cat([weight_BL[:, start:], ones_BL], 1).repeat(len(views), 1)
+        target_RD = torch.cat([ids_BL[:, start:], ids_BL], 1).repeat(len(views), 1)
+        noisy_RN = torch.cat([masked_BL[:, start:] for masked_BL, _ in views])
+        clean_RL = torch.cat([first_BL for _, first_BL in views])
+        parts = (noisy_RN, clean_RL)
+        learnt_RD = torch.cat(parts, 1)
+        # the left neighbours of marked positions: neither copy's first one is marked
+        read_RD = torch.cat([part.roll(-1, dims=1) for part in parts], 1) if shifted else learnt_RD
         outputs = model(**batch, logits_to_keep=read_RD, use_cache=False)
 
         targets_M = target_RD[learnt_RD]
@@ -91,8 +97,3 @@ class BD3LMTrainer(MDLMTrainer):
             ratios["loss"] = total, (covered_B if by_token else rows.weight_B).sum()
             ratios["nelbo"] = bound_B.sum(), covered_B.sum()
         return BatchLoss(total, outputs, ratios)
-
-
-def _roll_halves(learnt_RD: Tensor) -> Tensor:
-    """The left neighbours of marked positions, within each copy; neither copy's first position is marked."""
-    return torch.cat([half.roll(-1, dims=1) for half in learnt_RD.chunk(2, dim=1)], 1)

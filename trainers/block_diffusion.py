@@ -2,10 +2,10 @@
 
 BD3LM, arXiv 2503.09573. As in decoding, every block is denoised with the clean blocks before it in sight. So both
 copies of a row go through the model together: a noisy block sees itself and the clean blocks before it, a clean block
-sees the clean blocks up to itself. Where logits are shifted (Fast-dLLM v2, arXiv 2509.26328), the first token of a
-block is written before the others, from the finished block before it. It is never masked, and is learnt from the clean
-copy.
-Shapes: B rows, L positions, K blocks, S positions of a block, D = 2 L.
+sees the clean blocks up to itself. Blocks from which no row of the batch learns, at the start of its prompts, need no
+noisy copy. Where logits are shifted (Fast-dLLM v2, arXiv 2509.26328), the first token of a block is written before the
+others, from the finished block before it. It is never masked, and is learnt from the clean copy.
+Shapes: B rows, L positions, K blocks, S positions of a block, N positions of the noisy copy, D = N + L.
 """
 
 from dataclasses import dataclass
@@ -78,25 +78,37 @@ def mask_blocks(
     return BlockMasking(masked_BL, maskable_BL & ~masked_BL, first_BL, weight_BL, padding_BL)
 
 
-def seen_in_training(length: int, block_length: int, device: torch.device | None = None) -> Tensor:
+def noisy_from(covered_BL: Tensor, block_length: int) -> int:
+    """Where the noisy copy begins: at the first block that has a token with a loss in any row."""
+    first = int(covered_BL.any(0).int().argmax())
+    return first // block_length * block_length
+
+
+def seen_in_training(length: int, block_length: int, start: int = 0, device: torch.device | None = None) -> Tensor:
     """What positions of [noisy | clean] see of each other: `BoolTensor` [D, D], true where a query sees a key."""
     block_L = torch.arange(length, device=device) // block_length
     own_LL = block_L[:, None] == block_L
     before_LL = block_L[:, None] > block_L
-    noisy_LD = torch.cat([own_LL, before_LL], 1)
-    clean_LD = torch.cat([torch.zeros_like(own_LL), own_LL | before_LL], 1)
-    return torch.cat([noisy_LD, clean_LD])
+    noisy_ND = torch.cat([own_LL[start:, start:], before_LL[start:]], 1)
+    clean_LD = torch.cat([torch.zeros_like(own_LL[:, start:]), own_LL | before_LL], 1)
+    return torch.cat([noisy_ND, clean_LD])
 
 
 def doubled(
-    ids_BL: Tensor, hidden_BL: Tensor, attention_mask_BL: Tensor, block_length: int, mask_token_id: int
+    ids_BL: Tensor, hidden_BL: Tensor, attention_mask_BL: Tensor, block_length: int, mask_token_id: int, start: int = 0
 ) -> dict[str, Tensor]:
-    """The model's inputs for both copies: ids [B, D], positions [1, D] and the mask [B, 1, D, D]."""
+    """The model's inputs for both copies: ids [B, D], positions [1, D] and the mask [B, 1, D, D].
+
+    `start` is where the noisy copy begins, at the first position of a block.
+    """
     length = ids_BL.shape[1]
-    seen_DD = seen_in_training(length, block_length, ids_BL.device)
-    known_BD = attention_mask_BL.bool().repeat(1, 2)
+    seen_DD = seen_in_training(length, block_length, start, ids_BL.device)
+    known_BL = attention_mask_BL.bool()
+    known_BD = torch.cat([known_BL[:, start:], known_BL], 1)
+    places_L = torch.arange(length, device=ids_BL.device)
+    noisy_BN = ids_BL.masked_fill(hidden_BL, mask_token_id)[:, start:]
     return {
-        "input_ids": torch.cat([ids_BL.masked_fill(hidden_BL, mask_token_id), ids_BL], 1),
-        "position_ids": torch.arange(length, device=ids_BL.device).repeat(2)[None],
+        "input_ids": torch.cat([noisy_BN, ids_BL], 1),
+        "position_ids": torch.cat([places_L[start:], places_L])[None],
         "attention_mask": seen_DD & known_BD[:, None, None, :],
     }

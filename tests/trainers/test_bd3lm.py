@@ -13,7 +13,7 @@ from conv_dlm.models import Fast_dLLM_QwenForCausalLM, SDARForCausalLM
 from tests.models.families import BLOCK_LENGTHS, FIXTURES, load
 from tests.trainers.test_families import TINY
 from trainers import BD3LMTrainer, MDLMTrainingConfig
-from trainers.block_diffusion import doubled, mask_blocks, seen_in_training
+from trainers.block_diffusion import doubled, mask_blocks, noisy_from, seen_in_training
 from trainers.noise import Rows
 
 GOLDEN = ("sdar_tiny", "fast_dllm_v2_tiny")
@@ -132,6 +132,7 @@ def test_the_loss_is_a_naive_loop_over_blocks(make_trainer: Any, cls: Any) -> No
         total = float(trainer.batch_loss(trainer.model, batch, rows).total)
         ids, covered, attended = batch["input_ids"], batch["labels"] != -100, batch["attention_mask"]
         shifted = cls is Fast_dLLM_QwenForCausalLM
+        assert noisy_from(covered, BLOCK) > 0  # most of the prompt has no noisy copy
         noise = mask_blocks(rows, covered, attended, BLOCK, 1e-3, shifted)
         expected = 0.0
         for row in range(2):
