@@ -1,5 +1,7 @@
 """`conv-dlm fit`: numbers from the config alone, a verdict for each, and what would fit."""
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -11,8 +13,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import conv_dlm.cost.report
 from conv_dlm.answering.embedded import EMBEDDED_NAME
+from conv_dlm.cli import main
 from conv_dlm.cost.counting import GenerationMemory, GenerationStep
 from conv_dlm.cost.device_memory import GIB, verdict
+from conv_dlm.cost.report import MemoryRow
 
 Run = Any
 
@@ -30,6 +34,8 @@ def one_row_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conv_dlm.cost.report, "TRAINING", {"bfloat16": "LoRA"})
 
 
+LLADA_8B = ("--shape", "llada-8b", "--memory", "16", "--max-new-tokens", "512")
+PARTS = ("generate", "train")
 NOTHING_FITS = 1e-6  # so that nothing is searched for, which takes more counts
 
 
@@ -43,7 +49,8 @@ def test_a_folder_needs_no_weights(run: Run, tiny_checkpoint: Path, tiny_llada: 
 
 
 @pytest.mark.usefixtures("one_row_each")
-def test_the_embedded_model_on_the_device_at_hand(run: Run) -> None:
+def test_the_embedded_model_on_the_device_at_hand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conv_dlm.cost.report, "largest", lambda *_: 1)  # of so much memory, many are looked at
     told = report(run, "--device", "cpu")
     assert (told["model"], told["device"]) == (EMBEDDED_NAME, "cpu")
     assert told["parameters"] == 5_639_424 and told["free"] > 0
@@ -56,8 +63,16 @@ def test_an_adapter_is_its_base_models(run: Run, tiny_checkpoint: Path, tmp_path
     assert report(run, tmp_path, *words)["parameters"] == report(run, tiny_checkpoint, *words)["parameters"]
 
 
-def test_rows_and_sums(run: Run) -> None:
-    told = report(run, "--shape", "llada-8b", "--memory", 16, "--max-new-tokens", 512)
+@pytest.fixture(scope="module")
+def of_8b() -> Any:
+    """A whole report: what the command prints of LLaDA-8B's shape as JSON."""
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(["fit", *LLADA_8B, "--json"]) == 0
+    return json.loads(told.getvalue())
+
+
+def test_rows_and_sums(of_8b: Any) -> None:
+    told = of_8b
     assert told["parameters"] == 8_015_581_184
     assert [row["storage"] for row in told["generate"]] == ["float32", "bfloat16", "8bit", "4bit"]
     assert [(row["storage"], row["checkpointing"]) for row in told["train"]] == [
@@ -100,20 +115,23 @@ def test_what_is_said_to_fit_fits(run: Run, tiny_checkpoint: Path) -> None:
     assert re.search(r"^LoRA, checkpointing would fit with --batch-size \d+", told, re.MULTILINE)
 
 
-def test_the_table(run: Run) -> None:
-    out = run("fit", "--shape", "llada-8b", "--memory", 16, "--max-new-tokens", 512).out
-    lines = out.splitlines()
+def test_the_table(run: Run, of_8b: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same rows, which aren't counted again."""
+    rows = [[MemoryRow(**{k: v for k, v in row.items() if k != "total"}) for row in of_8b[part]] for part in PARTS]
+    monkeypatch.setattr(conv_dlm.cost.report, "generating", lambda *_: rows[0])
+    monkeypatch.setattr(conv_dlm.cost.report, "training_adapters", lambda *_: rows[1])
+    lines = run("fit", *LLADA_8B).out.splitlines()
     assert lines[:3] == [
         "llada-8b: 8,015,581,184 parameters",
         "cuda: 16.0 GiB free",
         "batch size 1, 128 + 512 positions; sizes in GiB",
     ]
-    rows = {line.split("  ")[0]: line for line in lines if re.search(r"(fits|tight|does not) +[-\d]+$", line)}
-    assert list(rows) == [
+    shown = {line.split("  ")[0]: line for line in lines if re.search(r"(fits|tight|does not) +[-\d]+$", line)}
+    assert list(shown) == [
         "float32", "bf16", "8-bit", "4-bit", "LoRA, checkpointing", "LoRA", "QLoRA, checkpointing", "QLoRA"
     ]  # fmt: skip
-    assert len({len(line) for line in rows.values()}) == 1
-    assert re.search(r"  tight +-$", rows["bf16"]) and re.search(r"  fits +\d+$", rows["4-bit"])
+    assert len({len(line) for line in shown.values()}) == 1
+    assert re.search(r"  tight +-$", shown["bf16"]) and re.search(r"  fits +\d+$", shown["4-bit"])
     assert lines[-3:] == ["float32 fits at no size", "LoRA, checkpointing fits at no size", "LoRA fits at no size"]
 
 

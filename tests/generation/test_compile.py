@@ -18,6 +18,12 @@ TEXT = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
 graphs = []
 
 
+@pytest.fixture(scope="module")
+def one_layer(make_llada):
+    """For what is not about layers: most of the time goes into reading the forward, one after the other."""
+    return make_llada(n_layers=1)
+
+
 def counting(graph, inputs):
     """A backend that compiles nothing."""
     graphs.append(graph)
@@ -39,19 +45,22 @@ def run(model, **keywords):
     )
 
 
+CONV = dict(decode_type="conv", kernel_size=16, steps=40)
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("layers", "settings"),
     [
-        dict(decode_type="conv", kernel_size=16, steps=40),
-        dict(decode_type="conv", kernel_size=16, steps=40, cache_implementation="window", cache_refresh_interval=6),
-        dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", lookahead=16),
-        dict(decode_type="threshold", block_length=20, threshold=0.1, cache_implementation="dual"),
+        (2, CONV),
+        (2, CONV | dict(cache_implementation="window", cache_refresh_interval=6)),
+        (1, dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", lookahead=16)),
+        (1, dict(decode_type="threshold", block_length=20, threshold=0.1, cache_implementation="dual")),
     ],
 )
-def test_compiled_forwards(tiny_llada, settings):
+def test_compiled_forwards(make_llada, layers, settings):
     torch._dynamo.reset()
     graphs.clear()
-    model = copy.deepcopy(tiny_llada)
+    model = make_llada(n_layers=layers)
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
     assert torch.equal(plain.sequences, compiled.sequences)
@@ -68,11 +77,11 @@ SIZES = {"steps": 24, "kernel_size": 16, "block_length": 16, "threshold": 0.2, "
 
 
 @pytest.mark.parametrize("name", ["llada", "remdm_conv", "conv_entropy"])
-def test_draw_and_rule_are_compiled_once(tiny_llada, name):
+def test_draw_and_rule_are_compiled_once(one_layer, name):
     """Their code is the same in every step; a new graph is one of another shape, or of the last fill."""
     torch._dynamo.reset()
     graphs.clear()
-    model, kind = copy.deepcopy(tiny_llada), DECODE_TYPES[name]
+    model, kind = copy.deepcopy(one_layer), DECODE_TYPES[name]
     settings = {"decode_type": name, **{field: value for field, value in SIZES.items() if field in kind.fields}}
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
@@ -82,7 +91,7 @@ def test_draw_and_rule_are_compiled_once(tiny_llada, name):
     assert 1 <= draws <= 3 and 1 <= rules <= 2 and int(plain.forwards.max()) > 15
 
 
-def test_a_rule_that_cannot_be_compiled_runs_as_it_is(tiny_llada, monkeypatch):
+def test_a_rule_that_cannot_be_compiled_runs_as_it_is(one_layer, monkeypatch):
     """It looks at values from Python in every step."""
     seen = []
 
@@ -97,16 +106,16 @@ def test_a_rule_that_cannot_be_compiled_runs_as_it_is(tiny_llada, monkeypatch):
     torch._dynamo.reset()
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     settings = dict(decode_type="threshold", block_length=16, threshold=0.2)
-    plain, first = run(tiny_llada, **settings), list(seen)
+    plain, first = run(one_layer, **settings), list(seen)
     seen.clear()
-    compiled = run(copy.deepcopy(tiny_llada), **settings, compile=True, compile_config=config)
+    compiled = run(copy.deepcopy(one_layer), **settings, compile=True, compile_config=config)
     assert torch.equal(plain.sequences, compiled.sequences) and seen == first and len(seen) > 8
 
 
-def test_no_compiled_forward_copies_the_cache(tiny_llada, monkeypatch):
+def test_no_compiled_forward_copies_the_cache(one_layer, monkeypatch):
     """Rows that need no forward, or another one, stay in it without effect: nothing is picked out of the cache."""
     torch._dynamo.reset()
-    model, named, idle = copy.deepcopy(tiny_llada), [], []
+    model, named, idle = copy.deepcopy(one_layer), [], []
     select = CanvasCache.select
 
     def watched(self, *args):

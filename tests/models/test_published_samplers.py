@@ -7,6 +7,7 @@ last test looks whether every recorded run is in some test, or among the faults 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,32 @@ from conv_dlm.generation.parts.rules import UNMASKING_RULES, Decision, FixedStep
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
+@cache
+def runs_of(family: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What is said of all recorded runs of a family, and their tensors."""
+    folder = FIXTURES / family
+    return json.loads((folder / "runs.json").read_text()), load_file(folder / "runs.safetensors")
+
+
+@cache
+def load(family: str, **kwargs: Any) -> Any:
+    """The model, which all runs share: none changes it."""
+    return AutoModelForCausalLM.from_pretrained(FIXTURES / family, **kwargs)
+
+
 class Run:
     """One recorded run, and the model that it is of."""
 
     def __init__(self, family: str, name: str, **kwargs: Any) -> None:
-        runs = json.loads((FIXTURES / family / "runs.json").read_text())
+        runs, tensors = runs_of(family)
         self.mask, self.eos = runs["mask_token_id"], runs["eos_token_id"]
         self.settings = next(run for run in runs["runs"] if run["id"] == name)
         self.tensors = {
             key.removeprefix(f"{name}."): tensor
-            for key, tensor in load_file(FIXTURES / family / "runs.safetensors").items()
+            for key, tensor in tensors.items()
             if key.startswith(f"{name}.")
         }
-        self.model = AutoModelForCausalLM.from_pretrained(FIXTURES / family, **kwargs)
+        self.model = load(family, **kwargs)
 
     def generate(self, prompt: list[int] | list[list[int]], **settings: Any) -> Any:
         """Canvas [B, L] and forwards [B] of prompts, padded at the left."""
@@ -102,7 +116,7 @@ SDAR = ("sdar_tiny", "sdar_moe_tiny")
     dynamic__top_p={"threshold": 0.5, "logits_processor": [TopPLogitsWarper(0.4)]},
 )
 def test_sdar(family, name, settings, cache):
-    runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
+    runs = runs_of(family)[0]["runs"]
     block = next(run for run in runs if run["id"] == name)["block_length"]
     run = Run(family, name, block_length=block)
     prompt = run.settings["prompt"]
@@ -357,7 +371,7 @@ def test_fast_dllm_v2(family, name, settings, cache):
     """Sub-blocks, and the first token of each block before the others; with the sub-block cache and without."""
     if (cache == "sub_block") != ("block_cache" in name):
         pytest.skip("is of another cache")
-    runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
+    runs = runs_of(family)[0]["runs"]
     settings = next(run for run in runs if run["id"] == name)
     run = Run(family, name, block_length=settings["block_size"])
     prompt, stop = settings["prompt"], settings["stop_token"]
@@ -377,7 +391,7 @@ def test_fast_dllm_v2(family, name, settings, cache):
 @each_run("fast_dllm_v2_tiny", **plain("batch.single", "batch.two", "batch.other_blocks", "batch.stop"))
 def test_fast_dllm_v2_in_a_batch(family, name, settings, cache):
     """The original's batches are padded at the right, by masks; blocks are each row's own."""
-    runs = json.loads((FIXTURES / family / "runs.json").read_text())["runs"]
+    runs = runs_of(family)[0]["runs"]
     settings = next(run for run in runs if run["id"] == name)
     run = Run(family, name, block_length=8)
     prompts = settings["prompts"]
@@ -401,6 +415,6 @@ FAULTS = {
 
 @pytest.mark.parametrize("family", COVERED)
 def test_every_recorded_run_is_in_some_test(family):
-    recorded = {run["id"] for run in json.loads((FIXTURES / family / "runs.json").read_text())["runs"]}
+    recorded = {run["id"] for run in runs_of(family)[0]["runs"]}
     assert recorded - COVERED[family] == recorded & FAULTS
     assert COVERED[family] <= recorded
