@@ -33,15 +33,16 @@ gc.disable()  # for as long as modules are imported and tests collected, of whic
 # Files that take longest, and are begun first: a worker that began one at the end would be waited for.
 LONGEST = (
     "hub_cards/test_embedded_accuracy.py",
-    "trainers/test_train_sft.py",
-    "generation/test_properties.py",
-    "hub/test_fresh_environment.py",
-    "cli/test_fit.py",
     "demo/test_page.py",
     "docs/test_commands.py",
+    "trainers/test_train_sft.py",
+    "generation/test_compile.py",
+    "generation/test_caches.py",
+    "cli/test_fit.py",
     "test_package.py",
-    "trainers/test_checkpoints.py",
-    "word_problems/test_problems.py",
+    "test_api_reference.py",
+    "models/test_published_samplers.py",
+    "hub/test_fresh_environment.py",
 )
 
 

@@ -139,7 +139,7 @@ def test_an_answer_has_the_form_that_was_asked_for(visitors: Any) -> None:
 
 def test_a_run_and_its_replay(visitors: Any, long: int) -> None:
     anna = visitors()
-    anna.fill(steps="80", canvas="32")
+    anna.fill(steps="48", canvas="32")
     anna.fill(prompt="What is 2 + 3?")
     anna.page.evaluate(
         """() => {
