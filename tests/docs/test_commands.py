@@ -228,8 +228,10 @@ def test_shell(
         if words[1] == "bench":
             words += ["--max-new-tokens", "8", "--steps", "4", "--batch-sizes", "1", "--repeats", "1", "--no-memory"]
             monkeypatch.setattr("conv_dlm.cost.device_speed.measure_peaks", lambda *_: Peaks(1e12, 1e11))
-        if block.document.name != "README.md":  # whose plots are drawn; those of all take a minute
+        if block.document.name != "README.md":  # whose plots are drawn, into empty files; those of all take a minute
             monkeypatch.setattr("benchmarks.decoding_study.__main__.draw", lambda *_: [])
+        elif runner is run_study:
+            monkeypatch.setattr("benchmarks.decoding_study.plots.save", lambda _, path: path.write_text(""))
         if words[1] == "fit" and "--shape" not in words:  # of so much memory as is here, many sizes would be counted
             monkeypatch.setattr("conv_dlm.cost.report.largest", lambda *_: 1)
         if words[1] == "bench" and "--shape" in words:
