@@ -23,9 +23,9 @@ def blocks_of_model(
     rule: UnmaskingRule,
     pattern: BlockCausal,
     config: DiffusionGenerationConfig,
-) -> BlockWeights:
+) -> PositionWeights:
     """The weights inside of the blocks that the model was trained to denoise, one after the other, on which the
-    canvas's blocks are laid."""
+    canvas's blocks are laid; as they are for a rule that keeps to several of these blocks by itself."""
     decode_type, size, name = config.decode_type, pattern.block_length, type(model).__name__
     if weights.whole_canvas or rule.whole_canvas:
         raise SettingError(
@@ -37,9 +37,11 @@ def blocks_of_model(
             "exit_schedule", f"looks at all masks at once, and {name} sees blocks of {size}, one after the other",
             "drop it", config.exit_schedule,
         )  # fmt: skip
-    if not isinstance(weights, BlockWeights):
+    if rule.several_blocks:
+        _check_several(size, name, config)
+    elif not isinstance(weights, BlockWeights):
         weights = WithinBlocks(size, weights)
-    length = weights.block_length
+    length = weights.block_length if isinstance(weights, BlockWeights) else size
     assert length is not None
     if size % length:
         raise SettingError(
@@ -53,6 +55,20 @@ def blocks_of_model(
     index = text - text.gather(1, first_mask) // size * size
     canvas.block_index = _first_alone(index, size, length) if config.shift_logits else index
     return weights
+
+
+def _check_several(size: int, name: str, config: DiffusionGenerationConfig) -> None:
+    """Several blocks of a model in flight have to be its own, and its first tokens no business of the block before."""
+    if config.flight_length != size:
+        raise SettingError(
+            "flight_length", f"is not the length of the blocks that {name} sees, {size}", "drop it, or set it to that",
+            config.flight_length,
+        )  # fmt: skip
+    if config.shift_logits:
+        raise SettingError(
+            "decode_type", f"unmasks in several blocks at once, and {name} predicts a block's first token from the "
+            "finished block before it", "use 'threshold', 'llada' or 'conv'", config.decode_type,
+        )  # fmt: skip
 
 
 def _first_alone(index: Tensor, size: int, length: int) -> Tensor:

@@ -52,7 +52,9 @@ def resolve(
         if any(getattr(config, name) is not None for name in together):
             inherited |= dict.fromkeys(together)
     inherited |= dict.fromkeys(kwargs)  # `eos_token_id=None` in a call means none, whatever the checkpoint says
-    for values in (inherited, DiffusionGenerationConfig._get_default_generation_params()):
+    pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
+    of_blocks: dict[str, Any] = {"flight_length": pattern.block_length} if isinstance(pattern, BlockCausal) else {}
+    for values in (inherited, of_blocks, DiffusionGenerationConfig._get_default_generation_params()):
         for name, value in values.items():
             if getattr(config, name, None) is None:
                 setattr(config, name, value)
@@ -60,7 +62,6 @@ def resolve(
         config.max_new_tokens = DEFAULT_MAX_NEW_TOKENS
     if config.shift_logits is None:
         config.shift_logits = bool(getattr(model, "shift_logits", False))
-    pattern = getattr(model, "attention_pattern", BIDIRECTIONAL)
     anchored = POSITION_WEIGHTS[config.resolved_decode_type.weights].anchored
     if isinstance(pattern, BlockCausal) and anchored and config.block_length is None:
         config.block_length = pattern.block_length

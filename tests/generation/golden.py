@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from conv_dlm import DECODE_TYPES, DecodeType
 from conv_dlm.generation import POSITION_WEIGHTS, BlockCausal
 from conv_dlm.generation.parts.position_weights import BlockWeights
-from tests.generation.toy_rules import EOS, GOLDEN, RuleToy, RuleVerifier, golden_runs
+from tests.generation.toy_rules import EOS, GOLDEN, MASK, RuleToy, RuleVerifier, golden_runs
 
 SHORTEST = 3
 RUNS = {run["id"]: run for run in golden_runs()}
@@ -56,10 +56,12 @@ NAMES = {
     "multiblock": {
         "entropy_threshold": "multiblock_entropy", "block_add_threshold": "block_add_threshold",
         "decoded_token_threshold": "decoded_token_threshold", "block_length": "flight_length",
+        "confidence_threshold": "threshold", "sampling_strategy": "ranked_by",
     },
 }  # fmt: skip
 # their words for how sure a model is -> ours
 VALUES = {"low_confidence": "confidence", "maskgit_plus": "confidence", "topk_margin": "margin"}
+VALUES |= {"default": "confidence", "margin_confidence": "margin", "neg_entropy": "entropy"}
 # forwards after which ours differs on purpose -> why
 DIFFERS = {
     "klass.02": (30, "no divergence from another block's steps: a block's predictions start without a history"),
@@ -71,10 +73,9 @@ DIFFERS = {
 # runs of what is left out on purpose; docs/speed.md says why
 NOT_OURS = {
     "klass.04", "klass.05", "klass.06", "localleap.05", "localleap.06", "iteration_smoothing.01",
-    "iteration_smoothing.02", "multiblock.07", "multiblock.08", "multiblock.09", "multiblock.10",
+    "iteration_smoothing.02",
     *(f"lopa.0{number}" for number in range(1, 6)), *(f"editing_indel.0{number}" for number in range(1, 5)),
 }  # fmt: skip
-RULES = {run["rule"] for run in RUNS.values() if run["id"] not in NOT_OURS}
 COVERED: set[str] = set()  # runs that some test asked for
 
 
@@ -88,7 +89,7 @@ class AlignedBlocks(BlockWeights):
 @contextmanager
 def aligned(run):
     """The name of the decode type of a run; with such blocks, if the run has them."""
-    kind = {"threshold_dinfer": "threshold", "learn2pd": "learned_filter"}.get(run["rule"], run["rule"])
+    kind = {"threshold_dinfer": "threshold", "learn2pd": "learned_filter"}.get(run["rule"], rule_of(run))
     if not run["settings"].get("align"):
         yield kind
         return
@@ -115,7 +116,7 @@ def cases(*rules, cut=False):
     count as slow."""
     found = []
     for rule in sorted(rules):
-        its = [name for name in RUNS.keys() - NOT_OURS if RUNS[name]["rule"] == rule]
+        its = [name for name in RUNS.keys() - NOT_OURS if rule_of(RUNS[name]) == rule]
         its = [name for name in its if RUNS[name]["settings"].get("truncate_at_eos", False) == cut]
         its.sort(key=lambda name: (RUNS[name]["forwards"], name))
         COVERED.update(its)
@@ -138,6 +139,19 @@ def block_causal_toy(name, block_length):
 @functools.cache
 def verifier(name):
     return RuleVerifier(name)
+
+
+def is_d2f(run):
+    """A form of `multiblock` that doesn't see what isn't open."""
+    return run["settings"].get("implementation") == "d2f"
+
+
+def rule_of(run):
+    """A name for each kind of runs."""
+    return "d2f" if is_d2f(run) else run["rule"]
+
+
+RULES = {rule_of(run) for run in RUNS.values() if run["id"] not in NOT_OURS}
 
 
 def filter_of(name):
@@ -171,6 +185,9 @@ def ours(run, prompts=None, **keywords):
     if run["rule"] == "editing" or settings.get("attention") == "block":  # they denoise whole blocks
         new_tokens = len(run["canvas"][0]) - len(run["prompt"])
         model = block_causal_toy(run["toy"], settings["block_length"])
+    if is_d2f(run):  # the first block begins with the response
+        model = block_causal_toy(run["toy"], settings["block_length"])
+        keywords["align_blocks"] = True
     if run["rule"] == "learn2pd":
         model.unmasking_heads = {"unmasking_filter": filter_of(settings["filter"])}
     if run["rule"] == "editing":
@@ -189,6 +206,8 @@ def ours(run, prompts=None, **keywords):
 
 def ends(run):
     """What makes a row of ours end where one of theirs does; d3LLM's fills at once, as EOS-fill does."""
+    if is_d2f(run):
+        return {"eos_token_id": EOS}
     may_end = any(run["settings"].get(name) for name in ("early_stop", "eos_early_stop", "eos_stop"))
     if not (may_end or run["rule"] in ("guided", "daedal", "credit")):
         return {}
@@ -203,7 +222,9 @@ def distinct(canvases):
 def equal_canvases(run, out):
     """How many canvases that change something are equal from the first on, and how many ought to be. Where a row of
     ours ends by an end token, with no mask before it, what theirs does afterwards doesn't count."""
-    theirs, mine, equal = distinct(run["canvas"]), distinct(out.history[:, 0].tolist()), 0
+    length = out.history.shape[2]
+    whole = [canvas + [MASK] * (length - len(canvas)) for canvas in run["canvas"]]  # theirs may lack unopened blocks
+    theirs, mine, equal = distinct(whole), distinct(out.history[:, 0].tolist()), 0
     last, ended = mine[-1], out.finish_reason == ["eos"]
     end = last.index(EOS, len(run["prompt"])) + 1 if ended else len(last)
     if ended and mine[-2][:end] == last[:end]:  # the last step only filled what is behind it

@@ -99,9 +99,29 @@ def out_of_blocks(out, row, start):
     return [block for block in steps if block]
 
 
+def test_several_of_its_blocks_in_flight(model):
+    """Blocks open before those in front of them are there, and no position sees a later block: so the cache is exact,
+    and every token is the best one of a forward over the row with the mask written out."""
+    settings = dict(decode_type="d2f", threshold=0.2, block_add_threshold=0.3, block_length=None)
+    plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
+    for name in ("sequences", "unmasked_at", "forwards", "history"):
+        assert torch.equal(plain[name], cached[name])
+    for row, start in ((0, 2), (1, 0)):
+        for step, canvas in enumerate(plain.history[:-1]):
+            now = plain.unmasked_at[row, start:] == step
+            best = logits_by_hand(model, canvas[row, start:]).argmax(-1)
+            assert torch.equal(best[now], plain.sequences[row, start:][now])
+        steps = out_of_blocks(plain, row, start)
+        assert any(max(before) > min(after) for before, after in itertools.pairwise(steps))
+    alone = run(model, PROMPTS[:1, 2:], **settings)
+    assert torch.equal(alone.unmasked_at[0], plain.unmasked_at[0, 2:])
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [({"decode_type": "slide"}, "decode_type"), ({"decode_type": "multiblock", "block_length": None}, "decode_type"),
+     ({"decode_type": "d2f", "flight_length": 4, "block_length": None}, "flight_length"),
+     ({"decode_type": "d2f", "shift_logits": True, "block_length": None}, "decode_type"),
      ({"decode_type": "saber"}, "decode_type"), ({"decode_type": "ccd"}, "decode_type"),
      ({"decode_type": "guided"}, "decode_type"), ({"decode_type": "speculative"}, "decode_type"),
      ({"decode_type": "wino"}, "decode_type"),

@@ -95,6 +95,7 @@ def test_each_type_is_different(tiny_llada):
             ("rcr", {"block_length": 10}),
             ("saber", {"block_length": 10}),
             ("multiblock", {"flight_length": 5, "multiblock_entropy": 4.0}),
+            ("d2f", {"flight_length": 5, "threshold": 0.1, "block_add_threshold": 0.2}),
             ("pc_sampler", {"block_length": 20}),
             ("ccd", {}),
             ("slowfast", {}),

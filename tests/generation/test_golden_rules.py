@@ -12,7 +12,19 @@ from safetensors.torch import load_file
 from conv_dlm import SettingError
 from conv_dlm.generation.parts.frequency import TOKEN_FREQUENCIES, relative_frequencies
 from tests.generation import test_lossless  # noqa: F401 - its runs count
-from tests.generation.golden import COVERED, DIFFERS, NOT_OURS, RULES, RUNS, cases, ends, equal_canvases, ours, toy
+from tests.generation.golden import (
+    COVERED,
+    DIFFERS,
+    NOT_OURS,
+    RULES,
+    RUNS,
+    cases,
+    ends,
+    equal_canvases,
+    ours,
+    rule_of,
+    toy,
+)
 from tests.generation.toy_rules import EOS, GOLDEN, MASK
 
 
@@ -106,7 +118,7 @@ def test_canvas_by_canvas(name):
 @pytest.mark.parametrize("rule", sorted(RULES - {"freedave"}))
 def test_rows_of_a_padded_batch(rule):
     """Prompts of different lengths: each row takes the steps of the row alone."""
-    run = next(run for run in RUNS.values() if run["rule"] == rule)
+    run = next(run for run in RUNS.values() if rule_of(run) == rule)
     one, other = run["prompt"], run["prompt"][2:]
     ends = {"eos_token_id": EOS} if rule == "daedal" else {}
     together = ours(run, [one, [-1, -1, *other]], **ends)

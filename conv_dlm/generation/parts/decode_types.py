@@ -88,9 +88,9 @@ class DecodeTypes(Registry[DecodeType]):
 # threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857,
 # klass arXiv 2511.05664, localleap arXiv 2510.07081, credit arXiv 2510.06133, hierarchical dInfer arXiv 2510.08666,
 # freedave arXiv 2510.00294, wino arXiv 2507.18578, rcr arXiv 2508.13148, saber arXiv 2510.18165, multiblock arXiv
-# 2601.07568, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848, daedal arXiv 2508.00819,
-# editing LLaDA2.1 arXiv 2602.08676, learned_filter Learn2PD arXiv 2509.25188, learned_policy arXiv 2512.09106, guided
-# arXiv 2505.21467, speculative arXiv 2510.02358.
+# 2601.07568, d2f arXiv 2508.09192, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848,
+# daedal arXiv 2508.00819, editing LLaDA2.1 arXiv 2602.08676, learned_filter Learn2PD arXiv 2509.25188, learned_policy
+# arXiv 2512.09106, guided arXiv 2505.21467, speculative arXiv 2510.02358.
 DECODE_TYPES = DecodeTypes("decode type")
 for _name, _type in {
     "categorical": DecodeType("uniform", "ancestral", "MDLM's ancestral sampler, whole vocabulary"),
@@ -131,6 +131,7 @@ for _name, _type in {
     "rcr": DecodeType("block", "rcr", "everything at once, the least confident again, in blocks", do_sample=False),
     "saber": DecodeType("uniform", "saber", "adaptive, takes back what has become less sure", do_sample=False),
     "multiblock": DecodeType("uniform", "multiblock", "what is certain, in several blocks at once", do_sample=False),
+    "d2f": DecodeType("uniform", "d2f", "what is confident, in several blocks at once", do_sample=False),
     "pc_sampler": DecodeType("block", "pc_sampler", "early positions, rare tokens first, in blocks", do_sample=False),
     "ccd": DecodeType("uniform", "ccd", "at once what was said twice, else a share", do_sample=False),
     "slowfast": DecodeType("block", "slowfast", "explore a block, then unmask up to where it is sure", do_sample=False),

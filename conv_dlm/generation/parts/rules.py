@@ -125,6 +125,7 @@ class UnmaskingRule(Part):
     within_block: whether it does so in the current block alone, where its type has blocks.
     greedy: whether it says the tokens by itself, so that nothing can be drawn at random.
     whole_canvas: whether it has blocks of its own, so that a model which sees block by block can't be denoised by it.
+    several_blocks: whether it unmasks in several blocks of such a model at once; they are its `flight_length` then.
     reads_end: whether it has to know the end token.
     assisted: whether a causal model reads its drafts; see `parts.assisted`.
     head: name of weights of its own, which lie beside the model's; see `parts.learned`.
@@ -135,6 +136,7 @@ class UnmaskingRule(Part):
     within_block: ClassVar[bool] = False
     greedy: ClassVar[bool] = False
     whole_canvas: ClassVar[bool] = False
+    several_blocks: ClassVar[bool] = False
     reads_end: ClassVar[bool] = False
     assisted: ClassVar[bool] = False
     head: ClassVar[str | None] = None
