@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, DynamicCache
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from conv_dlm import models
 from conv_dlm.generation import DiffusionGenerationMixin
@@ -14,12 +14,7 @@ from conv_dlm.models.cache_argument import CACHE_FIELD
 from tests.models.families import BLOCK_LENGTHS, FAMILIES, FIXTURES, SHIFTED, load
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
-each_block_causal = pytest.mark.parametrize("family", BLOCK_LENGTHS)
 each_attention = pytest.mark.parametrize("attention", ["sdpa", "eager"])
-
-
-def cases_of(family: str) -> dict[str, torch.Tensor]:
-    return load_file(FIXTURES / family / "cases.safetensors")
 
 
 def assert_close(logits: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
@@ -37,6 +32,8 @@ def test_published_files_load_through_every_door_without_remote_code(family):
     config = AutoConfig.from_pretrained(FIXTURES / family, trust_remote_code=True)
     assert type(config) is expected.config_class
     assert model.config._attn_implementation == "sdpa"
+    assert config.attention_pattern == ("block_causal" if family in BLOCK_LENGTHS else "full")
+    assert getattr(model(torch.arange(5, 9)[None]), CACHE_FIELD) is None
 
 
 @each_family
@@ -61,75 +58,13 @@ def test_saving_writes_the_published_files(family, tmp_path):
     assert torch.equal(AutoModel.from_pretrained(tmp_path)(ids).logits, model(ids).logits)
 
 
-@each_family
-@each_attention
-def test_logits_are_the_originals(family, attention):
-    """What is seen in a case is passed as a boolean mask, which Transformers' eager attention gets wrong."""
-    model, cases, tolerance = load(family, attn_implementation=attention), cases_of(family), FAMILIES[family][1]
-    if "logits" in cases:
-        assert_close(model(cases["input_ids"]).logits, cases["logits"], tolerance)
-    for side in ("left", "right"):
-        if f"{side}_input_ids" in cases:
-            mask = cases[f"{side}_attention_mask"]
-            for positions in (None, cases.get(f"{side}_position_ids")):
-                logits = model(cases[f"{side}_input_ids"], attention_mask=mask, position_ids=positions).logits
-                assert_close(logits[mask.bool()], cases[f"{side}_logits"][mask.bool()], tolerance)
-    for case in ("block", "block_nopad", "otherblock", "ragged", "train"):
-        if f"{case}_logits" in cases:
-            seen = cases[f"{case}_attended"]
-            seen = seen[None] if seen.dim() == 2 else seen
-            positions = cases.get(f"{case}_position_ids")
-            logits = model(cases[f"{case}_input_ids"], attention_mask=seen[:, None], position_ids=positions).logits
-            real = seen.any(-1).expand(logits.shape[:2])
-            assert_close(logits[real], cases[f"{case}_logits"][real], tolerance)
-
-
-@pytest.mark.parametrize(
-    ("family", "case"), [("dream_tiny", ""), ("a2d_qwen3_tiny", ""), ("a2d_qwen2_tiny", ""), ("a2d_llama_tiny", ""),
-                         ("llada_moe_tiny", ""), ("llada_moe_general_tiny", ""), ("fast_dllm_v2_tiny", "block_")],
-)  # fmt: skip
-def test_logits_in_bfloat16(family, case):
-    """Much nearer to the original in bfloat16 than that is to float32; kernels of CPUs differ."""
-    cases = cases_of(family)
-    logits = load(family, dtype=torch.bfloat16, experts_implementation="eager")(cases[f"{case}input_ids"]).logits
-    original = cases[f"{case}logits_bf16"].float()
-    rounding = (original - cases[f"{case}logits"]).abs().mean()
-    assert (logits.float() - original).abs().mean() < 0.3 * rounding
-
-
-@each_block_causal
-@each_attention
-def test_block_causal_models_make_their_mask(family, attention):
-    model, cases, tolerance = load(family, attn_implementation=attention), cases_of(family), FAMILIES[family][1]
-    assert (model.config.attention_pattern, model.config.block_length) == ("block_causal", BLOCK_LENGTHS[family])
-    for case in ("block", "ragged"):
-        if f"{case}_input_ids" in cases:
-            assert_close(model(cases[f"{case}_input_ids"]).logits, cases[f"{case}_logits"], tolerance)
-    if "otherblock_logits" in cases:
-        other = load(family, attn_implementation=attention, block_length=8)
-        assert_close(other(cases["otherblock_input_ids"]).logits, cases["otherblock_logits"], tolerance)
-
-
 @pytest.mark.parametrize("family", ["a2d_qwen3_tiny", "a2d_qwen2_tiny", "a2d_llama_tiny"])
 def test_a2d_is_block_causal_where_one_says_so(family, tmp_path):
-    cases = cases_of(family)
-    model = load(family, attention_pattern="block_causal", block_length=4)
-    assert_close(model(cases["block_nopad_input_ids"]).logits, cases["block_nopad_logits"], 5e-5)
+    model, ids = load(family, attention_pattern="block_causal", block_length=4), torch.arange(5, 17)[None]
     model.save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path)
-    assert torch.equal(again(cases["input_ids"]).logits, model(cases["input_ids"]).logits)
-
-
-@each_block_causal
-def test_the_last_block_over_a_cached_prefix(family):
-    model, cases, tolerance = load(family), cases_of(family), FAMILIES[family][1]
-    ids, expected = cases["block_input_ids"], cases["block_cached_logits"]
-    prefix = ids.shape[1] - expected.shape[1]
-    cache = DynamicCache(config=model.config)
-    model(ids[:, :prefix], past_key_values=cache)
-    assert cache.get_seq_length() == prefix
-    assert_close(model(ids[:, prefix:], cache=cache).logits, expected, tolerance)
-    assert getattr(model(ids), CACHE_FIELD) is None
+    assert torch.equal(again(ids).logits, model(ids).logits)
+    assert not torch.equal(load(family)(ids).logits, model(ids).logits)
 
 
 @each_family

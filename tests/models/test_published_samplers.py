@@ -1,11 +1,13 @@
-"""Runs of the published samplers, token for token, by `generate` with the settings that say the same.
+"""Runs of the published samplers, token for token and step by step, by `generate` with the settings that say the same.
 
 Where an original counts otherwise than any decode type here, a rule of the test's own says how, as a user's would. The
 last test looks whether every recorded run is in some test, or among the faults that are not to be reproduced.
 """
 
+import itertools
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,9 +59,22 @@ class Run:
         ids = torch.tensor([[0] * (length - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
         return self.model.generate(
-            ids, attention_mask=mask, mask_token_id=self.mask, return_dict_in_generate=True,
+            ids, attention_mask=mask, mask_token_id=self.mask, return_dict_in_generate=True, output_history=True,
             **{"eos_token_id": None, "pad_token_id": 0} | settings,
         )  # fmt: skip
+
+    def recorded(self, name: str) -> list[list[int]]:
+        """What went into each forward of one row, -1 at its end cut off; or the canvas of one row before each step."""
+        return [[token for token in ids if token >= 0] for ids in self.tensors[name].flatten(1).tolist()]
+
+
+def in_order(canvases: torch.Tensor, recorded: Iterable[tuple[int, list[int]]]) -> bool:
+    """Whether a row's canvases [N, L] have what was recorded, each at its place, one after the other."""
+    later = iter(canvases.tolist())
+    return all(
+        any(canvas[start : start + len(ids)] == ids for canvas in later)
+        for (start, ids), _ in itertools.groupby(recorded)  # a forward may have changed nothing
+    )
 
 
 @pytest.fixture
@@ -127,6 +142,7 @@ def test_sdar(family, name, settings, cache):
     out = run.generate(prompt, decode_type="threshold", max_new_tokens=new, cache_implementation=cache, **settings)
     assert out.sequences[0].tolist() == run.tensors["final"].flatten().tolist()
     assert int(out.forwards[0]) == len(run.tensors["block_inputs"])  # those that store keys and values are not counted
+    assert in_order(out.history[:, 0], zip(run.settings["block_starts"], run.recorded("block_inputs"), strict=True))
 
 
 def leftmost(now: StepState) -> torch.Tensor:
@@ -172,6 +188,7 @@ def test_sdar_with_fewer_steps_and_stops(family, name, settings, cache, own_rule
     assert bool(stops) == ("stop" in name)
     length = stops[0] + 1 if stops else len(final)
     assert out.sequences[0, :length].tolist() == final[:length]
+    assert in_order(out.history[:, 0], zip(run.settings["block_starts"], run.recorded("block_inputs"), strict=True))
 
 
 @CACHES
@@ -200,6 +217,8 @@ def test_llada2(family, name, settings, cache):
     else:
         expected = run.tensors["canvases"][-1][len(prompt) :][:length].tolist()
     assert answer == expected
+    steps = run.recorded("forward_inputs" if "forward_inputs" in run.tensors else "canvases")
+    assert in_order(out.history[:, 0], ((0, ids[: len(prompt) + len(answer)]) for ids in steps))
 
 
 @CACHES
@@ -218,6 +237,7 @@ def test_llada2_with_editing(family, name, settings, cache):
     ends = eos in final[len(prompt) :] and said["eos_early_stop"]
     length = final.index(eos, len(prompt)) + 1 if ends else len(final)
     assert out.sequences[0, :length].tolist() == final[:length]
+    assert in_order(out.history[:, 0], ((0, ids[:length]) for ids in run.recorded("canvases")))
 
 
 A2D = tuple(f"a2d_{base}_tiny" for base in ("qwen3", "qwen2", "llama"))
@@ -242,9 +262,11 @@ def test_full_attention_as_llada(family, name, settings):
         suppress_tokens=run.settings.get("suppress_tokens"),
     )  # fmt: skip
     for row, prompt in enumerate(prompts):
+        end = len(prompt) + length
         final = run.tensors["final"] if "final" in run.tensors else run.tensors["canvases"][-1]
-        expected = final[row][len(prompt) :][:length].tolist()
-        assert out.sequences[row, -length:].tolist() == expected
+        assert out.sequences[row, -length:].tolist() == final[row][len(prompt) : end].tolist()
+        steps = run.tensors["canvases"][:, row, :end].tolist()
+        assert in_order(out.history[:, row], ((out.sequences.shape[1] - end, ids) for ids in steps))
 
 
 def rounded_share(now: StepState) -> torch.Tensor:
@@ -268,7 +290,10 @@ def test_a2d_with_fewer_steps(family, name, settings, own_rule):
         steps=-(-run.settings["steps"] // rounded_share.blocks) * rounded_share.blocks,
     )  # fmt: skip
     for row, prompt in enumerate(prompts):
-        assert out.sequences[row, -length:].tolist() == run.tensors["final"][row][len(prompt) :][:length].tolist()
+        end = len(prompt) + length
+        assert out.sequences[row, -length:].tolist() == run.tensors["final"][row][len(prompt) : end].tolist()
+        steps = run.tensors["canvases"][:, row, :end].tolist()
+        assert in_order(out.history[:, row], ((out.sequences.shape[1] - end, ids) for ids in steps))
 
 
 @CACHES
@@ -293,12 +318,16 @@ def test_a2d_block_by_block(family, name, settings, cache, own_rule, monkeypatch
         guidance_scale=run.settings.get("cfg_scale", 0.0) + 1, **settings,
     )  # fmt: skip
     start = -(-max(map(len, prompts)) // 4) * 4
-    for ours, final in zip(out.sequences[:, -length:].tolist(), run.tensors["final"][:, start:].tolist(), strict=True):
+    finals = run.tensors["final"][:, start:].tolist()
+    for row, (ours, final) in enumerate(zip(out.sequences[:, -length:].tolist(), finals, strict=True)):
         if run.settings["pad_token_id"] in final:  # a fault: it is not seen from then on
             final = final[: (final.index(run.settings["pad_token_id"]) // 4 + 1) * 4]
         assert (stop in final) == (stop is not None)
         final = final[: final.index(stop) + 1] if stop in final else final
         assert ours[: len(final)] == final
+        steps = run.tensors["canvases"][:, row, start : start + len(final)].tolist()
+        pieces = ([token for token in ids if token >= 0] for ids in steps)
+        assert in_order(out.history[:, row], ((max(map(len, prompts)), ids) for ids in pieces))
 
 
 def dreams_share(now: StepState) -> torch.Tensor:
@@ -359,6 +388,9 @@ def test_dream(family, name, settings, own_rule):
     )  # fmt: skip
     given = torch.nn.functional.pad(given, (0, of_run["max_new_tokens"]), value=True)
     assert torch.equal(out.sequences[given], run.tensors["canvases"][-1][given])
+    for row, real in enumerate(given):
+        steps = run.tensors["canvases"][:, row, real].tolist()
+        assert in_order(out.history[:, row], ((int((~real).sum()), ids) for ids in steps))
 
 
 @pytest.mark.parametrize("cache", [None, "block", "sub_block"])
@@ -385,6 +417,8 @@ def test_fast_dllm_v2(family, name, settings, cache):
         max_new_tokens=new, eos_token_id=stop, cache_implementation=cache,
     )  # fmt: skip
     assert out.sequences[0].tolist()[: len(expected)] == expected
+    forwards = zip(settings["kinds"], settings["past"], run.recorded("forward_inputs"), strict=True)
+    assert in_order(out.history[:, 0], ((past, ids) for kind, past, ids in forwards if kind == "block"))
 
 
 @CACHES
@@ -413,8 +447,16 @@ FAULTS = {
 }  # fmt: skip
 
 
+# What tests read of a run: given, compared as the result, or step by step. Of Fast-dLLM v2's batches the result alone:
+# what goes into a forward there depends on the other rows, which wait for each other.
+READ = r"input_ids|attention_mask|uniform\.\d+|final(\.\d)?|generated|canvases|block_inputs|forward_inputs"
+
+
 @pytest.mark.parametrize("family", COVERED)
 def test_every_recorded_run_is_in_some_test(family):
     recorded = {run["id"] for run in runs_of(family)[0]["runs"]}
     assert recorded - COVERED[family] == recorded & FAULTS
     assert COVERED[family] <= recorded
+    runs = "|".join(map(re.escape, recorded))
+    for tensor in load_file(FIXTURES / family / "runs.safetensors"):
+        assert re.fullmatch(rf"({runs})\.({READ})", tensor), f"no test reads {tensor}"
