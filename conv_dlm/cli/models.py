@@ -1,5 +1,6 @@
 """List the published models that load without remote code, with what their weights take in memory.
 
+In 8 and 4 bits embeddings and head stay in bfloat16, and so do the experts of a mixture, which is nearly all of it.
 `conv-dlm fit NAME` counts the rest, activations and caches, from a model's config.
 """
 
@@ -10,7 +11,7 @@ from conv_dlm.cli.parser import Parser
 
 SUMMARY = "list the published models that load without remote code"
 USAGE = "conv-dlm models [--features] [--json]"
-BYTES = {"bf16": 2.0, "8-bit": 1.0, "4-bit": 0.5}  # of a weight, without the scales of quantised ones
+KINDS = {"8-bit": "8bit", "4-bit": "4bit"}  # and what they are called elsewhere
 GIB = 2**30
 
 
@@ -21,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from conv_dlm.cli.features import FEATURES, cells, table
+    from conv_dlm.cost.sizes import QUANTISED
     from conv_dlm.models.published import FAMILIES
 
     if args.features:
@@ -34,13 +36,18 @@ def run(args: argparse.Namespace) -> int:
         listed = [family._asdict() | {"settings": family.settings} for family in FAMILIES]
         for entry in listed:
             del entry["own_settings"]
+            entry["checkpoints"] = {name: size._asdict() for name, size in entry["checkpoints"].items()}
         print(json.dumps(listed, indent=2))
         return 0
     for family in FAMILIES:
         print(f"{family.name}: attention {family.attention}; logits of the {family.predicts} position; mask "
               f"{family.mask_token_id}")  # fmt: skip
         print("  " + ", ".join(f"{name}={value!r}" for name, value in family.settings.items()))
-        for name, billions in family.checkpoints.items():
-            sizes = ", ".join(f"{billions * 1e9 * size / GIB:.1f} {kind}" for kind, size in BYTES.items())
-            print(f"  {name:60} {billions:6.2f} B weights, GiB: {sizes}")
+        for name, size in family.checkpoints.items():
+            stored = {"bf16": 2 * size.weights}
+            if size.quantised is not None:
+                left = 2 * (size.weights - size.quantised)
+                stored |= {kind: QUANTISED[bits](size.quantised, 0) + left for kind, bits in KINDS.items()}
+            sizes = ", ".join(f"{billions * 1e9 / GIB:.1f} {kind}" for kind, billions in stored.items())
+            print(f"  {name:60} {size.weights:6.2f} B weights, GiB: {sizes}")
     return 0

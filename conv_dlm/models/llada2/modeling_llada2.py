@@ -6,7 +6,7 @@ keys and values, and each expert by itself.
 
 from typing import Any, ClassVar
 
-from transformers import Glm4MoeConfig, Glm4MoeForCausalLM
+from transformers import Glm4MoeConfig, Glm4MoeForCausalLM, TorchAoConfig
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
@@ -77,3 +77,18 @@ class LLaDA2MoeModelLM(CompleteWeights, SelfContained, AdaptedLM, Glm4MoeForCaus
     """LLaDA2 with its output head: ids, some of them masked, to logits for every position."""
 
     config_class = LLaDA2MoeConfig
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As [`~transformers.PreTrainedModel.from_pretrained`].
+
+        Raises:
+            `ValueError`: weights are missing; or torchao is asked for, of whose matrices Transformers would keep the
+                first where one of a file becomes three.
+        """
+        if isinstance(kwargs.get("quantization_config"), TorchAoConfig):
+            raise ValueError(
+                "torchao can't quantise LLaDA2 while it is loaded, for its queries, keys and values are one matrix in "
+                "files: load it without `quantization_config`, then call `torchao.quantization.quantize_(model, ...)`."
+            )
+        return super().from_pretrained(*args, **kwargs)
