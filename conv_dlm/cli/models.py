@@ -11,7 +11,7 @@ from conv_dlm.cli.parser import Parser
 
 SUMMARY = "list the published models that load without remote code"
 USAGE = "conv-dlm models [--features] [--json]"
-KINDS = {"8-bit": "8bit", "4-bit": "4bit"}  # and what they are called elsewhere
+KINDS = {"bf16": "bfloat16", "8-bit": "8bit", "4-bit": "4bit"}  # and what they are called elsewhere
 GIB = 2**30
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from conv_dlm.cli.features import FEATURES, cells, table
-    from conv_dlm.cost.sizes import QUANTISED
+    from conv_dlm.cost.sizes import Parameters
     from conv_dlm.models.published import FAMILIES
 
     if args.features:
@@ -44,10 +44,8 @@ def run(args: argparse.Namespace) -> int:
               f"{family.mask_token_id}")  # fmt: skip
         print("  " + ", ".join(f"{name}={value!r}" for name, value in family.settings.items()))
         for name, size in family.checkpoints.items():
-            stored = {"bf16": 2 * size.weights}
-            if size.quantised is not None:
-                left = 2 * (size.weights - size.quantised)
-                stored |= {kind: QUANTISED[bits](size.quantised, 0) + left for kind, bits in KINDS.items()}
-            sizes = ", ".join(f"{billions * 1e9 / GIB:.1f} {kind}" for kind, billions in stored.items())
+            weights = Parameters(round(size.weights * 1e9), round((size.quantised or 0) * 1e9), rows=0)
+            kinds = KINDS if size.quantised is not None else {"bf16": "bfloat16"}
+            sizes = ", ".join(f"{weights.stored(storage) / GIB:.1f} {kind}" for kind, storage in kinds.items())
             print(f"  {name:60} {size.weights:6.2f} B weights, GiB: {sizes}")
     return 0
