@@ -113,11 +113,17 @@ def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.nd
 def _alike(delta: np.ndarray, accepting: np.ndarray) -> np.ndarray:
     """int64 [S]: one number for states that accept the same continuations (Moore's refinement).
 
-    A round compares hashes of rows, since a long expression has as many rounds as characters; that the result is a
-    refinement which needs no further round is checked on the rows themselves.
+    It begins with the lengths of the shortest and longest continuation, which are the same for states that are alike:
+    from acceptance alone a long expression would take as many rounds as it has characters. A round compares hashes of
+    rows; that the result is a refinement which needs no further round is checked on the rows themselves.
     """
+    source, group = np.nonzero(delta >= 0)
+    target = delta[source, group]
+    lengths = fewest_moves(source, target, accepting), _most_moves(source, target, len(delta))
+    _, class_ = np.unique(np.column_stack(lengths), axis=0, return_inverse=True)
+    class_ = class_.ravel()
+    count = class_.max() + 1
     weight = np.random.default_rng(0).integers(1, 2**63, size=delta.shape[1], dtype=np.uint64) | np.uint64(1)
-    class_, count = accepting.astype(np.int64), 0
     exactly = False
     while True:
         after = np.where(delta >= 0, class_[delta], -1)
@@ -146,13 +152,50 @@ def _mixed(number: np.ndarray) -> np.ndarray:
 
 def leads_to(source: np.ndarray, target: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """bool [S]: the states from which one of `goal` [S] can be reached by moves `source` to `target`, int64 [M]."""
-    reached = goal.copy()
-    while True:
-        more = reached.copy()
-        more[source[reached[target]]] = True
-        if (more == reached).all():
-            return reached
-        reached = more
+    return fewest_moves(source, target, goal) >= 0
+
+
+def fewest_moves(source: np.ndarray, target: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """int64 [S]: how many moves `source` to `target`, int64 [M], lead from each state into `goal` [S]; -1 where none.
+
+    Each move is looked at once, since a long expression has states as far away as it has characters.
+    """
+    order = np.argsort(target, kind="stable")
+    source, first = source[order], np.searchsorted(target[order], np.arange(len(goal) + 1))
+    moves, count = np.where(goal, 0, -1), 0
+    reached = np.flatnonzero(goal)
+    while len(reached):
+        count += 1
+        before = np.unique(source[_spans(first[reached], first[reached + 1])])
+        reached = before[moves[before] < 0]
+        moves[reached] = count
+    return moves
+
+
+def _most_moves(source: np.ndarray, target: np.ndarray, states: int) -> np.ndarray:
+    """int64 [S]: how many moves `source` to `target`, int64 [M], can follow from each state; -1 for no bound."""
+    order = np.argsort(target, kind="stable")
+    left = np.bincount(source, minlength=states)  # moves whose targets have no number yet
+    source, first = source[order], np.searchsorted(target[order], np.arange(states + 1))
+    moves, count = np.full(states, -1), 0
+    known = np.flatnonzero(left == 0)
+    while len(known):
+        moves[known] = count
+        count += 1
+        before, times = np.unique(source[_spans(first[known], first[known + 1])], return_counts=True)
+        left[before] -= times
+        known = before[left[before] == 0]
+    return moves
+
+
+def _spans(first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The numbers from each of `first` to before each of `end`, one span after the other."""
+    return np.repeat(first, end - first) + counted(end - first)
+
+
+def counted(count: np.ndarray) -> np.ndarray:
+    """0, 1, ... count - 1 for each entry of `count`, one after the other."""
+    return np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
 
 
 def meet(left: ByteAutomaton, right: ByteAutomaton) -> tuple[bool, bool]:

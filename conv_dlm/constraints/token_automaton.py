@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from conv_dlm.constraints.byte_automaton import DEAD, ByteAutomaton, byte_automaton, leads_to
+from conv_dlm.constraints.byte_automaton import DEAD, ByteAutomaton, byte_automaton, counted, fewest_moves, leads_to
 from conv_dlm.constraints.vocabulary import Trie, Vocabulary, trie
 
 AT_ONCE = 1 << 22  # pairs of state and node that are looked at together
@@ -79,14 +79,8 @@ class TokenAutomaton:
         behind = self.states - 1
         text = (source != behind) & (target != behind)
         source, target = source[text], target[text]
-        distance = np.where(self.final, 0, self.states)
-        for _ in range(self.states):
-            shorter = distance.copy()
-            np.minimum.at(shorter, source, distance[target] + 1)
-            if (shorter == distance).all():
-                break
-            distance = shorter
-        return np.minimum(distance, self.states)
+        moves = fewest_moves(source, target, self.final)
+        return np.where(moves < 0, self.states, moves)
 
 
 @lru_cache(maxsize=64)
@@ -160,7 +154,7 @@ def _walk(columns: np.ndarray, words: Trie) -> tuple[np.ndarray, np.ndarray, np.
             pending += [(start[:half], node[:half], at[:half]), (start[half:], node[half:], at[half:])]
             continue
         count = children[node]
-        into = np.repeat(words.first[node], count) + _counted(count)
+        into = np.repeat(words.first[node], count) + counted(count)
         at = columns[np.repeat(at, count), words.symbol[into]].astype(np.int64)
         alive = at >= 0
         start, node, at = np.repeat(start, count)[alive], words.child[into[alive]], at[alive]
@@ -215,11 +209,6 @@ def _forced(automaton: ByteAutomaton) -> dict[int, tuple[int, bytes]]:
             length, string = length + 1, (bytes([byte[at]]) + string)[:SPELLED]
             found[at] = length, string
     return found
-
-
-def _counted(count: np.ndarray) -> np.ndarray:
-    """0, 1, ... count - 1 for each entry of `count`, one after the other."""
-    return np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
 
 
 def _classes(state: np.ndarray, node: np.ndarray, target: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:

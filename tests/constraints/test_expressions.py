@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import conv_dlm.constraints.byte_automaton as compiling
 from conv_dlm.constraints import BadExpression, Choice, ConstraintError, Regex
 from conv_dlm.constraints.byte_automaton import byte_automaton, meet
 from conv_dlm.constraints.number_ranges import decimals, integers
+from conv_dlm.constraints.token_automaton import token_automaton
 
 
 def accepts(expression: str, text: str) -> bool:
@@ -145,3 +147,36 @@ def test_ranges_of_decimals(low, high, without_low, without_high):
             above = low is None or value > low or (value == low and not without_low)
             below = high is None or value < high or (value == high and not without_high)
             assert bool(expression and re.fullmatch(expression, text)) == (above and below)
+
+
+def test_the_work_for_a_long_text_grows_with_its_length(monkeypatch):
+    """A literal has as many states in a row as bytes: none may be looked at as often as there are others."""
+    looked_at: list[int] = []
+    for name in ("_mixed", "_spans"):
+        original = getattr(compiling, name)
+
+        def counting(*given, original=original):
+            found = original(*given)
+            looked_at.append(found.size)
+            return found
+
+        monkeypatch.setattr(compiling, name, counting)
+    work = []
+    for length in (400, 800):
+        looked_at.clear()
+        automaton = token_automaton(byte_automaton("a" * length), [bytes([byte]) for byte in range(128)], (128,))
+        assert (automaton.states, automaton.least[0]) == (length + 2, length)
+        work.append(sum(looked_at))
+    assert work[1] < 2.2 * work[0]
+
+
+@pytest.mark.parametrize("expression", ["[ab]{0,9}", "(ab|cb)*d?", "x(a{2,4}|b*)y", "(a|b)*abb", "(ab|ac){1,3}z*"])
+def test_no_two_states_are_alike(expression):
+    """By Moore's refinement, from acceptance alone."""
+    delta, accepting = byte_automaton(expression)
+    classes = accepting.tolist()
+    for _ in classes:
+        numbers: dict[tuple[int, ...], int] = {}
+        rows = [(own, *(-1 if to < 0 else classes[to] for to in row)) for own, row in zip(classes, delta, strict=True)]
+        classes = [numbers.setdefault(row, len(numbers)) for row in rows]
+    assert len(set(classes)) == len(classes)
