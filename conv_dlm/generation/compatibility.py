@@ -10,9 +10,7 @@ from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import check_canvas_cache, scales_by_length, supports_canvas_cache
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
-from conv_dlm.generation.parts.assisted import SpeculativeRule
 from conv_dlm.generation.parts.cache_policies import CachePolicy
-from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import ConvolutionWeights, PositionWeights, SlideWeights, WithinBlocks
 from conv_dlm.generation.parts.rules import FixedStepsRule, UnmaskingRule
 from conv_dlm.generation.past import Past
@@ -119,7 +117,7 @@ def check_speed(
     if policy is not None:
         _check_cache(model, rule, policy, pattern, config)
     if type(rule).extra is not UnmaskingRule.extra:
-        _check_extra(model, policy, pattern, config)
+        _check_extra(model, policy, config)
     if config.align_blocks and not isinstance(pattern, BlockCausal):
         raise SettingError(
             "align_blocks", f"is for models that see block by block, and {type(model).__name__} doesn't", "drop it",
@@ -147,7 +145,7 @@ def check_speed(
             f"says where to look and to end, which {this} does by itself",
         ),
         (
-            isinstance(rule, LosslessRule | SpeculativeRule),
+            rule.own_scores,
             ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"),
             f"looks at every step, of which {this} takes several at once",
         ),
@@ -192,15 +190,13 @@ def _check_cache(
         )  # fmt: skip
 
 
-def _check_extra(
-    model: PreTrainedModel, policy: CachePolicy | None, pattern: Any, config: DiffusionGenerationConfig
-) -> None:
+def _check_extra(model: PreTrainedModel, policy: CachePolicy | None, config: DiffusionGenerationConfig) -> None:
     """Positions beside the canvas, which not every model computes."""
     decode_type, cache = config.decode_type, config.cache_implementation
-    if isinstance(pattern, BlockCausal) or config.shift_logits:
+    if config.shift_logits:
         raise SettingError(
-            "decode_type", "computes positions beside the canvas, which is for models whose attention goes both "
-            "ways and whose logits are of their own position", "use another type", decode_type,
+            "decode_type", "computes positions beside the canvas, which is for models whose logits are of their own "
+            "position", "use another type", decode_type,
         )  # fmt: skip
     if policy is not None:
         raise SettingError(

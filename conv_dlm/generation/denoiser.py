@@ -175,6 +175,10 @@ class Denoiser:
             of_canvas = of_canvas & self.pattern.visible(text, text)[:, 0]
         of_canvas = torch.nn.functional.pad(of_canvas, (0, extra.ids.shape[1]))
         beside = torch.cat([extra.visible[..., :end] & known, extra.visible[..., canvas.ids.shape[1] :]], -1)
+        if isinstance(self.pattern, BlockCausal):
+            every = canvas.block_positions if which is None else canvas.block_positions[which]
+            stand = every.gather(1, extra.positions)
+            beside = beside & self.pattern.visible(stand, torch.cat([every[:, :end], stand], 1))[:, 0]
         return {
             "position_ids": torch.cat([here[:, :end], here.gather(1, extra.positions)], 1),
             "attention_mask": self.masks.form(torch.cat([of_canvas, beside], 1)[:, None]),

@@ -20,7 +20,8 @@ class Extra(NamedTuple):
     ids: LongTensor [B, E].
     positions: LongTensor [B, E]; where on the canvas they stand: their position ids are those of these positions.
     visible: BoolTensor [B, E, L + E]; what each of them sees, of the canvas and of the extra positions. Padding, and
-        what is out of the row's sight, is seen by none whatever stands here.
+        what is out of the row's sight, is seen by none whatever stands here, nor are later blocks where a model sees
+        block by block.
     wanted: LongTensor [B, K]; which of them get logits, as indices below E. None for all.
     """
 
@@ -40,17 +41,20 @@ class Extra(NamedTuple):
         return torch.arange(self.ids.shape[1], device=self.ids.device).expand_as(self.ids)
 
 
-def branches(canvas: Canvas, ids: Tensor, wanted: Tensor | None = None) -> Extra:
+def branches(canvas: Canvas, ids: Tensor, wanted: Tensor | None = None, ends: Tensor | None = None) -> Extra:
     """Other canvases of each row, each of which sees itself alone: where attention goes both ways, the logits are those
     of a forward of its own.
 
     ids: LongTensor [B, D, L].
     wanted: LongTensor [B, D, W], positions of the canvas whose logits are wanted in each branch, None for all.
+    ends: LongTensor [B, D], where each branch's sight ends; None for the canvas's end.
     Logits come in the order of branches: [B, D * W, V].
     """
     rows, count, length = ids.shape
     branch = torch.arange(count, device=ids.device).repeat_interleave(length)
     own = (branch[:, None] == branch) & ~canvas.padding.repeat(1, count)[:, None]
+    if ends is not None:
+        own = own & (canvas.positions < ends[..., None]).flatten(1)[:, None]
     others = torch.zeros(rows, count * length, length, dtype=torch.bool, device=ids.device)
     if wanted is not None:
         first = torch.arange(count, device=ids.device)[:, None] * length

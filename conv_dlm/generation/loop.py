@@ -78,6 +78,11 @@ class Denoising:
     def __post_init__(self) -> None:
         ids = self.canvas.ids
         first_end = self.rule.first_end(self.canvas)
+        if self.rule.moves and self.constraint is not None:
+            raise SettingError(
+                "constraint", "needs tokens that stay where they are, and this decode type inserts and deletes",
+                "drop one of them",
+            )  # fmt: skip
         if first_end is not None:
             if self.constraint is not None:
                 raise SettingError(
@@ -456,8 +461,10 @@ class Denoising:
 
     def move(self, source: Tensor) -> None:
         """Let each position take over what is at its `source` [B, L], and all that is known of it. What a cache keeps
-        stays with its position."""
+        stays with its position; and what is known, where the row's canvas is again that of its last forward."""
         self.canvas.move(source)
+        again = (self.canvas.ids == self.seen_ids).all(1, keepdim=True)
+        source = torch.where(again, self.canvas.positions, source)
 
         def moved(x: Tensor) -> Tensor:
             return x.gather(1, source.view(*source.shape, *[1] * (x.dim() - 2)).expand_as(x))

@@ -44,10 +44,8 @@ from conv_dlm.generation.inputs import (
 from conv_dlm.generation.loop import Denoising
 from conv_dlm.generation.model_blocks import blocks_of_model
 from conv_dlm.generation.observing import Callback, Observer
-from conv_dlm.generation.parts.assisted import SpeculativeRule
 from conv_dlm.generation.parts.cache_policies import CACHE_POLICIES
 from conv_dlm.generation.parts.exits import EXIT_SCHEDULES
-from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import POSITION_WEIGHTS
 from conv_dlm.generation.parts.rules import UNMASKING_RULES, UnmaskingRule
 from conv_dlm.generation.parts.statistics import STATISTICS
@@ -184,7 +182,7 @@ def prepare(
     processors = [*rule.processors(), *build_processors(config, own, eos_token_ids, device, vocabulary)]
     confidence_of_ends = getattr(rule, "confidence_eos_eot_inf", False)
     changed = processors or constraints is not None or confidence_of_ends
-    if isinstance(rule, LosslessRule | SpeculativeRule) and changed:
+    if rule.own_scores and changed:
         raise SettingError(
             "decode_type", "verifies drafts by a model's own scores, which nothing may change", "drop processors, "
             "penalties, constraints and `confidence_eos_eot_inf`, or use the rule without drafts", config.decode_type,

@@ -63,7 +63,7 @@ def run(model, tokenizer, prompts, constraint, seed=0, **settings):
     )
 
 
-REFUSED = ("freedave", "wino", "daedal", "guided", "speculative", "learned")
+REFUSED = ("freedave", "wino", "daedal", "guided", "speculative", "learned", "lopa", "indel")
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,13 @@ def test_types_that_see_more_than_the_canvas(tiny_llada, tiny_tokenizer):
         assert re.fullmatch(PHONE, found[0]) and found[1] in ("ja", "nein")
 
 
-@pytest.mark.parametrize("decode_type", sorted(name for name in DECODE_TYPES if "freedave" in name or "daedal" in name))
+@pytest.mark.parametrize(
+    "decode_type",
+    ["lopa", "editing_indel", *sorted(name for name in DECODE_TYPES if "freedave" in name or "daedal" in name)],
+)
 def test_types_that_verify_or_choose_the_length_are_refused(decode_type, tiny_llada, tiny_tokenizer):
     ids = tiny_tokenizer("a", return_tensors="pt").input_ids
-    with pytest.raises(SettingError, match=r"verifies drafts .* constraints|`constraint` needs rows of a fixed length"):
+    with pytest.raises(SettingError, match=r"verifies drafts .* constraints|`constraint` needs (rows|tokens) "):
         tiny_llada.check_generate(ids, decode_type=decode_type, constraint=Regex(PHONE), tokenizer=tiny_tokenizer)
 
 

@@ -59,6 +59,10 @@ NAMES = {
         "confidence_threshold": "threshold", "sampling_strategy": "ranked_by",
     },
 }  # fmt: skip
+NAMES["editing_indel"] = NAMES["editing"] | {"delete_id": "delete_token_id", "split_id": "split_token_id"}
+NAMES["lopa"] = NAMES["multiblock"] | {
+    "branching_factor": "branching_factor", "branch_topp": "branch_share", "alpha": "branch_memory",
+}  # fmt: skip
 # their words for how sure a model is -> ours
 VALUES = {"low_confidence": "confidence", "maskgit_plus": "confidence", "topk_margin": "margin"}
 VALUES |= {"default": "confidence", "margin_confidence": "margin", "neg_entropy": "entropy"}
@@ -74,7 +78,6 @@ DIFFERS = {
 NOT_OURS = {
     "klass.04", "klass.05", "klass.06", "localleap.05", "localleap.06", "iteration_smoothing.01",
     "iteration_smoothing.02",
-    *(f"lopa.0{number}" for number in range(1, 6)), *(f"editing_indel.0{number}" for number in range(1, 5)),
 }  # fmt: skip
 COVERED: set[str] = set()  # runs that some test asked for
 
@@ -177,15 +180,15 @@ def ours(run, prompts=None, **keywords):
     if run["rule"] == "guided":
         said = guided(settings) | {"assistant_model": verifier(settings["verifier"])}
     keywords = {**said, **keywords}
-    if "block_length" in settings and run["rule"] != "multiblock":
+    if "block_length" in settings and "block_length" not in names:
         keywords["block_length"] = settings["block_length"]
     ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
     new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"])
     keywords.setdefault("eos_token_id", None)
-    if run["rule"] == "editing" or settings.get("attention") == "block":  # they denoise whole blocks
+    if run["rule"] in ("editing", "editing_indel") or settings.get("attention") == "block":  # they denoise whole blocks
         new_tokens = len(run["canvas"][0]) - len(run["prompt"])
         model = block_causal_toy(run["toy"], settings["block_length"])
-    if is_d2f(run):  # the first block begins with the response
+    if rule_of(run) in ("d2f", "lopa") and not settings.get("full_attention"):  # the response begins a block
         model = block_causal_toy(run["toy"], settings["block_length"])
         keywords["align_blocks"] = True
     if run["rule"] == "learn2pd":
@@ -206,7 +209,7 @@ def ours(run, prompts=None, **keywords):
 
 def ends(run):
     """What makes a row of ours end where one of theirs does; d3LLM's fills at once, as EOS-fill does."""
-    if is_d2f(run):
+    if rule_of(run) in ("d2f", "lopa"):
         return {"eos_token_id": EOS}
     may_end = any(run["settings"].get(name) for name in ("early_stop", "eos_early_stop", "eos_stop"))
     if not (may_end or run["rule"] in ("guided", "daedal", "credit")):

@@ -96,12 +96,14 @@ def test_each_type_is_different(tiny_llada):
             ("saber", {"block_length": 10}),
             ("multiblock", {"flight_length": 5, "multiblock_entropy": 4.0}),
             ("d2f", {"flight_length": 5, "threshold": 0.1, "block_add_threshold": 0.2}),
+            ("lopa", {"flight_length": 5, "threshold": 0.1, "branching_factor": 3}),
             ("pc_sampler", {"block_length": 20}),
             ("ccd", {}),
             ("slowfast", {}),
             ("daedal", {"initial_length": 4, "insert_confidence": 1.0, "unsure_below": 0.02, "threshold": 0.05}),
             ("conv_daedal", {"initial_length": 4, "kernel_size": 4, "unsure_below": 0.02, "threshold": 0.05}),
             ("editing", {"block_length": 10, "threshold": 0.05, "editing_threshold": 0.02, "max_post_steps": 4}),
+            ("editing_indel", {"block_length": 10, "editing_threshold": 0.02, "split_token_id": 72}),
         )
     }
     assert len(set(texts.values())) == len(ALONE)

@@ -103,7 +103,24 @@ def test_every_recorded_run_is_in_some_test():
     assert sorted(named) == sorted(NOT_OURS)
 
 
-@pytest.mark.parametrize("name", cases(*RULES - {"freedave", "daedal"}))
+@pytest.mark.parametrize("name", cases("lopa"))
+def test_canvases_of_the_branches_that_won(name):
+    """Theirs are those of each round before it unmasks anything: ours, or with one token more, that of a branch."""
+    run = RUNS[name]
+    out, branched = ours(run, **ends(run)), 0
+    mine = out.history[:, 0].tolist()
+    for expected, before, after in zip(run["canvas"], mine, mine[1:], strict=False):
+        expected = expected + [MASK] * (len(before) - len(expected))
+        new = [place for place, token in enumerate(expected) if token != before[place]]
+        assert len(new) <= 1 and all(token in (MASK, after[place]) for place, token in enumerate(expected))
+        branched += len(new)
+    last, text = mine[-1], run["canvas"][-1]
+    end = text.index(EOS, len(run["prompt"])) + 1 if out.finish_reason == ["eos"] else len(text)
+    assert last[:end] == text[:end] and branched > 0
+    assert len(run["canvas"]) - 3 <= int(out.forwards) <= len(run["canvas"])
+
+
+@pytest.mark.parametrize("name", cases(*RULES - {"freedave", "daedal", "lopa"}))
 def test_canvas_by_canvas(name):
     run = RUNS[name]
     out = ours(run, **ends(run))

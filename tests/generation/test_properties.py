@@ -9,8 +9,6 @@ from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES, UnmaskingRule, no
 from conv_dlm.generation.candidates import draw_candidates
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.parts.ancestral import global_norm, unmask_probability
-from conv_dlm.generation.parts.assisted import SpeculativeRule
-from conv_dlm.generation.parts.lossless import LosslessRule
 from conv_dlm.generation.parts.position_weights import convolution_weights
 from conv_dlm.generation.parts.rules import RANKINGS
 from tests.generation.test_assisted import random_causal
@@ -24,12 +22,12 @@ NUMBERS = {
     "verify_threshold": 0.2,
     "multiblock_entropy": 9, "block_add_threshold": 1, "decoded_token_threshold": 1, "editing_threshold": 0.1,
     "length_confidence": 0.02, "insert_confidence": 0.02, "unsure_below": 0.05,
-    "cycle_threshold": 0.1, "cycle_deviation": 3,
+    "cycle_threshold": 0.1, "cycle_deviation": 3, "branch_share": 1, "branch_memory": 1,
 }  # fmt: skip
 COUNTS = (
     "draft_steps", "saber_tokens", "history_length", "flight_length", "editing_tokens", "max_post_steps",
     "initial_length", "eos_check_tokens", "expansion_factor", "editing_steps", "exploration_steps", "cycle_estimates",
-    "draft_length", "accept_top_k", "min_per_step",
+    "draft_length", "accept_top_k", "min_per_step", "branching_factor",
 )  # fmt: skip
 QUICK = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -50,7 +48,7 @@ def runs(draw, decode_type=None):
     new_tokens = draw(st.one_of(st.just(9), st.integers(1, 24)))  # the first one is what examples begin with
     fields = DECODE_TYPES[decode_type].fields
     keywords = dict(decode_type=decode_type, max_new_tokens=new_tokens, eos_fill=draw(st.booleans()))
-    if issubclass(rule, LosslessRule | SpeculativeRule):
+    if rule.own_scores:
         del keywords["eos_fill"]
     if "steps" in fields:
         keywords["steps"] = draw(st.integers(4, 40))
@@ -85,7 +83,7 @@ def shortcuts(draw, decode_type, keywords):
     parts = DECODE_TYPES[decode_type]
     rule = UNMASKING_RULES[parts.rule]
     remasks, found = rule.remasks, {}
-    if issubclass(rule, LosslessRule | SpeculativeRule):
+    if rule.own_scores:
         return found
     varies = rule.first_end is not UnmaskingRule.first_end or rule.sight is not UnmaskingRule.sight
     in_blocks = parts.weights == "block" and (not remasks or rule.within_block)

@@ -83,6 +83,7 @@ class SpeculativeRule(AssistedRule):
     token for token what it would write greedily. Its own best token follows the drafts that are just that."""
 
     greedy = True
+    own_scores = True
 
     def __call__(self, now: StepState) -> Decision:
         masks, drafts, scores = self.reading(now)

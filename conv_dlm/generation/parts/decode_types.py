@@ -15,8 +15,10 @@ from conv_dlm.generation.parts.consistency import CcdRule  # noqa: F401
 from conv_dlm.generation.parts.cycles import SlowFastRule  # noqa: F401
 from conv_dlm.generation.parts.editing import EditingRule  # noqa: F401
 from conv_dlm.generation.parts.frequency import PositionFrequencyRule  # noqa: F401
+from conv_dlm.generation.parts.insertion import IndelRule  # noqa: F401
 from conv_dlm.generation.parts.learned import LearnedFilterRule  # noqa: F401
 from conv_dlm.generation.parts.length import DaedalRule  # noqa: F401
+from conv_dlm.generation.parts.lookahead import LopaRule  # noqa: F401
 from conv_dlm.generation.parts.lossless import LosslessRule  # noqa: F401
 from conv_dlm.generation.parts.memory import KlassRule  # noqa: F401
 from conv_dlm.generation.parts.neighbours import LocalLeapRule  # noqa: F401
@@ -88,7 +90,8 @@ class DecodeTypes(Registry[DecodeType]):
 # threshold and factor Fast-dLLM arXiv 2505.22618, entropy EB-sampler arXiv 2505.24857,
 # klass arXiv 2511.05664, localleap arXiv 2510.07081, credit arXiv 2510.06133, hierarchical dInfer arXiv 2510.08666,
 # freedave arXiv 2510.00294, wino arXiv 2507.18578, rcr arXiv 2508.13148, saber arXiv 2510.18165, multiblock arXiv
-# 2601.07568, d2f arXiv 2508.09192, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848,
+# 2601.07568, d2f arXiv 2508.09192, lopa
+# zhijie-group/LoPA, pc_sampler arXiv 2508.13021, ccd arXiv 2512.02044, slowfast arXiv 2506.10848,
 # daedal arXiv 2508.00819, editing LLaDA2.1 arXiv 2602.08676, learned_filter Learn2PD arXiv 2509.25188, learned_policy
 # arXiv 2512.09106, guided arXiv 2505.21467, speculative arXiv 2510.02358.
 DECODE_TYPES = DecodeTypes("decode type")
@@ -132,12 +135,14 @@ for _name, _type in {
     "saber": DecodeType("uniform", "saber", "adaptive, takes back what has become less sure", do_sample=False),
     "multiblock": DecodeType("uniform", "multiblock", "what is certain, in several blocks at once", do_sample=False),
     "d2f": DecodeType("uniform", "d2f", "what is confident, in several blocks at once", do_sample=False),
+    "lopa": DecodeType("uniform", "lopa", "d2f, with several next tokens tried at once", do_sample=False),
     "pc_sampler": DecodeType("block", "pc_sampler", "early positions, rare tokens first, in blocks", do_sample=False),
     "ccd": DecodeType("uniform", "ccd", "at once what was said twice, else a share", do_sample=False),
     "slowfast": DecodeType("block", "slowfast", "explore a block, then unmask up to where it is sure", do_sample=False),
     "daedal": DecodeType("block", "daedal", "threshold, and finds the length of the text by itself", do_sample=False),
     "conv_daedal": DecodeType("convolution", "daedal", "daedal near known text", do_sample=False),
     "editing": DecodeType("block", "editing", "threshold, and rewrites tokens it is surer of now", do_sample=False),
+    "editing_indel": DecodeType("block", "editing_indel", "editing that inserts and deletes too", do_sample=False),
     "learned_filter": DecodeType("block", "learned_filter", "what a filter calls final, in blocks", do_sample=False),
     "learned_policy": DecodeType("block", "learned_policy", "what a learned policy draws, in blocks", do_sample=False),
     "guided": DecodeType("uniform", "guided", "as much as a causal assistant passes", do_sample=False),

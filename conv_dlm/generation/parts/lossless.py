@@ -7,6 +7,7 @@ are there already. Shapes: B rows, L canvas positions, D drafts, W positions of 
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -38,6 +39,42 @@ class Known(NamedTuple):
     statistics: dict[str, Tensor]
 
 
+def on_branch(now: StepState, ids: Tensor, known: Known) -> StepState:
+    """What a rule would look at if `ids` [B, L] were the canvas, of which that much is `known`."""
+    canvas = copy.copy(now.canvas)
+    canvas.ids, canvas.masked = ids, now.canvas.masked & (ids == canvas.mask_token_id)
+    weights = now.weigh(canvas)
+    return dataclasses.replace(
+        now, canvas=canvas, weights=weights, eligible=canvas.masked & (weights > 0), token=known.token,
+        log_prob=known.log_prob, statistics=Statistics(known.statistics),
+    )  # fmt: skip
+
+
+def known_of_branches(now: StepState, places: Tensor, asked: Sequence[str]) -> list[Known]:
+    """What the step's forward predicts in each branch beside the canvas, whose logits were wanted at the positions
+    `places` [B, W], -1 for none: the best tokens, and the statistics that are `asked` for, which are of the scores
+    alone."""
+    assert now.extra_logits is not None
+    length = now.canvas.ids.shape[1]
+    cells = torch.where(places < 0, length, places)
+
+    def spread(values: Tensor) -> Tensor:
+        values = values.view(places.shape)
+        return values.new_zeros(len(values), length + 1).scatter(1, cells, values)[:, :-1]
+
+    found = []
+    for logits in now.extra_logits.split(places.shape[1], 1):
+        scores = logits.float().flatten(0, 1)
+        best = draw_candidates(scores, 1, 0.0)
+        values = {name: getattr(best, name) for name in asked if hasattr(best, name)}
+        for name in asked:
+            if name not in values:
+                values |= STATISTICS[name]()(scores, None)  # type: ignore[arg-type]  # of the scores alone
+        its = {name: spread(value) for name, value in values.items()}
+        found.append(Known(spread(best.token), spread(best.log_prob), its))
+    return found
+
+
 @dataclass(frozen=True)
 class OneRule(UnmaskingRule):
     """The most confident position, by confidence times s_i."""
@@ -54,6 +91,7 @@ class LosslessRule(UnmaskingRule):
     """FreeDave (arXiv 2510.00294): the text of another rule, with fewer forwards; see `lossless`."""
 
     greedy = True
+    own_scores = True
     base: ClassVar[type[UnmaskingRule]]
     draft_steps: int = setting(
         3, "steps of the rule that are drafted beside the canvas in each forward", low=1, source="arXiv 2510.00294"
@@ -73,15 +111,7 @@ class LosslessRule(UnmaskingRule):
 
     def after(self, now: StepState, ids: Tensor, known: Known) -> Tensor:
         """The canvas [B, L] that the rule makes of `ids` [B, L] by what is `known`."""
-        canvas = copy.copy(now.canvas)
-        canvas.ids, canvas.masked = ids, now.canvas.masked & (ids == canvas.mask_token_id)
-        weights = now.weigh(canvas)
-        statistics = Statistics(known.statistics)
-        state = dataclasses.replace(
-            now, canvas=canvas, weights=weights, eligible=canvas.masked & (weights > 0), token=known.token,
-            log_prob=known.log_prob, statistics=statistics,
-        )  # fmt: skip
-        return torch.where(self.decide(state).commit, known.token, ids)
+        return torch.where(self.decide(on_branch(now, ids, known)).commit, known.token, ids)
 
     def drafts(self, now: StepState) -> list[Tensor]:
         """The next D canvases if nothing that is predicted changed, each [B, L]; before the first forward, no news."""
@@ -98,28 +128,7 @@ class LosslessRule(UnmaskingRule):
 
     def predicted(self, now: StepState) -> list[Known]:
         """What each draft's forward predicts."""
-        assert now.extra_logits is not None
-        places = self.places(now)
-        cells = torch.where(places < 0, now.canvas.ids.shape[1], places)
-        found = []
-        for logits in now.extra_logits.split(places.shape[1], 1):
-            scores = logits.float().flatten(0, 1)
-            best = draw_candidates(scores, 1, 0.0)
-            values = {name: getattr(best, name) for name in self.statistics if hasattr(best, name)}
-            for name in self.statistics:
-                if name not in values:
-                    values |= STATISTICS[name]()(scores, None)  # type: ignore[arg-type]  # of the scores alone
-            token, log_prob, *rest = (
-                self.spread(now, cells, value.view(places.shape))
-                for value in (best.token, best.log_prob, *values.values())
-            )
-            found.append(Known(token, log_prob, dict(zip(values, rest, strict=True))))
-        return found
-
-    def spread(self, now: StepState, cells: Tensor, values: Tensor) -> Tensor:
-        """[B, L]: `values` [B, W] at the positions `cells` [B, W], of which L stands for none."""
-        whole = values.new_zeros(len(values), now.canvas.ids.shape[1] + 1)
-        return whole.scatter(1, cells, values)[:, :-1]
+        return known_of_branches(now, self.places(now), self.statistics)
 
     def __call__(self, now: StepState) -> Decision:
         known = Known(now.token, now.log_prob, dict(now.statistics))

@@ -128,6 +128,8 @@ class UnmaskingRule(Part):
     several_blocks: whether it unmasks in several blocks of such a model at once; they are its `flight_length` then.
     reads_end: whether it has to know the end token.
     assisted: whether a causal model reads its drafts; see `parts.assisted`.
+    moves: whether it may take positions out of the text, or put some in, so that tokens come to stand elsewhere.
+    own_scores: whether it takes several steps at once, by scores that nothing but the model may have made.
     head: name of weights of its own, which lie beside the model's; see `parts.learned`.
     """
 
@@ -139,6 +141,8 @@ class UnmaskingRule(Part):
     several_blocks: ClassVar[bool] = False
     reads_end: ClassVar[bool] = False
     assisted: ClassVar[bool] = False
+    moves: ClassVar[bool] = False
+    own_scores: ClassVar[bool] = False
     head: ClassVar[str | None] = None
 
     @classmethod

@@ -1,7 +1,7 @@
 """Rules with several blocks in flight at once. Shapes: B rows, L canvas positions, N blocks."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,14 +72,23 @@ class FlightRule(UnmaskingRule):
         index = canvas.mask_index if canvas.block_index is None else canvas.block_index
         return torch.where(canvas.mask_index >= 0, index.div(self.flight_length, rounding_mode="floor"), -1)
 
-    def start(self, canvas: Canvas) -> Flight:
+    def start(self, canvas: Canvas) -> Any:
+        return self.flight_at_first(canvas)
+
+    def flight_at_first(self, canvas: Canvas) -> Flight:
+        """The blocks that are in flight before the first step."""
         count = -(-canvas.ids.shape[1] // self.flight_length) + 1
         full = torch.zeros(len(canvas.ids), count, dtype=torch.bool, device=canvas.ids.device)
         return Flight(torch.full_like(canvas.size, self.open_at_first), full)
 
+    def flight_before(self, now: StepState) -> Flight:
+        """The blocks that were in flight in the step before."""
+        assert isinstance(now.memory, Flight)
+        return now.memory
+
     def flight(self, now: StepState) -> Flight:
         """The blocks that are in flight in this step."""
-        (opened, full), block = now.memory, self.blocks(now.canvas)
+        (opened, full), block = self.flight_before(now), self.blocks(now.canvas)
         masks, size = masks_of_blocks(now.canvas, block, full.shape[1])
         progress = 1 - masks / size.clamp(min=1)
         before = torch.nn.functional.pad(progress, (1, 0), value=1.0)  # the text before the first block is there
