@@ -67,7 +67,9 @@ class DiffusionGenerationMixin(GenerationMixin):
     def adjust_generation_fn(self, generation_config: Any, *args: Any, **kwargs: Any) -> None:
         """Read the checkpoint's generation config, as Transformers does where it can.
 
-        Values that its own checks refuse and that mean nothing here, or are fine here, never prevent loading.
+        Values that its own checks refuse and that mean nothing here, or are fine here, never prevent loading. The cache
+        of finished blocks is the default of block-causal attention alone: a checkpoint that is loaded with another one
+        has no use for it.
         """
         try:
             cast(Any, super()).adjust_generation_fn(generation_config, *args, **kwargs)
@@ -77,6 +79,9 @@ class DiffusionGenerationMixin(GenerationMixin):
                 raise
             found = {name: kwargs[name] for name in WHERE_FROM if kwargs.get(name)}
             self.generation_config = DiffusionGenerationConfig.from_pretrained(folder, **found)
+        mine = self.__dict__.get("_generation_config")
+        if mine is not None and mine.cache_implementation == "block" and self.attention_pattern == BIDIRECTIONAL:
+            mine.cache_implementation = None
 
     @torch.no_grad()
     def generate(

@@ -132,3 +132,11 @@ def test_a_default_that_cuts_across_the_blocks_of_a_checkpoint_is_left_out():
     assert load("fast_dllm_v2_tiny", block_length=4).resolve_settings().block_length == 4
     assert load("fast_dllm_v2_tiny", block_length=16).resolve_settings().block_length == 8
     assert load("sdar_tiny", attention_pattern="full").generation_config.cache_implementation is None
+
+
+def test_a_saved_default_of_blocks_is_left_out_where_the_canvas_is_seen_whole(tmp_path):
+    load("sdar_tiny").save_pretrained(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.cache_implementation == "block"
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path, attention_pattern="full")
+    assert whole.generation_config.cache_implementation is None
+    generate(whole, "sdar_tiny", **SETTINGS["threshold"])
