@@ -8,10 +8,11 @@ import yaml
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from trl.scripts import sft as trl_sft
 
+from conv_dlm.generation.attention import BIDIRECTIONAL, BlockCausal
 from conv_dlm.models.a2d.modeling_a2d import A2DLlamaLMHeadModel
 from conv_dlm.word_problems import problem, write_rows
-from trainers import MDLMTrainer, causal_to_diffusion, from_scratch, sft
-from trainers.scripts import Arguments, finetune
+from trainers import causal_to_diffusion, from_scratch, sft
+from trainers.scripts import Arguments
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "embedded"
 TINY = ["--width", "32", "--layers", "1", "--heads", "2", "--inner_width", "48", "--tokenizer_rows", "50"]
@@ -43,28 +44,31 @@ def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: py
     causal = AutoModelForCausalLM.from_pretrained(tmp_path / "answers")
     assert isinstance(causal, LlamaForCausalLM)
 
-    monkeypatch.setattr(
-        "sys.argv", ["causal_to_diffusion", str(tmp_path / "answers"), str(tmp_path / "denoiser"), "--shift"]
-    )
+    folders = [str(tmp_path / "answers"), str(tmp_path / "denoiser")]
+    monkeypatch.setattr("sys.argv", ["causal_to_diffusion", *folders, "--shift", "--block-length", "8"])
     causal_to_diffusion.main()
-    arguments = Arguments(*sft.make_parser().parse_args_and_config(["--config", recipe("diffusion"), *SHORT]))
-    arguments.training.eval_strategy = "no"
-    finetune(MDLMTrainer, arguments)
-    denoiser = AutoModelForCausalLM.from_pretrained(tmp_path / "diffusion")
-    assert isinstance(denoiser, A2DLlamaLMHeadModel) and denoiser.config.shift_logits
+    for name, attention in (("blocks", BlockCausal(8)), ("diffusion", BIDIRECTIONAL)):
+        arguments = Arguments(*sft.make_parser().parse_args_and_config(["--config", recipe(name), *SHORT]))
+        arguments.training.eval_strategy = "no"
+        sft.train(arguments)
+        denoiser = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        assert isinstance(denoiser, A2DLlamaLMHeadModel) and denoiser.config.shift_logits
+        assert denoiser.attention_pattern == attention
     assert denoiser.num_parameters() == causal.num_parameters()
 
 
 def test_batches_are_of_one_length() -> None:
     """What makes batches short of padding goes by the batch size."""
-    values = yaml.safe_load((RECIPES / "diffusion.yaml").read_text())
-    assert values["problem_rows"] == values["canvas_rows"] == values["per_device_train_batch_size"]
-    assert not values["shuffle_dataset"]
+    for name in ("blocks", "diffusion"):
+        values = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+        assert values["problem_rows"] == values["canvas_rows"] == values["per_device_train_batch_size"]
+        assert not values["shuffle_dataset"]
 
 
 def test_phases_share_no_problems() -> None:
     """Each has a seed of its own."""
     assert "--seed 1 " in (RECIPES / "autoregressive.yaml").read_text()
     assert "--seed 8 " in (RECIPES / "answers.yaml").read_text()
-    assert yaml.safe_load((RECIPES / "diffusion.yaml").read_text())["problem_seed"] not in (1, 8)
+    seeds = [yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["problem_seed"] for name in ("blocks", "diffusion")]
+    assert len({1, 8, *seeds}) == 4
     assert problem(1, 0) != problem(2, 0)
