@@ -27,11 +27,14 @@ def balancing_loss(outputs: Any, config: Any, attention_mask_BL: Tensor) -> Tens
     Args:
         outputs: with `router_logits`, a tuple of `Tensor` [N, E], one for each layer with experts.
         config: the model's.
-        attention_mask_BL (`LongTensor` [B, L]): 0 for padding. Where N is a multiple, the forward was of several views
-            of the batch, each a noisy and a clean copy side by side (BD3LM).
+        attention_mask_BL (`LongTensor` [B, L]): 0 for padding. Where N is larger, the forward was of one or two views of
+            the batch, in each of whose rows a noisy copy of the last positions stands before a clean one (BD3LM).
     """
-    copies = len(outputs.router_logits[0]) // attention_mask_BL.numel()
-    mask = attention_mask_BL if copies == 1 else attention_mask_BL.repeat(copies // 2, 2)
+    count, length = attention_mask_BL.shape
+    width = len(outputs.router_logits[0]) // count
+    views = -(-width // (2 * length))  # ceil: a view has at most two copies of everything
+    noisy = width // views - length
+    mask = torch.cat([attention_mask_BL[:, length - noisy :], attention_mask_BL], 1).repeat(views, 1)
     loss: Any = load_balancing_loss_func(outputs.router_logits, config.num_experts, config.num_experts_per_tok, mask)
     assert isinstance(loss, torch.Tensor)
     return loss

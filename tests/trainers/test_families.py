@@ -10,6 +10,7 @@ from conv_dlm import models
 from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel
 from tests.models import families
 from trainers import BD3LMTrainer, MDLMTrainer, R2FTConfig, R2FTTrainer
+from trainers.block_diffusion import noisy_from
 from trainers.losses import token_log_probs
 from trainers.shifted import predictable, predicting
 
@@ -100,7 +101,10 @@ def test_the_routers_loss_is_an_option(make_trainer, chats, name):
         seen[coefficient] = calls[0].get("router_logits")
         logged = trainer._ratios["train"].read(trainer.accelerator)
     assert seen[0.0] is None
-    mask = batch["attention_mask"].repeat(1, 2) if objective == "bd3lm" else batch["attention_mask"]
+    mask = batch["attention_mask"]
+    if objective == "bd3lm":
+        start = noisy_from(batch["labels"] != -100, model.attention_pattern.block_length)
+        mask = torch.cat([mask[:, start:], mask], 1)
     (logits,) = seen[0.5]
     p = logits.detach().softmax(-1)[mask.flatten().bool()]
     chosen = torch.zeros_like(p).scatter(1, p.topk(2, dim=-1).indices, 1.0)
