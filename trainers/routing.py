@@ -27,8 +27,8 @@ def balancing_loss(outputs: Any, config: Any, attention_mask_BL: Tensor) -> Tens
     Args:
         outputs: with `router_logits`, a tuple of `Tensor` [N, E], one for each layer with experts.
         config: the model's.
-        attention_mask_BL (`LongTensor` [B, L]): 0 for padding. Where N is larger, the forward was of one or two views of
-            the batch, in each of whose rows a noisy copy of the last positions stands before a clean one (BD3LM).
+        attention_mask_BL (`LongTensor` [B, L]): 0 for padding. Where N is larger, the forward was of one or two views
+            of the batch, in each of whose rows a noisy copy of the last positions stands before a clean one (BD3LM).
     """
     count, length = attention_mask_BL.shape
     width = len(outputs.router_logits[0]) // count
