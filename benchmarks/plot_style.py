@@ -20,7 +20,7 @@ DPI = 110
 FONT_SIZE = 10  # points: 8 on the page where a figure is 11 inches wide, the widest here
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito, for colour-blind readers
 LINES: tuple[Any, ...] = ("--", "-", "-.", ":", (0, (7, 1.5, 1, 1.5, 1, 1.5)))
-MARKERS = ("o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "8", "d", "H")
 REFERENCE: dict[str, Any] = dict(color="black", linestyle=":", linewidth=1.2)
 # What would differ from run to run or from version to version, by suffix.
 METADATA: dict[str, dict[str, Any]] = {
@@ -31,15 +31,16 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 def style(place: int) -> dict[str, Any]:
-    """Of the line at this place: the first dashed, the second solid; colour and marker repeat after five.
+    """Of the line at this place: the first dashed, the second solid; colours repeat after five, markers after thirty.
 
-    Where they repeat, markers are hollow and lines another kind, so that 25 lines differ in black and white.
+    The second five have the markers of the first, hollow, and so on; lines are of another kind. So 25 lines differ in black
+    and white, and so do points without a line.
     """
     turn, kind = divmod(place, len(COLOURS))
     colour = COLOURS[kind]
     return dict(
         color=colour,
-        marker=MARKERS[kind],
+        marker=MARKERS[(kind + len(COLOURS) * (turn // 2)) % len(MARKERS)],
         markersize=5,
         markerfacecolor="white" if turn % 2 else colour,
         linewidth=1.5,
