@@ -231,7 +231,7 @@ def without_colour(look: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_styles_differ_without_colour() -> None:
     assert len({without_colour(plot_style.style(place)) for place in range(25)}) == 25
-    assert len({without_colour(plot_style.style(place))[1:] for place in range(25)}) == 25  # points have no lines
+    assert len({without_colour(plot_style.style(place))[1:] for place in range(25)}) == 25
     for one, other in itertools.combinations(map(plot_style.style, range(5)), 2):
         assert one["linestyle"] != other["linestyle"] and one["marker"] != other["marker"]
 
