@@ -1,5 +1,6 @@
 """Settings that a run hands on to functions of other libraries, tried before anything is loaded."""
 
+import copy
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils import GradientAccumulationPlugin
 from torch.utils.checkpoint import checkpoint
-from transformers import get_scheduler
+from transformers import Trainer, get_scheduler
 from transformers.integrations.integration_utils import (
     INTEGRATION_TO_CALLBACK,
     get_available_reporting_integrations,
@@ -51,11 +52,7 @@ def try_what_is_handed_on(config: Any) -> None:
         raise ValueError("`activation_offloading` needs an accelerator to offload from; leave it out.")
     if config.fsdp_config and not config.fsdp:
         raise ValueError("`fsdp_config` has no effect without `fsdp: true`; set that, or leave it out.")
-    for part in (config.optim_args or "").replace(" ", "").split(","):
-        if part and part.count("=") != 1:
-            raise ValueError(
-                f"`optim_args={config.optim_args!r}` must be names and values, as in 'rank=64,scale=0.1'."
-            )
+    _try_optimizer(config)
     for name in ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
         _try_checkpointing(name, getattr(config, name, None) or {})
 
@@ -74,6 +71,32 @@ def _try_schedule(config: Any) -> None:
                 schedule.step()
 
     _try(make_and_use, f"`lr_scheduler_kwargs={given}` does not fit `lr_scheduler_type='{name.value}'`")
+
+
+def _try_optimizer(config: Any) -> None:
+    parts = [part for part in (config.optim_args or "").replace(" ", "").split(",") if part]
+    for part in parts:
+        if part.count("=") != 1:
+            raise ValueError(f"`optim_args={config.optim_args!r}` must be names and values, as in 'rank=64,scale=0.1'.")
+
+    def made(optim_args: str | None) -> Any:
+        tried = copy.copy(config)
+        tried.optim_args = optim_args
+        return Trainer.get_optimizer_cls_and_kwargs(tried)
+
+    try:
+        plain = made(None)
+    except (ImportError, ValueError, AttributeError):  # without its package, or the model, nobody can say
+        return
+    for name, _, value in (part.partition("=") for part in parts):
+        try:
+            read = made(f"{name}=?") != plain  # no value at all, so that what is read is another one or an error
+        except Exception:
+            read = True
+        if not read:
+            raise ValueError(
+                f"`optim_args` has {name}={value}, which `optim={str(config.optim.value)!r}` doesn't read. Drop it."
+            )
 
 
 def _try_accelerate(given: AcceleratorConfig) -> None:

@@ -42,6 +42,8 @@ KWARGS = "gradient_checkpointing_kwargs"  # which newer releases call after acti
         ({"eval_sample_kwargs": 5}, "must be a mapping"),
         ({"model_init_kwargs": [1]}, "must be a mapping"),
         ({"optim_args": "nonsense"}, "must be names and values"),
+        ({"optim_args": "rank=64"}, "has rank=64, which `optim='adamw_torch"),
+        ({"optim": "rmsprop", "optim_args": "momentum=0.9, momentun=0.9"}, "has momentun=0.9, which `optim='rmsprop'"),
         ({"optim": "nonsense"}, "`optim='nonsense'` is unknown; choose one of 'adamw_torch'"),
         ({"liger_kernel_config": {"rope": True}}, "does not apply to masked diffusion"),
         ({"gradient_checkpointing": 2}, "must be true or false"),
@@ -66,7 +68,8 @@ def test_what_is_meant(tmp_path: Path) -> None:
     config = MDLMTrainingConfig(
         tmp_path, use_cpu=1, bf16=False, eval_strategy=False, run_name=5, lr_scheduler_kwargs='{"num_cycles": 0.4}',
         lr_scheduler_type="cosine", gradient_checkpointing_kwargs={"use_reentrant": True, "every_n_layers": 2},
-        accelerator_config={"split_batches": True}, optim_args="a=1, b=2", report_to="none", label_names=("x",),
+        accelerator_config={"split_batches": True}, optim="rmsprop", optim_args="momentum=0.9, centered=true",
+        report_to="none", label_names=("x",),
     )  # fmt: skip
     assert (config.output_dir, config.use_cpu) == (str(tmp_path), True)
     assert (config.eval_strategy, config.run_name) == ("no", "5")
