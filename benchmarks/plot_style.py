@@ -33,8 +33,8 @@ METADATA: dict[str, dict[str, Any]] = {
 def style(place: int) -> dict[str, Any]:
     """Of the line at this place: the first dashed, the second solid; colours repeat after five.
 
-    The second five have the markers of the first, hollow, and so on; lines are of another kind. So 25 lines differ in black
-    and white, and so do points without a line.
+    The second five have the markers of the first, hollow, and so on; lines are of another kind. So 25 lines differ in
+    black and white, and so do points without a line.
     """
     turn, kind = divmod(place, len(COLOURS))
     colour = COLOURS[kind]
