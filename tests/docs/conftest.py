@@ -36,6 +36,7 @@ STAND_INS = {
     '"conv-dlm/conv-dlm-word-problems"': "tiny_published_llada",
     '"outputs/embedded/r2ft"': "tiny_published_llada",
     "--model outputs/embedded/answers": "tiny_causal_lm",
+    "--model outputs/embedded/diffusion": "tiny_published_llada",
     "--model outputs/embedded/grpo": "tiny_published_llada",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
