@@ -63,10 +63,10 @@ class ARR2FTTrainer(R2FTTrainer):
         ids_CL, scored_CL = ids_CL[:, :end], scored_CL[:, :end]
 
         # The token at i is predicted at i - 1.
-        predicts_CL = scored_CL[:, 1:]
+        predicts_CL, text_CL = scored_CL[:, 1:], inputs["attention_mask"].repeat(2, 1)[:, : end - 1]
         outputs = model(
             input_ids=ids_CL[:, :-1],
-            attention_mask=inputs["attention_mask"].repeat(2, 1)[:, : end - 1],
+            attention_mask=text_CL,
             logits_to_keep=predicts_CL,
             use_cache=False,
         )
@@ -81,4 +81,4 @@ class ARR2FTTrainer(R2FTTrainer):
         count_C = scored_CL.sum(1)
         right_B, count_B = (value_C.chunk(2)[0] * rows.weight_B for value_C in (right_C, count_C))
         ratios["mean_token_accuracy"] = right_B.sum(), count_B.sum()
-        return BatchLoss(total, outputs, ratios)
+        return BatchLoss(total, outputs, text_CL, ratios)

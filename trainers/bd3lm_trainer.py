@@ -96,4 +96,5 @@ class BD3LMTrainer(MDLMTrainer):
         if not self.model.training:
             ratios["loss"] = total, (covered_B if by_token else rows.weight_B).sum()
             ratios["nelbo"] = bound_B.sum(), covered_B.sum()
-        return BatchLoss(total, outputs, ratios)
+        text_RD = torch.cat([attention_BL[:, start:], attention_BL], 1).repeat(len(views), 1)
+        return BatchLoss(total, outputs, text_RD, ratios)

@@ -105,10 +105,10 @@ class DistillTrainer(MDLMTrainer):
             masked_BL = written_last(block_BL, answers, uniform_BL, ratio)
         views = views_of(block_BL, behind_BL, masked_BL, self.args.complementary)
 
-        ids_RL = answers.ids_BL[views.row_R]
+        ids_RL, text_RL = answers.ids_BL[views.row_R], inputs["attention_mask"][views.row_R]
         outputs = model(
             input_ids=ids_RL.masked_fill(views.hidden_RL, self.mask_token_id),
-            attention_mask=inputs["attention_mask"][views.row_R],
+            attention_mask=text_RL,
             logits_to_keep=predicting(self.model, views.read_RL),
             use_cache=False,
         )
@@ -130,4 +130,4 @@ class DistillTrainer(MDLMTrainer):
         }
         if not self.model.training:
             ratios["loss"] = total, counted
-        return BatchLoss(total, outputs, ratios)
+        return BatchLoss(total, outputs, text_RL, ratios)

@@ -36,10 +36,18 @@ LEFT_ALONE = {"max_length": None, "shuffle_dataset": False, "assistant_only_loss
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The loss of a micro-batch, summed over what `count_items` counts, and ratios for the log."""
+    """The loss of a micro-batch, summed over what `count_items` counts, and ratios for the log.
+
+    Attributes:
+        total (`FloatTensor` []): the loss.
+        outputs: the model's.
+        text (`Tensor` [rows, positions] of the forward): 0 for padding.
+        ratios: by the name in the log.
+    """
 
     total: Tensor
     outputs: Any
+    text: Tensor
     ratios: Mapping[str, Ratio]
 
 
@@ -256,7 +264,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         batch = self.batch_loss(model, inputs, self._next_rows(inputs["input_ids"]))
         items, total, ratios = self.count_items(inputs), batch.total, dict(batch.ratios)
         if mode == "train" and self.args.router_aux_loss_coef:
-            balance = balancing_loss(batch.outputs, self.bare_model.config, inputs["attention_mask"])
+            balance = balancing_loss(batch.outputs, self.bare_model.config, batch.text)
             total = total + self.args.router_aux_loss_coef * balance * items
             ratios["router_aux_loss"] = (balance.detach() * items, items)
         loss = total / (items if num_items_in_batch is None else num_items_in_batch)
@@ -314,7 +322,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
             in_bin_B = (masking.noise_B * NOISE_BINS).long().clamp(max=NOISE_BINS - 1) == low
             name = f"loss/t_{low / NOISE_BINS:.2f}-{(low + 1) / NOISE_BINS:.2f}"
             ratios[name] = (loss_B * in_bin_B).sum(), (count_B * in_bin_B).sum()
-        return BatchLoss(total, outputs, ratios)
+        return BatchLoss(total, outputs, inputs["attention_mask"], ratios)
 
     # Log
 

@@ -90,7 +90,7 @@ class R2FTTrainer(MDLMTrainer):
         right_M = are_top(outputs.logits, examples.ids_BL[needed_BL]) & corruption.chosen_BL[needed_BL]
         right_B = row_sums(right_M.float(), needed_BL) * rows.weight_B
         ratios["masked_token_accuracy"] = right_B.sum(), (corruption.chosen_BL.sum(1) * rows.weight_B).sum()
-        return BatchLoss(total, outputs, ratios)
+        return BatchLoss(total, outputs, inputs["attention_mask"], ratios)
 
 
 def response_log_probs(

@@ -1,6 +1,6 @@
 """The load-balancing loss of mixtures of experts (Switch Transformer, arXiv 2101.03961, equations 4 to 6).
 
-Shapes: B rows, L positions of a batch; N positions of a forward; E experts.
+Shapes: B rows, L positions of a forward; N = B L; E experts.
 """
 
 from typing import Any
@@ -21,20 +21,14 @@ def check_balanced(model: Any, coefficient: float) -> None:
         )
 
 
-def balancing_loss(outputs: Any, config: Any, attention_mask_BL: Tensor) -> Tensor:
+def balancing_loss(outputs: Any, config: Any, text_BL: Tensor) -> Tensor:
     """The loss of a forward's routers, averaged over layers and text; at best the number of experts used for a token.
 
     Args:
         outputs: with `router_logits`, a tuple of `Tensor` [N, E], one for each layer with experts.
         config: the model's.
-        attention_mask_BL (`LongTensor` [B, L]): 0 for padding. Where N is larger, the forward was of one or two views
-            of the batch, in each of whose rows a noisy copy of the last positions stands before a clean one (BD3LM).
+        text_BL (`Tensor` [B, L]): 0 for padding, of the rows and positions of that forward.
     """
-    count, length = attention_mask_BL.shape
-    width = len(outputs.router_logits[0]) // count
-    views = -(-width // (2 * length))  # ceil: a view has at most two copies of everything
-    noisy = width // views - length
-    mask = torch.cat([attention_mask_BL[:, length - noisy :], attention_mask_BL], 1).repeat(views, 1)
-    loss: Any = load_balancing_loss_func(outputs.router_logits, config.num_experts, config.num_experts_per_tok, mask)
+    loss: Any = load_balancing_loss_func(outputs.router_logits, config.num_experts, config.num_experts_per_tok, text_BL)
     assert isinstance(loss, torch.Tensor)
     return loss

@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset, load_dataset
 from peft import LoraConfig
 
+from tests.models import families
 from tests.trainers.launching import ROOT
 from trainers import DistillConfig, DistillTrainer, distill, trajectories
 from trainers.distillation import (
@@ -134,14 +135,14 @@ def test_an_interrupted_run_goes_on(words: list[str], written: Path, tmp_path: P
 
 @pytest.fixture
 def make(written: Path, tiny_llada: Any, tiny_tokenizer: Any, tmp_path: Path) -> Callable[..., DistillTrainer]:
-    def build(rows: Any = None, peft_config: Any = None, **settings: Any) -> DistillTrainer:
+    def build(rows: Any = None, model: Any = None, peft_config: Any = None, **settings: Any) -> DistillTrainer:
         defaults: dict[str, Any] = dict(
             output_dir=str(tmp_path / "out"), per_device_train_batch_size=5, max_steps=2, learning_rate=1e-2,
             block_lengths=[8, 8], use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
             save_strategy="no", disable_tqdm=True, logging_steps=1,
         )  # fmt: skip
         return DistillTrainer(
-            model=copy.deepcopy(tiny_llada),
+            model=model or copy.deepcopy(tiny_llada),
             args=DistillConfig(**(defaults | settings)),
             train_dataset=load_dataset("json", data_files=str(written))["train"] if rows is None else rows,
             processing_class=copy.deepcopy(tiny_tokenizer),
@@ -160,6 +161,24 @@ def test_the_model_becomes_surer(make: Any) -> None:
     assert sum(log["confidence"] for log in logs[-3:]) > 1.3 * sum(log["confidence"] for log in logs[:3])
     total = logs[0]["loss/cross_entropy"] + 2 * logs[0]["loss/certainty"]
     assert logs[0]["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_experts_are_balanced_over_the_text_of_both_views(make: Any) -> None:
+    row = {"completion_ids": [9, 5], "unmasked_at": [1, 0], "canvas_length": 8}
+    rows = [row | {"prompt_ids": [7, 8, 11][:length]} for length in (3, 1, 2, 3, 1)]
+    trainer = make(Dataset.from_list(rows), families.tiny("LLaDAMoEModelLM"), router_aux_loss_coef=0.5)
+    trainer.model.train()
+    seen = []
+    trainer.model.register_forward_hook(lambda _, args, given, out: seen.append((given, out)), with_kwargs=True)
+    trainer.compute_loss(trainer.model, dict(next(iter(trainer.get_train_dataloader()))))
+    ((given, out),) = seen
+    text = given["attention_mask"].flatten().bool()
+    assert len(given["input_ids"]) == 10 and not text.all()
+    p = out.router_logits[0].detach().softmax(-1)[text]
+    chosen = torch.zeros_like(p).scatter(1, p.topk(2, dim=-1).indices, 1.0)
+    by_hand = p.shape[1] * (chosen.mean(0) * p.mean(0)).sum()
+    logged = trainer._ratios["train"].read(trainer.accelerator)["router_aux_loss"]
+    assert len(out.router_logits) == 1 and logged == pytest.approx(float(by_hand), rel=1e-5)
 
 
 def test_the_curriculum_of_trajectories(make: Any) -> None:
