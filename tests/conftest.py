@@ -135,6 +135,19 @@ def tiny_checkpoint(
     return folder
 
 
+@pytest.fixture(scope="session")
+def causal_checkpoint(
+    tiny_llama: "LlamaForCausalLM",
+    tiny_tokenizer: "PreTrainedTokenizerFast",
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with `tiny_llama`, which denoises nothing, and `tiny_tokenizer`."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tiny_llama.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
 @contextlib.contextmanager
 def serving(
     model: Any,

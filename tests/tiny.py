@@ -3,6 +3,8 @@
 They say nothing sensible; they are for shapes, seeds and plumbing.
 """
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -32,6 +34,14 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def widened(model: Any) -> Any:
+    """The model in eval mode, its matrices drawn so wide that logits differ by more than rounding."""
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
 def random_llada(**overrides: object) -> LLaDAModelLM:
     """A LLaDA with 2 layers of width 32 for `byte_tokenizer`, seeded, in fp32 and eval mode.
 
@@ -46,11 +56,7 @@ def random_llada(**overrides: object) -> LLaDAModelLM:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LLaDAModelLM(LLaDAConfig(**(settings | overrides)))
-        for parameter in model.parameters():
-            if parameter.dim() > 1:  # wide enough that logits differ by more than rounding
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+        return widened(LLaDAModelLM(LLaDAConfig(**(settings | overrides))))
 
 
 def random_llama() -> LlamaForCausalLM:
@@ -61,8 +67,4 @@ def random_llama() -> LlamaForCausalLM:
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+        return widened(LlamaForCausalLM(config))

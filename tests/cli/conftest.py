@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -41,15 +41,6 @@ def generate(run: Run, tiny_checkpoint: Path) -> Run:
         return run("generate", "--model", tiny_checkpoint, "--steps", 4, "--max-new-tokens", 12, *words)
 
     return generate
-
-
-@pytest.fixture(scope="session")
-def causal_checkpoint(tiny_llama: Any, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `tiny_llama`, which denoises nothing, and `tiny_tokenizer`."""
-    folder = tmp_path_factory.mktemp("tiny-llama")
-    tiny_llama.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

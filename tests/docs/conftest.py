@@ -30,17 +30,17 @@ STAND_INS = {
     "Efficient-Large-Model/Fast_dLLM_v2_1.5B": "tiny_fast_dllm",
     "inclusionAI/LLaDA-MoE-7B-A1B-Instruct": "tiny_llada_moe",
     "inclusionAI/LLaDA2.0-mini": "tiny_llada2",
-    "meta-llama/Llama-3.1-8B-Instruct": "tiny_causal_lm",
+    "meta-llama/Llama-3.1-8B-Instruct": "causal_checkpoint",
     "someone/their-masked-diffusion-model": "tiny_foreign_model",
     "conv-dlm/conv-decoding": "staged_custom_generate",
     '"conv-dlm/conv-dlm-word-problems"': "tiny_published_llada",
     '"outputs/embedded/r2ft"': "tiny_published_llada",
-    "--model outputs/embedded/answers": "tiny_causal_lm",
+    "--model outputs/embedded/answers": "causal_checkpoint",
     "--model outputs/embedded/diffusion": "tiny_published_llada",
     "--model outputs/embedded/grpo": "tiny_published_llada",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",
-    "--scorer smollm2": "tiny_causal_lm",  # the option stays
+    "--scorer smollm2": "causal_checkpoint",  # the option stays
     "http://127.0.0.1:8000": "served_address",  # a server of the first
 }
 
@@ -79,18 +79,10 @@ tiny_llada_moe, tiny_llada2 = published("LLaDAMoEModelLM"), published("LLaDA2Moe
 
 
 @pytest.fixture(scope="session")
-def tiny_causal_lm(tiny_llama: Any, tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("causal-lm")
-    tiny_llama.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_foreign_model(tiny_causal_lm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_foreign_model(causal_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that is not this package's, with a mask."""
     folder = tmp_path_factory.mktemp("foreign") / "model"
-    shutil.copytree(tiny_causal_lm, folder)
+    shutil.copytree(causal_checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"mask_token_id": 3}))
     return folder

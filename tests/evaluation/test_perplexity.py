@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from conv_dlm.evaluation import load_scorer, mean_with_error, perplexity_with_error, text_losses
 from conv_dlm.evaluation.perplexity import perplexity
+from tests.tiny import widened
 
 BOS, WINDOW = 1, 32
 TEXTS = ["ab", "", "The eggs cost $18.", "x", "aaaa aaaa", "18"]
@@ -31,10 +32,7 @@ def random_lm(kind: str) -> Any:
         else:
             sizes = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2)
             model = LlamaForCausalLM(LlamaConfig(vocab_size=260, max_position_embeddings=WINDOW, **sizes, **ids))
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+        return widened(model)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])

@@ -15,6 +15,7 @@ from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.plan import positions_of
 from conv_dlm.models import MDLM, MDLMConfig
+from tests.tiny import widened
 
 MASK, EOS, PAD = 3, 2, 0
 BLOCKS = sorted(name for name, parts in DECODE_TYPES.items() if parts.weights == "block")
@@ -30,11 +31,7 @@ def random_mdlm():
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = MDLM(config)
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+        return widened(MDLM(config))
 
 
 @pytest.fixture(scope="module", params=["llada", "grouped", "mdlm"])

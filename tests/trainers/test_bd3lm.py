@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from conv_dlm.models import Fast_dLLM_QwenForCausalLM, SDARForCausalLM
 from tests.models.families import BLOCK_LENGTHS, FIXTURES, load
+from tests.tiny import widened
 from tests.trainers.test_families import TINY
 from trainers import BD3LMTrainer, MDLMTrainingConfig
 from trainers.block_diffusion import doubled, mask_blocks, noisy_from, seen_in_training
@@ -22,11 +23,7 @@ BLOCK = 4
 
 
 def tiny(cls: Any, **fields: Any) -> Any:
-    model = cls(cls.config_class(**TINY, block_length=BLOCK, **fields))
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-    return model.eval()
+    return widened(cls(cls.config_class(**TINY, block_length=BLOCK, **fields)))
 
 
 def rows_of(count: int) -> Rows:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel, SDARForCausalLM
+from tests.tiny import widened
 from tests.trainers.test_families import TINY
 from trainers import noise
 from trainers.estimates import ESTIMATES, Completions, Coupled, Elbo, Estimate, OneStep, Trajectory, log_probs, ranks
@@ -178,11 +179,7 @@ def test_ranks() -> None:
 
 
 def wide(cls: Any, **fields: Any) -> Any:
-    model = cls(cls.config_class(**TINY, **fields))
-    for weight in model.parameters():
-        if weight.dim() > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-    return model.eval()
+    return widened(cls(cls.config_class(**TINY, **fields)))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from peft import LoraConfig
 from conv_dlm import models
 from conv_dlm.models import A2DQwen3LMHeadModel, DreamModel
 from tests.models import families
+from tests.tiny import widened
 from trainers import BD3LMTrainer, MDLMTrainer, R2FTConfig, R2FTTrainer
 from trainers.block_diffusion import noisy_from
 from trainers.losses import token_log_probs
@@ -25,11 +26,7 @@ BLOCK_CAUSAL = [model for model in models.MODELS if model not in FULL_ATTENTION]
 
 
 def tiny(cls):
-    model = cls(cls.config_class(**TINY))
-    for weight in model.parameters():
-        if weight.dim() > 1:  # wide enough that logits differ by more than rounding
-            torch.nn.init.normal_(weight, std=0.3)
-    return model.eval()
+    return widened(cls(cls.config_class(**TINY)))
 
 
 @pytest.mark.parametrize("adapters", [False, True])

@@ -8,6 +8,7 @@ import torch
 from benchmarks.decoding_study.window import mass_curves, window_masses
 from conv_dlm.evaluation.statistics import mean_with_error
 from conv_dlm.models import MDLM, MDLMConfig
+from tests.tiny import widened
 
 PROMPTS, CANVAS, MASK, EOS = [[10, 11, 12], [20], [30, 31, 30, 32, 10]], 7, 3, 2
 
@@ -32,11 +33,7 @@ def tiny_mdlm() -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sizes = {"hidden_dim": 32, "cond_dim": 12, "n_blocks": 2, "n_heads": 4, "model_length": 64}
-        model = MDLM(MDLMConfig(vocab_size=260, mask_token_id=MASK, bos_token_id=1, eos_token_id=EOS, **sizes))
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
+        return widened(MDLM(MDLMConfig(vocab_size=260, mask_token_id=MASK, bos_token_id=1, eos_token_id=EOS, **sizes)))
 
 
 @pytest.fixture
