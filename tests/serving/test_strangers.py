@@ -68,6 +68,14 @@ def test_clients_that_owe_something_are_dropped(make_llada, tiny_tokenizer, monk
 
 def test_a_client_that_does_not_read_is_dropped(make_llada, tiny_tokenizer, monkeypatch):
     monkeypatch.setattr(Connection, "seconds", 0.5)
+    usual = Connection.connection_made
+
+    def made(connection, transport):  # a few answers fill what lies between the two; otherwise it takes thousands
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport.set_write_buffer_limits(high=4096)
+        usual(connection, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", made)
     head = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with strict(make_llada(), tiny_tokenizer) as (address, _):
         one = connect(address)
