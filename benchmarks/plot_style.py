@@ -98,12 +98,13 @@ def plain_log_axis(axes: "Axes", name: str) -> None:
 
 
 def add_legend(figure: "Figure", columns: int | None = None) -> None:
-    """One legend above all panels, each label once; of as many columns as there is room for."""
+    """One legend above all panels, each label once; of `columns`, or as many as there is room for."""
     entries: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    columns = columns or int(figure.get_figwidth() / 1.6)
+    room = int(figure.get_figwidth() / (0.7 + 0.09 * max(map(len, entries), default=0)))  # inches: the line, a letter
+    columns = max(1, min(columns or room, room))
     lines = -(-len(entries) // columns)
     figure.set_figheight(figure.get_figheight() + 0.2 * max(0, lines - 9))  # a long one costs the panels nothing
     figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, frameon=False)

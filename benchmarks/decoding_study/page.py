@@ -3,7 +3,8 @@
     python -m benchmarks.decoding_study.page benchmarks/results/decoders/* --section decoders --page docs/results.md
 
 Each folder, of which `table.json` is read, is a part of the section. The tables have one figure for each decode type,
-by tokens a step; types at their own pace, and variations, are in a table of their own.
+by tokens a step; types at their own pace, and variations, are in a table of their own. With one number of tokens a step
+for all of them, one table has everything.
 """
 
 import argparse
@@ -134,11 +135,15 @@ def section(results: Sequence[Result], folders: Sequence[Path], name: str, plots
 
 def tables(result: Result) -> list[str]:
     """All tables of a folder, each below a line that says what it shows."""
-    texts = [(COLUMNS[metric][0], by_pace(result["rows"], result, metric)) for metric in BY_PACE]
-    less = by_pace(result[f"less_{BASELINE}"], result, RIGHT, "+")
-    texts.append((f"Less `{BASELINE}`, problem by problem: {COLUMNS[RIGHT][0]}", less))
-    own = [row for row in result["rows"] if row not in _paced(result["rows"])]
-    texts.append(("Types at their own pace, and variations", _listed(own, OWN_PACE, "")))
+    texts = []
+    if len(_paces(result)) > 1:
+        texts += [(COLUMNS[metric][0], by_pace(result["rows"], result, metric)) for metric in BY_PACE]
+        less = by_pace(result[f"less_{BASELINE}"], result, RIGHT, "+")
+        texts.append((f"Less `{BASELINE}`, problem by problem: {COLUMNS[RIGHT][0]}", less))
+        own = [row for row in result["rows"] if row not in _paced(result["rows"])]
+        texts.append(("Types at their own pace, and variations", _listed(own, OWN_PACE, "")))
+    else:
+        texts.append(("All settings", _listed(result["rows"], OWN_PACE, "")))
     texts.append(("Variations less the same without, problem by problem", _listed(result["less_plain"], CHANGES, "+")))
     texts.append(("Settings that no other one beats, by forwards", front_table(result["rows"])))
     return [part for heading, text in texts if text for part in (f"**{heading[0].upper()}{heading[1:]}**", text)]

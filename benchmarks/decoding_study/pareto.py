@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 FRONT: dict[str, Any] = dict(color="black", linewidth=1, linestyle="-", zorder=1)
+NAMED = 15  # decode types that a reader can tell apart
+OTHERS: dict[str, Any] = dict(color="0.6", marker=".", markersize=6)
 
 
 def front(rows: Sequence[Row], metric: str, cost: str) -> list[Row]:
@@ -39,6 +41,8 @@ def setting_of(row: Row) -> str:
 def settings_by_cost(rows: Sequence[Row], metric: str, cost: str) -> "Figure":
     """Every setting as a point, and the front as steps; the numbers are the front's places, cheapest first.
 
+    Of more than `NAMED` decode types, those that are nowhere on the front are grey and have no name.
+
     Args:
         rows (sequence of `dict`): of the table.
         metric, cost (`str`): the fields of the y and the x axis.
@@ -46,14 +50,19 @@ def settings_by_cost(rows: Sequence[Row], metric: str, cost: str) -> "Figure":
     known = [row for row in rows if measured(row, metric) and measured(row, cost)]
     figure, (axes,) = new_figure(1, 1, (8, 4.6))
     factor = as_axis(metric).factor
-    for decode_type, look in styles_of(known).items():
-        mine = [row for row in known if row["decode_type"] == decode_type]
-        xs, ys = [row[cost][0] for row in mine], [factor * row[metric][0] for row in mine]
-        axes.plot(xs, ys, label=decode_type, **look | {"linestyle": "none", "zorder": 2})
     best = front(known, metric, cost)
+    styles = styles_of(known)
+    if len(styles) > NAMED:
+        styles = styles_of(best)
+    groups = {kind: (look, [row for row in known if row["decode_type"] == kind]) for kind, look in styles.items()}
+    if others := [row for row in known if row["decode_type"] not in styles]:
+        groups["other types"] = (OTHERS, others)
+    for name, (look, mine) in groups.items():
+        xs, ys = [row[cost][0] for row in mine], [factor * row[metric][0] for row in mine]
+        axes.plot(xs, ys, label=name, **look | {"linestyle": "none", "zorder": 2})
     xs, ys = [row[cost][0] for row in best], [factor * row[metric][0] for row in best]
     errors = [math.nan if row[metric][1] is None else factor * row[metric][1] for row in best]
-    axes.step(xs, ys, where="post", label="none is better and cheaper", **FRONT)
+    axes.step(xs, ys, where="post", label="the front", **FRONT)
     axes.errorbar(xs, ys, errors, fmt="none", ecolor="black", elinewidth=1, capsize=2.5, zorder=1)
     for place, (x, y) in enumerate(zip(xs, ys, strict=True), 1):
         axes.annotate(str(place), (x, y), (-4, 5), textcoords="offset points", ha="right", fontsize=FONT_SIZE - 1)
@@ -63,5 +72,5 @@ def settings_by_cost(rows: Sequence[Row], metric: str, cost: str) -> "Figure":
     axes.set_ylabel(as_axis(metric).label, fontsize=FONT_SIZE)
     if factor == 100:
         axes.set_ylim(-4, 104)
-    add_legend(figure, columns=5)
+    add_legend(figure)
     return finish(figure)

@@ -39,6 +39,14 @@ def test_tables_are_by_tokens_a_step(result: dict[str, Any]) -> None:
     assert "| 1 | `conv` 32, 16 steps | 50.0 ± 2.0 | 16.0 ± 0.0 | 1.60 |" in text, "the front"
 
 
+def test_one_number_of_tokens_a_step_is_one_table(result: dict[str, Any]) -> None:
+    result["rows"] = [one for one in result["rows"] if one["steps"] == 64]
+    text = "\n\n".join(page.tables(result))
+    assert "tokens a step" not in text and "problem by problem" not in text.replace("without, problem by problem", "")
+    for start in ("`conv` | 64 | 32 | 90.0", "`topk` | 64 | – | 80.0", "`threshold` | 64 | 32 | 70.0"):
+        assert f"| {start} ± 2.0 | 64.0 ± 0.0 |" in text
+
+
 def test_a_page_is_filled_from_the_folders(
     result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +73,7 @@ def test_a_page_is_filled_from_the_folders(
     assert {"conv", "topk"} == set(panels[0].get_legend_handles_labels()[1])
 
 
-@pytest.mark.parametrize("name", ["decoders", "caches"])
+@pytest.mark.parametrize("name", ["decoders", "caches", "rules"])
 def test_the_page_shows_the_stored_results(name: str) -> None:
     text = (ROOT / "docs/results.md").read_text()
     _, _, shown = text.partition(marks(name)[0])

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.decoding_study.pareto import front, setting_of, settings_by_cost
+from benchmarks.decoding_study.pareto import NAMED, front, setting_of, settings_by_cost
+from conv_dlm.generation import DECODE_TYPES
 
 
 def row(name: str, right: float | None, cost: float, size: int | None = None, varied: str = "") -> dict[str, Any]:
@@ -35,4 +36,13 @@ def test_the_front_is_numbered_in_the_picture() -> None:
     places = {text.get_text(): tuple(text.xy) for text in axes.texts}
     assert places == {"1": (8, 50), "2": (16, 70), "3": (64, 90)}
     labels = axes.get_legend_handles_labels()[1]
-    assert set(labels) == {"semi_ar", "conv", "topk", "llada", "threshold", "none is better and cheaper"}
+    assert set(labels) == {"semi_ar", "conv", "topk", "llada", "threshold", "the front"}
+
+
+def test_of_many_types_only_those_on_the_front_are_named() -> None:
+    pytest.importorskip("matplotlib")
+    many = [row(name, 0.1, 90) for name in list(DECODE_TYPES)[: NAMED + 5] if name not in ("conv", "llada")]
+    (axes,) = settings_by_cost([*many, row("llada", 0.5, 8), row("conv", 0.9, 64, 32)], "accuracy", "forwards").axes
+    handles, labels = axes.get_legend_handles_labels()
+    assert labels == ["conv", "llada", "other types", "the front"]
+    assert len(handles[2].get_xdata()) == len(many)
