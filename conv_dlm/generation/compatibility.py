@@ -193,11 +193,6 @@ def _check_cache(
 def _check_extra(model: PreTrainedModel, policy: CachePolicy | None, config: DiffusionGenerationConfig) -> None:
     """Positions beside the canvas, which not every model computes."""
     decode_type, cache = config.decode_type, config.cache_implementation
-    if config.shift_logits:
-        raise SettingError(
-            "decode_type", "computes positions beside the canvas, which is for models whose logits are of their own "
-            "position", "use another type", decode_type,
-        )  # fmt: skip
     if policy is not None:
         raise SettingError(
             "cache_implementation", f"keeps the canvas alone, and `decode_type={decode_type!r}` computes positions "

@@ -18,7 +18,7 @@ from conv_dlm.generation.cache import CanvasCache, upload
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
 from conv_dlm.generation.compiling import COMPILED_SHAPES
-from conv_dlm.generation.extra import Extra
+from conv_dlm.generation.extra import Extra, read_at
 from conv_dlm.generation.row_adapters import RowAdapters
 
 
@@ -106,9 +106,7 @@ class Denoiser:
         ids, inputs = pick(canvas.ids), self._inputs(canvas, which, pick, seen, end, positions)
         if self.cache is not None:
             self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
-        predicted = window
-        if self.shift_logits:  # a row's first position has nothing at its left, whatever padding stands there
-            predicted = torch.maximum(window - 1, (canvas.start if which is None else canvas.start[which])[:, None])
+        predicted = read_at(window, canvas.start if which is None else canvas.start[which], self.shift_logits)
         kept = predicted if positions is None else _places(predicted, positions, length)
         given = pick(canvas.given) if self.guidance_scale != 1 else None
         if extra is not None:

@@ -14,6 +14,13 @@ from torch import Tensor
 from conv_dlm.generation.canvas import Canvas
 
 
+def read_at(positions: Tensor, start: Tensor, shifted: bool) -> Tensor:
+    """LongTensor [B, W]: where the logits stand that predict the tokens at `positions` [B, W]: there, or at their left
+    where a model's logits are `shifted`. The first position of a row's text, at its `start` [B], has nothing at its
+    left, whatever padding stands there."""
+    return torch.maximum(positions - 1, start[:, None]) if shifted else positions
+
+
 class Extra(NamedTuple):
     """What a forward computes beside each row's canvas. E and K are the same in all steps of a run.
 
@@ -41,13 +48,16 @@ class Extra(NamedTuple):
         return torch.arange(self.ids.shape[1], device=self.ids.device).expand_as(self.ids)
 
 
-def branches(canvas: Canvas, ids: Tensor, wanted: Tensor | None = None, ends: Tensor | None = None) -> Extra:
+def branches(
+    canvas: Canvas, ids: Tensor, wanted: Tensor | None = None, ends: Tensor | None = None, shifted: bool = False
+) -> Extra:
     """Other canvases of each row, each of which sees itself alone: where attention goes both ways, the logits are those
     of a forward of its own.
 
     ids: LongTensor [B, D, L].
-    wanted: LongTensor [B, D, W], positions of the canvas whose logits are wanted in each branch, None for all.
+    wanted: LongTensor [B, D, W], positions of the canvas that are to be predicted in each branch, None for all.
     ends: LongTensor [B, D], where each branch's sight ends; None for the canvas's end.
+    shifted: whether the logits at a position predict the token at its right, `StepState.shifted`.
     Logits come in the order of branches: [B, D * W, V].
     """
     rows, count, length = ids.shape
@@ -56,8 +66,10 @@ def branches(canvas: Canvas, ids: Tensor, wanted: Tensor | None = None, ends: Te
     if ends is not None:
         own = own & (canvas.positions < ends[..., None]).flatten(1)[:, None]
     others = torch.zeros(rows, count * length, length, dtype=torch.bool, device=ids.device)
+    if wanted is None and shifted:
+        wanted = canvas.positions.expand(rows, count, -1)
     if wanted is not None:
         first = torch.arange(count, device=ids.device)[:, None] * length
-        wanted = (wanted + first).flatten(1)
+        wanted = (read_at(wanted.flatten(1), canvas.start, shifted).view_as(wanted) + first).flatten(1)
     positions = canvas.positions.repeat(count).expand(rows, -1)
     return Extra(ids.flatten(1), positions, torch.cat([others, own], -1), wanted)

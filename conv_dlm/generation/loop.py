@@ -159,6 +159,7 @@ class Denoising:
         """One step of the reverse process. Returns whether nothing had been left to do."""
         canvas, step = self.canvas, self.schedule.step(index, self.canvas)
         now = self.state(step._replace(block=self.rule.block(canvas, self.memory, step.block)))
+        now.memory = self.rule.begin(now)
         finished = self.rule.finished(now)
         request = self.request(now, finished)
         its_plan = plan(request)
@@ -208,6 +209,7 @@ class Denoising:
             head=self.head,
             scope_length=self.weights.scope_length(canvas.ids.shape[1]),
             weigh=lambda other: self.weights.weights(other, step),
+            shifted=self.denoiser.shift_logits,
         )
 
     def request(self, now: StepState, finished: Tensor) -> ForwardRequest:

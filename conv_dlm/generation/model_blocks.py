@@ -53,21 +53,17 @@ def blocks_of_model(
         canvas.before = (canvas.start - first_mask[:, 0]) % size
     text = torch.where(canvas.padding, -1, canvas.block_positions)
     index = text - text.gather(1, first_mask) // size * size
-    canvas.block_index = _first_alone(index, size, length) if config.shift_logits else index
+    alone = config.shift_logits and not rule.several_blocks  # several in flight don't wait for each other: D2F's Dream
+    canvas.block_index = _first_alone(index, size, length) if alone else index
     return weights
 
 
 def _check_several(size: int, name: str, config: DiffusionGenerationConfig) -> None:
-    """Several blocks of a model in flight have to be its own, and its first tokens no business of the block before."""
+    """Several blocks of a model in flight have to be its own."""
     if config.flight_length != size:
         raise SettingError(
             "flight_length", f"is not the length of the blocks that {name} sees, {size}", "drop it, or set it to that",
             config.flight_length,
-        )  # fmt: skip
-    if config.shift_logits:
-        raise SettingError(
-            "decode_type", f"unmasks in several blocks at once, and {name} predicts a block's first token from the "
-            "finished block before it", "use 'threshold', 'llada' or 'conv'", config.decode_type,
         )  # fmt: skip
 
 

@@ -128,8 +128,8 @@ def cases(*rules, cut=False):
 
 
 @functools.cache
-def toy(name):
-    return RuleToy(f"toy.{name}")
+def toy(name, shifted=False):
+    return RuleToy(f"toy.{name}", shifted)
 
 
 @functools.cache
@@ -173,7 +173,7 @@ def guided(settings):
     return {"draft_length": settings["gen_length"], "accept_top_k": top_k, "accept_share": share}
 
 
-def ours(run, prompts=None, **keywords):
+def ours(run, prompts=None, shifted=False, **keywords):
     settings, names = run["settings"], NAMES.get(run["rule"], {})
     said = {new: settings[old] for old, new in names.items() if old in settings}
     said = {name: VALUES.get(value, value) for name, value in said.items()}
@@ -183,7 +183,7 @@ def ours(run, prompts=None, **keywords):
     if "block_length" in settings and "block_length" not in names:
         keywords["block_length"] = settings["block_length"]
     ids = torch.tensor([run["prompt"]] if prompts is None else prompts)
-    new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"])
+    new_tokens, model = settings.get("gen_length", settings.get("max_gen_length")), toy(run["toy"], shifted)
     keywords.setdefault("eos_token_id", None)
     if run["rule"] in ("editing", "editing_indel") or settings.get("attention") == "block":  # they denoise whole blocks
         new_tokens = len(run["canvas"][0]) - len(run["prompt"])

@@ -112,14 +112,26 @@ def test_what_is_computed_beside_the_canvas_sees_no_later_block(model, decode_ty
     else:
         alone = run(model, PROMPTS[:1, 2:], decode_type=decode_type, **settings)
         assert torch.equal(alone.unmasked_at[0], out.unmasked_at[0, 2:])
-    with pytest.raises(SettingError, match=r"of their own position|in several blocks at once"):
-        run(model, decode_type=decode_type, shift_logits=True, **settings | {"align_blocks": False})
 
 
-def test_several_of_its_blocks_in_flight(model):
+@pytest.mark.parametrize("decode_type", ["freedave_threshold", "wino", "lopa"])
+def test_what_is_computed_beside_the_canvas_reads_shifted_logits(model, decode_type):
+    """Drafts are right, rows on their own; a position is predicted from its left neighbour, of the block before too."""
+    settings = {"shift_logits": True} | ({"verify_threshold": 0.05} if decode_type == "wino" else {"threshold": 0.08})
+    settings |= {"block_length": None} if decode_type == "lopa" else {}
+    out = run(model, decode_type=decode_type, **settings)
+    if "freedave" in decode_type:
+        plain = run(model, decode_type="threshold", **settings)
+        assert torch.equal(out.sequences, plain.sequences) and (out.forwards <= plain.forwards).all()
+    alone = run(model, PROMPTS[:1, 2:], decode_type=decode_type, **settings)
+    assert torch.equal(alone.unmasked_at[0], out.unmasked_at[0, 2:])
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_several_of_its_blocks_in_flight(model, shifted):
     """Blocks open before those in front of them are there, and no position sees a later block: so the cache is exact,
     and every token is the best one of a forward over the row with the mask written out."""
-    settings = dict(decode_type="d2f", threshold=0.2, block_add_threshold=0.3, block_length=None)
+    settings = dict(decode_type="d2f", threshold=0.2, block_add_threshold=0.3, block_length=None, shift_logits=shifted)
     plain, cached = run(model, **settings), run(model, **settings, cache_implementation="block")
     for name in ("sequences", "unmasked_at", "forwards", "history"):
         assert torch.equal(plain[name], cached[name])
@@ -127,6 +139,7 @@ def test_several_of_its_blocks_in_flight(model):
         for step, canvas in enumerate(plain.history[:-1]):
             now = plain.unmasked_at[row, start:] == step
             best = logits_by_hand(model, canvas[row, start:]).argmax(-1)
+            best = best.roll(1) if shifted else best
             assert torch.equal(best[now], plain.sequences[row, start:][now])
         steps = out_of_blocks(plain, row, start)
         assert any(max(before) > min(after) for before, after in itertools.pairwise(steps))
@@ -138,7 +151,6 @@ def test_several_of_its_blocks_in_flight(model):
     ("settings", "field"),
     [({"decode_type": "slide"}, "decode_type"), ({"decode_type": "multiblock", "block_length": None}, "decode_type"),
      ({"decode_type": "d2f", "flight_length": 4, "block_length": None}, "flight_length"),
-     ({"decode_type": "d2f", "shift_logits": True, "block_length": None}, "decode_type"),
      ({"decode_type": "saber"}, "decode_type"), ({"decode_type": "ccd"}, "decode_type"),
      ({"decode_type": "guided"}, "decode_type"), ({"decode_type": "speculative"}, "decode_type"),
      ({"decode_type": "threshold", "exit_schedule": "linear"}, "exit_schedule"),

@@ -144,3 +144,14 @@ def test_rows_of_a_padded_batch(rule):
         steps = len(alone.history)
         assert torch.equal(together.history[:steps, row, 2 * row :], alone.history[:, 0])
         assert int(together.forwards[row]) == int(alone.forwards[0])
+
+
+@pytest.mark.parametrize("name", ["freedave.06", "lopa.03", "wino.03", "wino.05"])
+def test_shifted_logits_take_the_same_steps(name):
+    """Of a toy whose logits stand one position earlier: read there on the canvas, in drafts, branches and shadows."""
+    run = RUNS[name]
+    settings = {"draft_steps": run["settings"]["draft_steps"] - 1} if run["rule"] == "freedave" else {}
+    plain, shifted = (ours(run, shifted=shifted, **settings, **ends(run)) for shifted in (False, True))
+    again = (plain.history[1:] == MASK) & (plain.history[:-1] != MASK)
+    assert run["rule"] != "wino" or again.any()
+    assert torch.equal(plain.history, shifted.history) and torch.equal(plain.forwards, shifted.forwards)

@@ -41,7 +41,7 @@ def draw_pair(seed):
         return int(torch.randint(low, high + 1, (), generator=random))
 
     name, base, settings = PAIRS[seed % len(PAIRS)]
-    model = RuleToy(f"toy.p{number(1, 3)}")
+    model = RuleToy(f"toy.p{number(1, 3)}", shifted=seed % 3 == 0)
     model.W = model.W[:, :] + torch.randn(model.W.shape, generator=random) * model.W.std() * 0.5
     prompts = torch.randint(0, MASK, (2, number(1, 8)), generator=random)
     prompts[torch.rand(prompts.shape, generator=random) < 0.1] = MASK

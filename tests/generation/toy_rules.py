@@ -29,14 +29,17 @@ class RuleToyConfig(PreTrainedConfig):
 
 class RuleToy(PreTrainedModel, DiffusionGenerationMixin):
     """A query sees what its mask allows: logits[q] = W[pos_q] + sum over visible keys k of E[x_k] where k stands at its
-    left, E2[x_k] at its right, S[x_k] at its own position, T[x_k] at position 0; + G[visible keys that are no mask]."""
+    left, E2[x_k] at its right, S[x_k] at its own position, T[x_k] at position 0; + G[visible keys that are no mask].
+
+    `shifted`: the same logits one position earlier, W[pos_q + 1] and so on."""
 
     config_class = RuleToyConfig
     supports_window_logits = True
     supports_canvas_cache = True  # as far as positions and masks go, which is what extra positions need
     _supports_sdpa = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shifted: bool = False) -> None:
+        self.shift_logits = shifted
         config = RuleToyConfig(mask_token_id=MASK)
         config.num_hidden_layers, config.vocab_size = 0, 37
         super().__init__(config)
@@ -58,8 +61,9 @@ class RuleToy(PreTrainedModel, DiffusionGenerationMixin):
         if attention_mask.dim() == 2:
             attention_mask = attention_mask[:, None, None].bool()
         visible = attention_mask.expand(-1, 1, length, -1)[:, 0]
-        distance = position_ids[:, None] - position_ids[..., None]
-        logits = self.W[position_ids] + self.G[(visible & (input_ids != MASK)[:, None]).sum(-1)]
+        target = position_ids + self.shift_logits
+        distance = position_ids[:, None] - target[..., None]
+        logits = self.W[target] + self.G[(visible & (input_ids != MASK)[:, None]).sum(-1)]
         first = (position_ids == 0)[:, None].expand_as(visible)
         seen = ((self.E, distance == -1), (self.E2, distance == 1), (self.S, distance == 0), (self.T, first))
         for table, where in seen:

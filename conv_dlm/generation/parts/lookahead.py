@@ -17,7 +17,7 @@ from conv_dlm.generation.settings import setting
 class Ahead(NamedTuple):
     """What the rule remembers.
 
-    flight: the blocks that are in flight on the canvas.
+    flights: the blocks that are in flight on the canvas, in a step behind those of each branch.
     places: LongTensor [B, W]; positions that were masks at first, -1 where there are fewer.
     ids: LongTensor [B, D, L]; the branches, each the canvas with one token more.
     score: FloatTensor [B, D]; how sure the model was of that token.
@@ -25,7 +25,7 @@ class Ahead(NamedTuple):
     there: BoolTensor [B, D]; which branches there are.
     """
 
-    flight: Flight
+    flights: tuple[Flight, ...]
     places: Tensor
     ids: Tensor
     score: Tensor
@@ -56,21 +56,26 @@ class LopaRule(D2fRule):
     )  # fmt: skip
 
     def start(self, canvas: Canvas) -> Ahead:
-        flight = self.flight_at_first(canvas)
+        flights = (self.flight_at_first(canvas),)
         places = torch.where(canvas.mask_index >= 0, canvas.positions, -1).topk(max(1, int(canvas.size.max()))).values
         none = torch.zeros(len(places), self.branching_factor, device=places.device)
         ids = canvas.ids[:, None].expand(-1, self.branching_factor, -1)
-        return Ahead(flight, places, ids, none, none, none > 0)
+        return Ahead(flights, places, ids, none, none, none > 0)
 
-    def flight_before(self, now: StepState) -> Flight:
+    def begin(self, now: StepState) -> Ahead:
+        its, unknown = now.memory, Known(now.token, now.log_prob, {})
+        states = [on_branch(now, ids, unknown) for ids in its.ids.unbind(1)]
+        return its._replace(flights=tuple(self.next_flight(state, its.flights[-1]) for state in [*states, now]))
+
+    def flight(self, now: StepState) -> Flight:
         assert isinstance(now.memory, Ahead)
-        return now.memory.flight
+        return now.memory.flights[-1]
 
     def extra(self, now: StepState) -> Extra:
-        its, unknown = now.memory, Known(now.token, now.log_prob, {})
-        ends = torch.stack([self.sight(on_branch(now, ids, unknown)) for ids in its.ids.unbind(1)], 1)
+        its = now.memory
+        ends = torch.stack([self.end_of_flight(now.canvas, flight) for flight in its.flights[:-1]], 1)
         wanted = its.places.clamp(min=0)[:, None].expand(-1, self.branching_factor, -1)
-        return branches(now.canvas, its.ids, wanted, ends)
+        return branches(now.canvas, its.ids, wanted, ends, now.shifted)
 
     def open_masks(self, now: StepState, flight: Flight) -> Tensor:
         """BoolTensor [B, L]: what may be unmasked in opened blocks."""
@@ -88,8 +93,7 @@ class LopaRule(D2fRule):
         canvases = [*its.ids.unbind(1), now.canvas.ids]
         known = [*known_of_branches(now, its.places, self.asks()), Known(now.token, now.log_prob, now.statistics)]
         states = [on_branch(now, ids, what) for ids, what in zip(canvases, known, strict=True)]
-        flights = [self.flight(state) for state in states]
-        sure = torch.stack([self.sureness(*pair) for pair in zip(states, flights, strict=True)], 1)
+        sure = torch.stack([self.sureness(*pair) for pair in zip(states, its.flights, strict=True)], 1)
         created = torch.nn.functional.pad(its.score, (0, 1), value=1.0)
         going = now.canvas.masked.any(1, keepdim=True)
         there = torch.nn.functional.pad(its.there & going, (0, 1), value=True)
@@ -104,7 +108,7 @@ class LopaRule(D2fRule):
             winners([one.token for one in known]), winners([one.log_prob for one in known]),
             {name: winners([one.statistics[name] for one in known]) for name in known[0].statistics},
         )  # fmt: skip
-        flight = Flight(winners([one.opened for one in flights]), winners([one.full for one in flights]))
+        flight = Flight(winners([one.opened for one in its.flights]), winners([one.full for one in its.flights]))
         state = on_branch(now, winners(canvases), best)
         commit = self.commits(state, flight)
         reached = torch.where(commit, best.token, state.canvas.ids)
@@ -125,4 +129,4 @@ class LopaRule(D2fRule):
         branch = ids[:, None].expand(-1, at.shape[1], -1)
         token = torch.where(there, now.token.gather(1, at), ids.gather(1, at))
         branch = branch.scatter(2, at[..., None], token[..., None])
-        return Ahead(flight, places, branch, certainty.gather(1, at), now.log_prob.gather(1, at), there)
+        return Ahead((flight,), places, branch, certainty.gather(1, at), now.log_prob.gather(1, at), there)

@@ -124,7 +124,7 @@ class LosslessRule(UnmaskingRule):
     def extra(self, now: StepState) -> Extra:
         ids = torch.stack(self.drafts(now), 1)
         wanted = self.places(now).clamp(min=0)[:, None].expand(-1, self.draft_steps, -1)
-        return branches(now.canvas, ids, wanted)
+        return branches(now.canvas, ids, wanted, shifted=now.shifted)
 
     def predicted(self, now: StepState) -> list[Known]:
         """What each draft's forward predicts."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.generation.canvas import Canvas
-from conv_dlm.generation.extra import Extra
+from conv_dlm.generation.extra import Extra, read_at
 from conv_dlm.generation.parts.position_weights import BlockWeights
 from conv_dlm.generation.parts.rules import (
     UNMASKING_RULES,
@@ -30,7 +30,10 @@ RCR_SCHEDULES = {"linear": lambda r: 1 - r, "cosine": lambda r: (torch.pi * r / 
 class WinoRule(UnmaskingRule):
     """WINO (arXiv 2507.18578): drafts everything above `wino_threshold`, and verifies the block's earlier tokens by
     *shadow positions*: masks that stand where they stand and see all but them. What has less than `verify_threshold`
-    there is masked again, fewer than were accepted in the step before, so that every block ends."""
+    there is masked again, fewer than were accepted in the step before, so that every block ends.
+
+    Where logits predict the token at the right, a copy of the token at its left is asked for each, which sees the
+    shadows, and neither the token in question nor itself on the canvas."""
 
     statistics = ("confidence",)
     remasks = True
@@ -59,7 +62,16 @@ class WinoRule(UnmaskingRule):
         canvas = torch.ones(*places.shape, now.canvas.ids.shape[1], dtype=torch.bool, device=places.device)
         canvas = canvas.scatter(2, places[..., None], False)
         shadows = some[:, None].expand(-1, places.shape[1], -1)
-        return Extra(torch.full_like(places, now.canvas.mask_token_id), places, torch.cat([canvas, shadows], 2))
+        masks = torch.full_like(places, now.canvas.mask_token_id)
+        if not now.shifted:
+            return Extra(masks, places, torch.cat([canvas, shadows], 2))
+        count = places.shape[1]
+        readers, itself = read_at(places, now.canvas.start, True), torch.eye(count, device=places.device).bool()
+        its = torch.where(readers == places, masks, now.canvas.ids.gather(1, readers))
+        seen = torch.cat([canvas.scatter(2, readers[..., None], False), shadows, itself.expand_as(shadows)], 2)
+        visible = torch.cat([torch.nn.functional.pad(torch.cat([canvas, shadows], 2), (0, count)), seen], 1)
+        asked = torch.arange(count, 2 * count, device=places.device).expand_as(places)
+        return Extra(torch.cat([masks, its], 1), torch.cat([places, readers], 1), visible, asked)
 
     def __call__(self, now: StepState) -> Decision:
         assert now.extra_logits is not None

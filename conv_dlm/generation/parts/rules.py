@@ -52,6 +52,7 @@ class StepState:
     head: the weights of the rule's own, where it has any (`UnmaskingRule.head`).
     scope_length: masks that a block has at most.
     weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
+    shifted: whether the model's logits at a position predict the token at its right.
     """
 
     canvas: Canvas
@@ -73,6 +74,7 @@ class StepState:
     head: Head | None = None
     scope_length: int = 0
     weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
+    shifted: bool = False
 
     @property
     def fresh(self) -> Tensor:
@@ -161,6 +163,11 @@ class UnmaskingRule(Part):
     def block(self, canvas: Canvas, memory: Any, first: Tensor) -> Tensor:
         """LongTensor [B]: the block that each row is at, of its `memory` and the `first` block that has a mask."""
         return first
+
+    def begin(self, now: StepState) -> Any:
+        """What the step makes of `StepState.memory` before anything else is asked; the rest of the step finds that
+        there. As it was by default."""
+        return now.memory
 
     def wants(self, now: StepState) -> Tensor:
         """BoolTensor [B, L]: the positions that the step wants predicted, before its forwards. A row none of whose ids

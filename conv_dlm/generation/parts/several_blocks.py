@@ -81,23 +81,26 @@ class FlightRule(UnmaskingRule):
         full = torch.zeros(len(canvas.ids), count, dtype=torch.bool, device=canvas.ids.device)
         return Flight(torch.full_like(canvas.size, self.open_at_first), full)
 
-    def flight_before(self, now: StepState) -> Flight:
-        """The blocks that were in flight in the step before."""
-        assert isinstance(now.memory, Flight)
-        return now.memory
+    def begin(self, now: StepState) -> Any:
+        return self.next_flight(now, now.memory)
 
     def flight(self, now: StepState) -> Flight:
         """The blocks that are in flight in this step."""
-        (opened, full), block = self.flight_before(now), self.blocks(now.canvas)
+        assert isinstance(now.memory, Flight)
+        return now.memory
+
+    def next_flight(self, now: StepState, before: Flight) -> Flight:
+        """The blocks that are in flight in this step, after those `before`."""
+        (opened, full), block = before, self.blocks(now.canvas)
         masks, size = masks_of_blocks(now.canvas, block, full.shape[1])
         progress = 1 - masks / size.clamp(min=1)
-        before = torch.nn.functional.pad(progress, (1, 0), value=1.0)  # the text before the first block is there
-        more = before.gather(1, opened[:, None])[:, 0] >= self.block_add_threshold
+        left = torch.nn.functional.pad(progress, (1, 0), value=1.0)  # the text before the first block is there
+        more = left.gather(1, opened[:, None])[:, 0] >= self.block_add_threshold
         more = more & (opened <= block.amax(1)) & ~now.canvas.end_of_text(now.end_token_ids).any(1)
         opened = torch.maximum(opened + more, (masks > 0).int().argmax(1) + 1)
         number = torch.arange(full.shape[1], device=full.device)
         return Flight(
-            opened, full | ((before[:, :-1] >= self.decoded_token_threshold) & (number < opened[:, None]))
+            opened, full | ((left[:, :-1] >= self.decoded_token_threshold) & (number < opened[:, None]))
         )
 
     def wants(self, now: StepState) -> Tensor:
@@ -145,8 +148,12 @@ class D2fRule(RankedRule, FlightRule):
         return ("confidence", *super().asks())
 
     def sight(self, now: StepState) -> Tensor:
-        closed = self.blocks(now.canvas) >= self.flight(now).opened[:, None]
-        return torch.where(closed, now.canvas.positions, now.canvas.ids.shape[1]).amin(1)
+        return self.end_of_flight(now.canvas, self.flight(now))
+
+    def end_of_flight(self, canvas: Canvas, flight: Flight) -> Tensor:
+        """LongTensor [B]: where the first block that isn't open begins."""
+        closed = self.blocks(canvas) >= flight.opened[:, None]
+        return torch.where(closed, canvas.positions, canvas.ids.shape[1]).amin(1)
 
     def commits(self, now: StepState, flight: Flight) -> Tensor:
         """BoolTensor [B, L]: what the step unmasks."""
