@@ -1,11 +1,12 @@
 """What distillation gained: accuracy against forwards of several models, by rules that commit what is sure.
 
-    python -m benchmarks.distill_study --models before=outputs/embedded/diffusion after=outputs/embedded/distilled \\
-        --output runs/distill_study
+    python -m benchmarks.distill_study --seconds 3600
 
-Each setting is a run of `conv-dlm eval word_problems` in a folder of its own, so that the same command resumes. The
-folder gets table.json and table.md: the curves, and how many tokens per forward each model unmasks at most while it is
-as accurate as the first model at its best, within one standard error of the difference.
+The model writes its answers and is trained on them, by two recipes; models that are there already are named by
+`--models before=... after=...`. All settings of all models then take turns at rounds of problems that nothing was
+trained on, until `--seconds` are over. The same command resumes. The folder gets table.json and table.md: the curves,
+and how many tokens per forward each model unmasks at most while it is as accurate as the first model at its best,
+within one standard error of the difference.
 """
 
 import argparse
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluated import evaluated, shown, write_tables
+from benchmarks.evaluated import in_turns, shown, start, write_tables
+from conv_dlm import embedded_checkpoint
+from trainers.checkpoints import last_checkpoint
 
 
 def fastest(rows: Sequence[dict[str, Any]], best: dict[str, Any]) -> dict[str, Any] | None:
@@ -66,39 +69,71 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--models", nargs="+", required=True, metavar="NAME=FOLDER", help="the first is what others are compared with")
+    add("--model", default=embedded_checkpoint(), help="what is distilled (default: the one in the package)")
+    add("--models", nargs="+", metavar="NAME=FOLDER", help="instead; the others are compared with the first")
+    add("--trajectories", default="configs/distill/embedded_trajectories.yaml", help="recipe of the answers")
+    add("--config", default="configs/distill/embedded.yaml", help="recipe of the training")
+    add("--rows", type=int, help="answers to be written (default: the recipe's)")
     add("--decode-types", nargs="+", default=["threshold", "conv_threshold"])
-    add("--thresholds", nargs="+", type=float, default=[0.5, 0.7, 0.8, 0.9, 0.95, 0.99])
-    add("--size", type=int, default=32, help="block length or kernel size")
-    add("--max-new-tokens", type=int, default=256)
-    add("--level", default="1-8")
-    add("--questions", type=int, default=500)
-    add("--batch-size", type=int, default=32)
+    add("--thresholds", nargs="+", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9])
+    add("--size", type=int, default=8, help="block length or kernel size")
+    add("--max-new-tokens", type=int, default=128)
+    add("--level", default="1-4")
+    add("--questions", type=int, default=400)
+    add("--seconds", type=float, help="of answering, after which no further round of problems begins")
+    add("--batch-size", type=int, default=50)
     add("--device", default="cpu")
-    add("--output", type=Path, required=True)
+    add("--options", nargs=argparse.REMAINDER, default=[], help="further options of the training, at the end")
+    add("--output", type=Path, default=Path("benchmarks/results/distill"))
     return parser
+
+
+def write_answers(args: argparse.Namespace) -> Path:
+    """The model's own answers, by the recipe: the file."""
+    path: Path = args.output / "answers.jsonl"
+    rows = [] if args.rows is None else ["--rows", args.rows]
+    start("trainers.trajectories", "--config", args.trajectories, "--model_name_or_path", args.model,
+          "--output", path, *rows)  # fmt: skip
+    return path
+
+
+def distilled(args: argparse.Namespace) -> Path:
+    """The model after training on its own answers, by the recipes: its folder."""
+    folder: Path = args.output / "distilled"
+    if not (folder / "config.json").is_file():
+        resume = ["--resume_from_checkpoint", "true"] if last_checkpoint(folder) else []
+        start("trainers.distill", "--config", args.config, "--model_name_or_path", args.model, "--data_files",
+              write_answers(args), "--output_dir", folder, *args.options, *resume)  # fmt: skip
+    return folder
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(arguments)
-    if wrong := [said for said in args.models if "=" not in said]:
+    if wrong := [said for said in args.models or () if "=" not in said]:
         parser.error(f"--models {wrong[0]} must be a name and a folder, before=outputs/run say")
-    rows = []
-    for name, folder in (said.split("=", 1) for said in args.models):
+    if args.models:
+        models = dict(said.split("=", 1) for said in args.models)
+    else:
+        models = {"before": args.model, "after": distilled(args)}
+    settings, rows = {}, {}
+    for name, folder in models.items():
         for kind in args.decode_types:
             size = "--kernel-size" if kind.startswith("conv") else "--block-length"
             for threshold in args.thresholds:
-                words = [
-                    "--model", folder, "--split", "test", "--level", args.level, "--questions", args.questions,
-                    "--decode-type", kind, "--threshold", threshold, size, args.size, "--max-new-tokens",
-                    args.max_new_tokens, "--batch-size", args.batch_size, "--device", args.device,
+                setting = f"{name}-{kind}-{threshold:g}"
+                rows[setting] = {"model": name, "decode_type": kind, "threshold": threshold}
+                settings[setting] = [
+                    "--model", folder, "--split", "test", "--level", args.level, "--decode-type", kind,
+                    "--threshold", threshold, size, args.size, "--eos-fill", "--max-new-tokens", args.max_new_tokens,
+                    "--batch-size", args.batch_size, "--device", args.device,
                 ]  # fmt: skip
-                figures = evaluated(args.output / f"{name}-{kind}-{threshold:g}", words)
-                row = {"model": name, "decode_type": kind, "threshold": threshold}
-                rows.append(row | {field: figures[field] for field in ("accuracy", "forwards", "tokens_per_forward")})
-    text = to_markdown(rows)
-    write_tables(args.output, "distill_study", args.device, {"rows": rows, "summary": summary(rows)}, text)
+    found, n = in_turns(settings, args.output / "evaluated", args.questions, args.seconds)
+    for setting, row in rows.items():
+        row |= {field: found[setting][field] for field in ("accuracy", "forwards", "tokens_per_forward")}
+    table = list(rows.values())
+    text = f"{n} problems a setting.\n\n{to_markdown(table)}"
+    write_tables(args.output, "distill_study", args.device, {"n": n, "rows": table, "summary": summary(table)}, text)
     print(text)
 
 

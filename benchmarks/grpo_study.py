@@ -1,17 +1,16 @@
 """The estimates of GRPO's log-probabilities at equal cost: what each learns in so many minutes of training.
 
-    python -m benchmarks.grpo_study --minutes 60 --output runs/grpo_study
+    python -m benchmarks.grpo_study --seconds 3600
 
-A few steps of each variant say how long one takes; each then trains for as many steps as fit into the minutes, by the
-same recipe. Before and after, the model answers problems of the recipe's levels that nothing was trained on. Everything
-resumes by the same command. The folder gets plan.json, table.json and table.md, and a trained model for each variant.
+A few steps of each variant say how long one takes; each then trains for as many steps as fit into the seconds, by the
+same recipe, whose rollouts are decoded like the answers. Before and after, the model answers problems of the recipe's
+levels that nothing was trained on. Everything resumes by the same command. The folder gets plan.json, table.json and
+table.md, and a trained model for each variant.
 """
 
 import argparse
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.evaluated import evaluated, shown, write_tables
+from benchmarks.evaluated import evaluated, shown, start, write_tables
+from conv_dlm import embedded_checkpoint
 from conv_dlm.utils.files import write_json
 from trainers.checkpoints import last_checkpoint
 
@@ -41,14 +41,9 @@ FIRST = 4  # steps that are timed, the first of them apart
 def launch(args: argparse.Namespace, folder: Path, words: Sequence[Any]) -> None:
     """Train by the recipe into `folder`, or go on there."""
     resume = ["--resume_from_checkpoint", "true"] if last_checkpoint(folder) else []
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", args.accelerate]
-    options = ["--config", args.config, "--output_dir", folder, *args.options, *words, *resume]
-    start([*map(str, launcher), "-m", "trainers.grpo", *map(str, options)])
-
-
-def start(words: list[str]) -> None:
-    """Run a command to its end."""
-    subprocess.run(words, check=True)
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", args.accelerate]
+    options = ["--config", args.config, "--model_name_or_path", args.model, "--output_dir", folder]
+    start("trainers.grpo", *options, *args.options, *words, *resume, launcher=launcher)
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -69,7 +64,7 @@ def plan(args: argparse.Namespace, names: Sequence[str], save_steps: int) -> dic
                 few = ["--max_steps", FIRST, "--save_steps", FIRST, "--eval_strategy", "no"]
                 launch(args, folder, [*VARIANTS[name], *few])
             seconds = fmean([entry["step_time"] for entry in log_of(folder) if "step_time" in entry][1:])
-            steps[name] = max(1, math.floor(60 * args.minutes / seconds / save_steps)) * save_steps
+            steps[name] = max(1, math.floor(args.seconds / seconds / save_steps)) * save_steps
             write_json(path, steps)
     return steps
 
@@ -87,15 +82,15 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
+    add("--model", default=embedded_checkpoint(), help="what is trained (default: the one in the package)")
     add("--config", default="configs/grpo/embedded.yaml", help="recipe")
     add("--accelerate", default="configs/accelerate/cpu.yaml", help="how it is launched")
     add("--estimates", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="NAME")
-    add("--minutes", type=float, default=60, help="of training, for each")
-    add("--questions", type=int, default=500)
-    add("--decode-type", default="threshold")
+    add("--seconds", type=float, default=3600, help="of training, for each")
+    add("--questions", type=int, default=400)
     add("--batch-size", type=int, default=32)
     add("--options", nargs=argparse.REMAINDER, default=[], help="further options of every training, at the end")
-    add("--output", type=Path, required=True)
+    add("--output", type=Path, default=Path("benchmarks/results/grpo"))
     return parser
 
 
@@ -103,17 +98,18 @@ def main(arguments: list[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     recipe: dict[str, Any] = yaml.safe_load(Path(args.config).read_text(encoding="utf-8"))
     said = dict(zip(args.options[::2], args.options[1::2], strict=False))
-    first = said.get("--model_name_or_path", recipe["model_name_or_path"])
     length = said.get("--max_completion_length", recipe["max_completion_length"])
     low, high = recipe["problem_levels"]
 
     def ask(model: str | Path, name: str) -> dict[str, Any]:
         words = ["--model", model, "--split", "test", "--level", f"{low}-{high}", "--questions", args.questions]
-        words += ["--decode-type", args.decode_type, "--block-length", 32, "--max-new-tokens", length]
+        words += ["--max-new-tokens", length]
+        for option, value in recipe["rollout_kwargs"].items():
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else [value])]
         return evaluated(args.output / "answers" / name, [*words, "--batch-size", args.batch_size])
 
     steps = plan(args, args.estimates, int(said.get("--save_steps", recipe["save_steps"])))
-    before = ask(first, "before")
+    before = ask(args.model, "before")
     rows = [{"name": "before", "steps": 0, "reward": None, **{k: before[k] for k in ("accuracy", "forwards")}}]
     for name in args.estimates:
         folder = args.output / name

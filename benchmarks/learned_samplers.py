@@ -1,10 +1,11 @@
 """Learned samplers beside `threshold` at equal forwards: accuracy on held-out word problems.
 
-    python -m benchmarks.learned_samplers --model outputs/embedded/diffusion --output runs/learned
+    python -m benchmarks.learned_samplers --seconds 3600
 
-Each setting is a run of `conv-dlm eval word_problems` in a folder of its own, so that the same command resumes. The
-line of `threshold` goes through its thresholds; a learned sampler is compared with that line at its own number of
-forwards. The folder gets table.json and table.md.
+The model writes answers, from which the filter is learnt, and the policy is learnt by rewards, each by its recipe;
+`--unmasking-head` names a folder where they are already. All settings then take turns at rounds of problems, until
+`--seconds` are over. The same command resumes. The line of `threshold` goes through its thresholds; a learned sampler
+is compared with that line at its own number of forwards. The folder gets table.json and table.md.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluated import evaluated, shown, write_tables
+from benchmarks.evaluated import in_turns, shown, start, write_tables
+from conv_dlm import embedded_checkpoint
 
 LINE = "threshold"
 KNOBS = {"threshold": "threshold", "learned_filter": "filter-threshold", "learned_policy": "policy-temperature"}
@@ -64,34 +66,53 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def evaluate(args: argparse.Namespace, name: str, value: float) -> dict[str, Any]:
-    """The figures of one setting."""
+def learn(args: argparse.Namespace) -> Path:
+    """Train filter and policy by their recipes: the folder of both."""
+    heads: Path = args.output / "heads"
+    its = ["--model_name_or_path", args.model, "--output_dir", heads]
+    if args.filter_thresholds and not (heads / "unmasking_filter.safetensors").is_file():
+        answers, rows = args.output / "answers.jsonl", [] if args.rows is None else ["--rows", args.rows]
+        start("trainers.trajectories", "--config", args.trajectories, "--model_name_or_path", args.model, "--output",
+              answers, *rows)  # fmt: skip
+        start("trainers.learn_filter", "--config", args.filter, *its, "--trajectories", answers, *rows)
+    if args.policy_temperatures:
+        updates = [] if args.updates is None else ["--updates", args.updates]
+        start("trainers.learn_policy", "--config", args.policy, *its, *updates)
+    return heads
+
+
+def words_of(args: argparse.Namespace, name: str, value: float, heads: Path | str | None) -> list[Any]:
+    """How a setting is evaluated."""
     words = [
-        "--model", args.model, "--split", args.split, "--level", args.level, "--questions", args.questions,
-        "--decode-type", name, f"--{KNOBS[name]}", value, "--block-length", args.block_length, "--max-new-tokens",
+        "--model", args.model, "--split", args.split, "--level", args.level, "--decode-type", name,
+        f"--{KNOBS[name]}", value, "--block-length", args.block_length, "--eos-fill", "--max-new-tokens",
         args.max_new_tokens, "--batch-size", args.batch_size, "--device", args.device,
     ]  # fmt: skip
-    if name != LINE and args.unmasking_head is not None:
-        words += ["--unmasking-head", args.unmasking_head]
-    return evaluated(args.output / f"{name}-{value:g}", words)
+    return words if name == LINE else [*words, "--unmasking-head", heads]
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", required=True)
-    add("--unmasking-head", help="folder of filter and policy (default: the model's)")
-    add("--thresholds", nargs="*", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
+    add("--model", default=embedded_checkpoint(), help="default: the one in the package")
+    add("--unmasking-head", help="folder of a filter and a policy (default: they are trained)")
+    add("--trajectories", default="configs/distill/embedded_trajectories.yaml", help="recipe of the filter's answers")
+    add("--filter", default="configs/unmasking/embedded_filter.yaml", help="recipe of the filter")
+    add("--policy", default="configs/unmasking/embedded_policy.yaml", help="recipe of the policy")
+    add("--rows", type=int, help="answers that the filter learns from (default: the recipes')")
+    add("--updates", type=int, help="of the policy (default: the recipe's)")
+    add("--thresholds", nargs="*", type=float, default=[0.5, 0.6, 0.7, 0.8, 0.9])
     add("--filter-thresholds", nargs="*", type=float, default=[0.8, 0.9, 0.96])
     add("--policy-temperatures", nargs="*", type=float, default=[0.5, 1.0])
     add("--block-length", type=int, default=32)
-    add("--max-new-tokens", type=int, default=256)
+    add("--max-new-tokens", type=int, default=128)
     add("--split", default="test")
-    add("--level", default="1-6")
-    add("--questions", type=int, default=500)
-    add("--batch-size", type=int, default=32)
+    add("--level", default="1-4")
+    add("--questions", type=int, default=400)
+    add("--seconds", type=float, help="of answering, after which no further round of problems begins")
+    add("--batch-size", type=int, default=50)
     add("--device", default="cpu")
-    add("--output", type=Path, required=True)
+    add("--output", type=Path, default=Path("benchmarks/results/learned"))
     return parser
 
 
@@ -99,9 +120,14 @@ def main(arguments: list[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     values = dict(zip(KNOBS, (args.thresholds, args.filter_thresholds, args.policy_temperatures), strict=True))
     settings = [(name, value) for name in KNOBS for value in values[name]]
-    rows = make_rows({(name, value): evaluate(args, name, value) for name, value in settings})
-    write_tables(args.output, "learned_samplers", args.device, {"rows": rows}, to_markdown(rows))
-    print(to_markdown(rows))
+    is_learned = any(name != LINE for name, _ in settings)
+    heads = args.unmasking_head or (learn(args) if is_learned else None)
+    words = {f"{name}-{value:g}": words_of(args, name, value, heads) for name, value in settings}
+    found, n = in_turns(words, args.output / "evaluated", args.questions, args.seconds)
+    rows = make_rows({(name, value): found[f"{name}-{value:g}"] for name, value in settings})
+    text = f"{n} problems a setting.\n\n{to_markdown(rows)}"
+    write_tables(args.output, "learned_samplers", args.device, {"n": n, "rows": rows}, text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,12 @@
-"""Pages whose tables and plots are written by a command, between marks: no figure is copied by hand."""
+"""Pages whose tables and plots are written by a command, between marks: no figure is copied by hand.
 
+    python -m benchmarks.page benchmarks/results/grpo --section grpo --page docs/results.md
+
+writes what a study has left in a folder, its table.md with the description of the run in table.json.
+"""
+
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +35,18 @@ def measured(run: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     told = f"Measured on {run['date'][:10]} at commit {run['commit']}, on {run['device']} with {versions}:"
     return f"{told}\n\n```text\n{run['command']}\n```"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="output folder of a study")
+    parser.add_argument("--section", required=True, help="name of the page's marks")
+    parser.add_argument("--page", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    run = json.loads((args.folder / "table.json").read_text(encoding="utf-8"))
+    table = (args.folder / "table.md").read_text(encoding="utf-8")
+    fill_in(args.page, args.section, f"{measured(run)}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks import grpo_study
 
@@ -19,7 +20,9 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Runs the study with launches that only leave what a training leaves; returns their words."""
     launched: list[list[str]] = []
 
-    def start(words: list[str]) -> None:
+    def start(module: str, *said: Any, launcher: Any) -> None:
+        assert module == "trainers.grpo" and "accelerate.commands.launch" in launcher
+        words = [str(word) for word in said]
         launched.append(words)
         options = dict(itertools.pairwise(words))
         folder, steps = Path(options["--output_dir"]), int(options["--max_steps"])
@@ -29,8 +32,13 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         (folder / f"checkpoint-{steps}" / "trainer_state.json").write_text(json.dumps({"log_history": log}))
         (folder / "config.json").write_text("{}")
 
+    recipe = yaml.safe_load((ROOT / "configs/grpo/embedded.yaml").read_text())
+
     def evaluated(folder: Path, words: list[Any]) -> dict[str, Any]:
-        assert words[words.index("--level") + 1] == "7-10" and words[words.index("--max-new-tokens") + 1] == 256
+        said = dict(itertools.pairwise(words))
+        assert said["--level"] == "{}-{}".format(*recipe["problem_levels"])
+        assert said["--max-new-tokens"] == recipe["max_completion_length"]
+        assert said["--kernel-size"] == recipe["rollout_kwargs"]["kernel_size"] and "--eos-fill" in words
         return {"accuracy": [ACCURACY[folder.name], 0.03], "forwards": [20.0, 1.0]}
 
     monkeypatch.setattr(grpo_study, "start", start)
@@ -38,7 +46,7 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def study(*more: str) -> list[list[str]]:
         launched.clear()
-        words = ["--config", str(ROOT / "configs/grpo/embedded.yaml"), "--minutes", "5", "--output", str(tmp_path)]
+        words = ["--config", str(ROOT / "configs/grpo/embedded.yaml"), "--seconds", "300", "--output", str(tmp_path)]
         words += ["--estimates", "one_step", "elbo", *more]
         grpo_study.main(words)
         return list(launched)
@@ -49,7 +57,7 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_each_trains_for_as_long_and_nothing_is_repeated(study: Any, tmp_path: Path, capsys: Any) -> None:
     launches = study()
     steps = [words[words.index("--max_steps") + 1] for words in launches]
-    assert steps == ["4", "4", "150", "50"]  # 300 s over 2 and 5 s, in multiples of the recipe's 25 from save to save
+    assert steps == ["4", "4", "150", "60"]  # 300 s over 2 and 5 s, in multiples of the recipe's 10 from save to save
     assert launches[3][launches[3].index("--elbo_points") :][:2] == ["--elbo_points", "4"]
     shown = capsys.readouterr().out
     assert "| `one_step` | 150 | 145.50 | 50.0 ± 3.0 | +10.0 ± 4.2 | 20.0 ± 1.0 |" in shown.splitlines()
@@ -60,7 +68,7 @@ def test_each_trains_for_as_long_and_nothing_is_repeated(study: Any, tmp_path: P
 def test_an_interrupted_training_goes_on(study: Any, tmp_path: Path) -> None:
     study()
     (tmp_path / "elbo" / "config.json").unlink()
-    (tmp_path / "elbo" / "checkpoint-50").rename(tmp_path / "elbo" / "checkpoint-25")
+    (tmp_path / "elbo" / "checkpoint-60").rename(tmp_path / "elbo" / "checkpoint-30")
     (words,) = study("--options", "--seed", "3")
     assert words[-2:] == ["--resume_from_checkpoint", "true"] and words[words.index("--seed") :][:2] == ["--seed", "3"]
 

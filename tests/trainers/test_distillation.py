@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset, load_dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
 
 from tests.models import families
 from tests.trainers.launching import ROOT
@@ -161,6 +162,20 @@ def test_the_model_becomes_surer(make: Any) -> None:
     assert sum(log["confidence"] for log in logs[-3:]) > 1.3 * sum(log["confidence"] for log in logs[:3])
     total = logs[0]["loss/cross_entropy"] + 2 * logs[0]["loss/certainty"]
     assert logs[0]["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_an_adapter_is_saved_and_decodes_as_it_was_trained(make: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    trainer = make(peft_config=LoraConfig(r=2), max_steps=4, learning_rate=0.1)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "adapter"))
+    base = AutoModelForCausalLM.from_pretrained(tiny_checkpoint)
+    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    settings = {"decode_type": "conv_threshold", "threshold": 0.2, "kernel_size": 6, "max_new_tokens": 16}
+    ids = torch.tensor([[1, 40, 50, 60]])
+    trained, again = (model.generate(input_ids=ids, **settings) for model in (trainer.model.eval(), loaded))
+    assert torch.equal(trained, again)
+    with loaded.disable_adapter():
+        assert not torch.equal(loaded.generate(input_ids=ids, **settings), again)
 
 
 def test_experts_are_balanced_over_the_text_of_both_views(make: Any) -> None:

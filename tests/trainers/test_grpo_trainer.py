@@ -148,6 +148,25 @@ def test_rewards_get_columns_and_what_the_rollout_did(make: Any) -> None:
     assert all(len(steps) == 16 and max(steps) <= 4 for steps in call["unmasked_at"])
 
 
+@pytest.mark.parametrize("cache", ["block", "window"])
+def test_rollouts_with_an_exact_cache_are_those_without(make: Any, cache: str) -> None:
+    plain = {"decode_type": "threshold", "threshold": 0.1}
+    if cache == "window":
+        settings, model = plain | {"block_length": 8, "cache_refresh_interval": 1}, None
+    else:
+        settings, model = plain, tiny(SDARForCausalLM)
+    found = []
+    for kept in (cache, None):
+        kwargs = {name: value for name, value in settings.items() if kept or not name.startswith("cache")}
+        trainer = make(
+            model=model, log_prob_estimate="trajectory", rollout_kwargs=kwargs | {"cache_implementation": kept}
+        )
+        found.append(trainer.roll_out([[7, 8, 9], [7, 8, 9, 10, 11]]))
+    assert torch.equal(found[0].canvas_BC, found[1].canvas_BC)
+    assert torch.equal(found[0].unmasked_at_BC, found[1].unmasked_at_BC) and found[0].forwards == found[1].forwards
+    assert min(found[0].forwards) > 1
+
+
 def test_what_is_behind_the_end_is_no_completion(make: Any) -> None:
     """A completion has its end token, and the canvas goes on behind it."""
     trainer = make(log_prob_estimate="trajectory")

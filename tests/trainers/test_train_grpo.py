@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from conv_dlm import embedded_checkpoint
 from tests.ranks import in_ranks, run_program
 from tests.trainers.launching import ROOT, log_of, weights_of
 from trainers import DiffusionGRPOTrainer
@@ -98,9 +99,9 @@ def test_two_processes_are_one_run(words: list[str], tmp_path: Path) -> None:
 
 
 def test_values_of_the_recipe_fit_the_model_that_it_starts_from() -> None:
-    """Problems longer than those of SFT, which no split of it has."""
+    """The checkpoint in the package, problems that SFT hasn't had, and a canvas that it has seen."""
     rl = yaml.safe_load((ROOT / "configs" / "grpo" / "embedded.yaml").read_text())
     sft = yaml.safe_load((ROOT / "configs" / "embedded" / "diffusion.yaml").read_text())
-    assert rl["model_name_or_path"] == sft["output_dir"]
-    assert rl["problem_levels"][1] > sft["problem_levels"][1] and rl["problem_seed"] != sft["problem_seed"]
-    assert rl["max_completion_length"] == sft["canvas_length"]
+    assert ROOT / rl["model_name_or_path"] == Path(embedded_checkpoint())
+    assert rl["problem_seed"] != sft["problem_seed"]
+    assert sft["canvas_shortest"] <= rl["max_completion_length"] <= sft["canvas_length"]
