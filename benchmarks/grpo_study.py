@@ -25,14 +25,14 @@ from trainers.checkpoints import last_checkpoint
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "one_step": ("--log_prob_estimate", "one_step"),
-    "coupled": ("--log_prob_estimate", "coupled", "--coupled_pairs", "2"),
+    "coupled": ("--log_prob_estimate", "coupled", "--coupled_pairs", "1"),
     "trajectory": ("--log_prob_estimate", "trajectory", "--trajectory_stride", "8"),
     "trajectory-drafts": (
         "--log_prob_estimate", "trajectory", "--trajectory_stride", "8", "--intermediate_rewards", "3",
     ),
     "autoregressive": ("--log_prob_estimate", "autoregressive"),
     "elbo": (
-        "--log_prob_estimate", "elbo", "--elbo_points", "4", "--importance_sampling_level", "sequence",
+        "--log_prob_estimate", "elbo", "--elbo_points", "2", "--importance_sampling_level", "sequence",
     ),
 }  # fmt: skip
 FIRST = 4  # steps that are timed, the first of them apart

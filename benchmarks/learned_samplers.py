@@ -74,6 +74,7 @@ def learn(args: argparse.Namespace) -> Path:
         answers, rows = args.output / "answers.jsonl", [] if args.rows is None else ["--rows", args.rows]
         start("trainers.trajectories", "--config", args.trajectories, "--model_name_or_path", args.model, "--output",
               answers, *rows)  # fmt: skip
+        rows += [] if args.rows is None else ["--held_out_rows", max(1, args.rows // 10)]
         start("trainers.learn_filter", "--config", args.filter, *its, "--trajectories", answers, *rows)
     if args.policy_temperatures:
         updates = [] if args.updates is None else ["--updates", args.updates]

@@ -37,12 +37,16 @@ def measured(run: dict[str, Any]) -> str:
     return f"{told}\n\n```text\n{run['command']}\n```"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output folder of a study")
     parser.add_argument("--section", required=True, help="name of the page's marks")
     parser.add_argument("--page", type=Path, required=True)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = make_parser().parse_args(arguments)
     run = json.loads((args.folder / "table.json").read_text(encoding="utf-8"))
     table = (args.folder / "table.md").read_text(encoding="utf-8")
     fill_in(args.page, args.section, f"{measured(run)}\n\n{table}")

@@ -26,6 +26,7 @@ from trainers.grpo_config import DiffusionGRPOConfig
 from trainers.model_card import GRPO_PAPER
 from trainers.prompts import check_prompts, is_chat
 from trainers.rollouts import Rollout, denoise
+from trainers.sharded import whole_weights
 from trainers.shifted import check_attention
 
 KEPT = "log_probs_of"  # prefix of what a batch keeps of its rollout
@@ -128,10 +129,10 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
     def _check_rollouts(self) -> None:
         """Raise ValueError for rollouts that can't be, and for an estimate that doesn't fit them."""
         model, args = self.bare_model, self.args
-        if self.is_fsdp_enabled:
+        if self.is_fsdp_enabled and not self.accelerator.is_fsdp2:
             raise ValueError(
-                "Rollouts take another number of forwards in each process, which FSDP can't do: launch by "
-                "configs/accelerate/ddp.yaml, zero2.yaml or zero3.yaml."
+                "Rollouts take another number of forwards in each process, which FSDP 1 can't do: set "
+                "`fsdp_version: 2`, or launch by configs/accelerate/ddp.yaml, zero2.yaml or zero3.yaml."
             )
         if not isinstance(model, DiffusionGenerationMixin):
             raise ValueError(
@@ -172,12 +173,16 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         """Denoise completions with the current weights."""
         seeds_BI = self._draw_seeds(len(prompt_ids))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
-        with unwrap_model_for_generation(
-            self.model_wrapped,
-            self.accelerator,
-            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            gradient_checkpointing_kwargs=checkpointing,
-        ) as model:
+        plugin: Any = getattr(self.accelerator.state, "fsdp_plugin", None)
+        with (
+            whole_weights(self.model_wrapped, plugin is None or bool(plugin.reshard_after_forward)),
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=checkpointing,
+            ) as model,
+        ):
             rollout = denoise(
                 model,
                 prompt_ids,

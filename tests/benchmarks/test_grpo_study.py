@@ -58,7 +58,7 @@ def test_each_trains_for_as_long_and_nothing_is_repeated(study: Any, tmp_path: P
     launches = study()
     steps = [words[words.index("--max_steps") + 1] for words in launches]
     assert steps == ["4", "4", "150", "60"]  # 300 s over 2 and 5 s, in multiples of the recipe's 10 from save to save
-    assert launches[3][launches[3].index("--elbo_points") :][:2] == ["--elbo_points", "4"]
+    assert launches[3][launches[3].index("--elbo_points") :][:2] == ["--elbo_points", "2"]
     shown = capsys.readouterr().out
     assert "| `one_step` | 150 | 145.50 | 50.0 ± 3.0 | +10.0 ± 4.2 | 20.0 ± 1.0 |" in shown.splitlines()
     assert (tmp_path / "table.md").read_text() in shown

@@ -1,4 +1,4 @@
-"""Runs `trainers.sft` on CPUs under FSDP2 or DeepSpeed, for tests: `python sharded_on_cpu.py FILE ...`.
+"""Runs a training script on CPUs under FSDP2 or DeepSpeed, for tests: `python sharded_on_cpu.py FILE ...`.
 
 Accelerate takes FSDP and DeepSpeed into account on accelerators only, and silently does plain DDP for `use_cpu: true`.
 PyTorch and DeepSpeed themselves don't mind. So Accelerate is told here that the processes, on the CPU with gloo, are of
@@ -19,10 +19,10 @@ def gloo(*_: Any, **__: Any) -> tuple[str, DistributedType]:
     return "gloo", DistributedType.MULTI_GPU
 
 
-def train_sharded(words: list[str], told: Path) -> None:
-    """`trainers.sft` in this rank; `told` is how Accelerate says that it ran."""
+def train_sharded(words: list[str], told: Path, script: str = "trainers.sft") -> None:
+    """The script in this rank; `told` is how Accelerate says that it ran."""
     PartialState._prepare_backend = gloo  # type: ignore[method-assign]
-    importlib.import_module("trainers.sft").main(words)
+    importlib.import_module(script).main(words)
     told.write_text(PartialState().distributed_type.value)
 
 

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from conv_dlm import embedded_checkpoint
 from tests.ranks import in_ranks, run_program
 from tests.trainers.launching import ROOT, log_of, weights_of
-from trainers import DiffusionGRPOTrainer
+from tests.trainers.sharded_on_cpu import train_sharded
+from trainers import DiffusionGRPOTrainer, grpo
 from trainers.grpo import make_parser
 from trainers.rewards import REWARDS
 from trainers.scripts import Arguments, build_trainer
@@ -62,8 +64,11 @@ def words(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> li
         "per_device_eval_batch_size": 1,
         "learning_rate": 1e-2,
         "warmup_steps": 0,
+        "bf16": False,
         "max_steps": 2,
+        "eval_strategy": "steps",
         "eval_steps": 2,
+        "num_generations_eval": 1,
         "save_steps": 2,
         "disable_tqdm": True,
     }
@@ -96,6 +101,23 @@ def test_two_processes_are_one_run(words: list[str], tmp_path: Path) -> None:
     trained, again = weights_of(two), weights_of(one / "checkpoint-2")
     for name, value in trained.items():
         assert (value - again[name]).abs().max() < 2e-3, name
+
+
+def test_fsdp2_is_the_same_run(words: list[str], tmp_path: Path) -> None:
+    """Two processes that shard the model, whose rows take different numbers of forwards; and one."""
+    more = ["--eval_strategy", "no", "--optim", "sgd", "--learning_rate", "0.1"]
+    two = [*words, *more, "--output_dir", str(tmp_path / "two"), "--per_device_train_batch_size", "4"]
+    on_cpu = {"ACCELERATE_TORCH_DEVICE": "cpu"}
+    in_ranks("fsdp2", 2, train_sharded, [*two, "--use_cpu", "false"], tmp_path / "told", "trainers.grpo", **on_cpu)
+    assert (tmp_path / "told").read_text() == "FSDP"
+    grpo.main([*words, *more, "--output_dir", str(tmp_path / "one"), "--per_device_train_batch_size", "8"])
+    one, other = (log_of(tmp_path / name / "checkpoint-2") for name in ("one", "two"))
+    for mine, its in zip(one, other, strict=True):
+        for name in ("reward", "rollout/forwards", "completions/mean_length", "loss", "views", "grad_norm"):
+            assert its.get(name) == pytest.approx(mine.get(name), rel=1e-3, abs=1e-4), name
+    trained, again = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
+    for name, value in trained.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_values_of_the_recipe_fit_the_model_that_it_starts_from() -> None:
