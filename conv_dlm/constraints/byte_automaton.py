@@ -111,43 +111,40 @@ def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _alike(delta: np.ndarray, accepting: np.ndarray) -> np.ndarray:
-    """int64 [S]: one number for states that accept the same continuations (Moore's refinement).
+    """int64 [S]: one number for states that accept the same continuations.
 
-    It begins with the lengths of the shortest and longest continuation, which are the same for states that are alike:
-    from acceptance alone a long expression would take as many rounds as it has characters. A round compares hashes of
-    rows; that the result is a refinement which needs no further round is checked on the rows themselves.
+    It begins with the lengths of the shortest and longest continuation, which are the same for states that are alike,
+    and tells apart states of a class whose moves lead into different classes. Then only those are looked at again from
+    which a move leads into what has a new number. What isn't looked at keeps its number, and so does the largest part
+    of a class that is looked at as a whole.
     """
     source, group = np.nonzero(delta >= 0)
     target = delta[source, group]
     lengths = fewest_moves(source, target, accepting), _most_moves(source, target, len(delta))
     _, class_ = np.unique(np.column_stack(lengths), axis=0, return_inverse=True)
     class_ = class_.ravel()
-    count = class_.max() + 1
-    weight = np.random.default_rng(0).integers(1, 2**63, size=delta.shape[1], dtype=np.uint64) | np.uint64(1)
-    exactly = False
-    while True:
-        after = np.where(delta >= 0, class_[delta], -1)
-        if exactly:
-            rows = np.column_stack([accepting, class_, after])
-            _, refined = np.unique(rows, axis=0, return_inverse=True)
-        else:
-            hashed = (_mixed(after) * weight).sum(1, dtype=np.uint64) + _mixed(class_)
-            _, refined = np.unique(hashed, return_inverse=True)
-        refined = refined.ravel()
-        if refined.max() + 1 > count:
-            class_, count = refined, refined.max() + 1
-        elif exactly:
-            return class_
-        else:
-            exactly, class_ = True, refined
-
-
-def _mixed(number: np.ndarray) -> np.ndarray:
-    """A hash of small integers (SplitMix64's finaliser)."""
-    x = (number + 2).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    order = np.argsort(target, kind="stable")
+    before, first = source[order], np.searchsorted(target[order], np.arange(len(delta) + 1))
+    size = np.bincount(class_, minlength=len(delta))  # of each class, the numbers that there may be at most
+    count, looked_at = class_.max() + 1, np.arange(len(delta))
+    while len(looked_at):
+        moves = delta[looked_at]
+        rows = np.column_stack([class_[looked_at], np.where(moves >= 0, class_[moves], DEAD)])
+        parts, part, members = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
+        part, of = part.ravel(), parts[:, 0]
+        by_size = np.lexsort((-members, of))
+        classes, largest = np.unique(of[by_size], return_index=True)
+        whole = np.add.reduceat(members[by_size], largest) == size[classes]
+        keeps = np.zeros(len(parts), dtype=bool)
+        keeps[by_size[largest[whole]]] = True
+        number = np.where(keeps, of, count + np.cumsum(~keeps) - 1)
+        np.subtract.at(size, of[~keeps], members[~keeps])
+        size[number[~keeps]] = members[~keeps]
+        count += np.count_nonzero(~keeps)
+        class_[looked_at] = number[part]
+        new = looked_at[~keeps[part]]
+        looked_at = np.unique(before[_spans(first[new], first[new + 1])])
+    return class_
 
 
 def leads_to(source: np.ndarray, target: np.ndarray, goal: np.ndarray) -> np.ndarray:

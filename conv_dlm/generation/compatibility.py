@@ -103,6 +103,19 @@ def check_canvas(
         )  # fmt: skip
 
 
+def check_constraint(rule: UnmaskingRule) -> None:
+    """Languages are of rows whose positions are what they are from the start."""
+    if rule.moves:
+        raise SettingError(
+            "constraint", "needs tokens that stay where they are, and this decode type inserts and deletes",
+            "drop one of them",
+        )  # fmt: skip
+    if type(rule).first_end is not UnmaskingRule.first_end:
+        raise SettingError(
+            "constraint", "needs rows of a fixed length, and this decode type chooses its own", "drop one of them"
+        )
+
+
 def check_speed(
     model: PreTrainedModel,
     canvas: Canvas,

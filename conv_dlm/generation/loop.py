@@ -21,7 +21,7 @@ from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.drawing import BEST, Drawn, Draws, in_parts, measure, process
-from conv_dlm.generation.errors import NotFiniteError, SettingError
+from conv_dlm.generation.errors import NotFiniteError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.assisted import AssistedRule
@@ -78,17 +78,7 @@ class Denoising:
     def __post_init__(self) -> None:
         ids = self.canvas.ids
         first_end = self.rule.first_end(self.canvas)
-        if self.rule.moves and self.constraint is not None:
-            raise SettingError(
-                "constraint", "needs tokens that stay where they are, and this decode type inserts and deletes",
-                "drop one of them",
-            )  # fmt: skip
         if first_end is not None:
-            if self.constraint is not None:
-                raise SettingError(
-                    "constraint", "needs rows of a fixed length, and this decode type chooses its own",
-                    "drop one of them",
-                )  # fmt: skip
             self.canvas.end_rows(first_end, LENGTH)
             self.canvas.varies = True
         self.last = self.rule.max_steps(self.canvas)

@@ -22,6 +22,7 @@ from conv_dlm.generation.compatibility import (
     check_arguments,
     check_canvas,
     check_config,
+    check_constraint,
     check_past,
     check_speed,
 )
@@ -158,6 +159,8 @@ def prepare(
         weights = blocks_of_model(model, canvas, weights, rule, pattern, config)
     check_canvas(canvas, weights, rule, config)
     check_speed(model, canvas, weights, rule, policy, pattern, config)
+    if constraints is not None:
+        check_constraint(rule)
     if past is not None:
         check_past(past, model, canvas, policy, config)
 

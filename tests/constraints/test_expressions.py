@@ -149,23 +149,26 @@ def test_ranges_of_decimals(low, high, without_low, without_high):
             assert bool(expression and re.fullmatch(expression, text)) == (above and below)
 
 
-def test_the_work_for_a_long_text_grows_with_its_length(monkeypatch):
-    """A literal has as many states in a row as bytes: none may be looked at as often as there are others."""
+@pytest.mark.parametrize(("expression", "more"), [("a{%d}", 2), ("[a-c]{3,%d}x*", None)])
+def test_the_work_for_a_long_text_grows_with_its_length(monkeypatch, expression, more):
+    """It has as many states in a row as characters: none may be looked at as often as there are others."""
     looked_at: list[int] = []
-    for name in ("_mixed", "_spans"):
-        original = getattr(compiling, name)
+    for where, name in ((compiling, "_spans"), (np, "column_stack")):
+        original = getattr(where, name)
 
         def counting(*given, original=original):
             found = original(*given)
-            looked_at.append(found.size)
+            looked_at.append(len(found))
             return found
 
-        monkeypatch.setattr(compiling, name, counting)
+        monkeypatch.setattr(where, name, counting)
     work = []
     for length in (400, 800):
         looked_at.clear()
-        automaton = token_automaton(byte_automaton("a" * length), [bytes([byte]) for byte in range(128)], (128,))
-        assert (automaton.states, automaton.least[0]) == (length + 2, length)
+        automaton = byte_automaton(expression % length)
+        if more is not None:
+            its = token_automaton(automaton, [bytes([byte]) for byte in range(128)], (128,))
+            assert (its.states, its.least[0]) == (length + more, length)
         work.append(sum(looked_at))
     assert work[1] < 2.2 * work[0]
 

@@ -148,3 +148,21 @@ def test_a_step_unmasks_as_many_as_one_says_at_least(tiny_llada):
     )  # fmt: skip
     for row in out.unmasked_at[:, 4:]:
         assert row.bincount().tolist() == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("decode_type", ["d2f", "lopa"])
+def test_blocks_that_are_not_open_are_out_of_sight(tiny_llada, decode_type):
+    """Of the canvas and of every branch, where attention goes both ways: a query sees prompt and open blocks alone."""
+    seen = []
+
+    def look(module, args, kwargs):
+        length, mask = kwargs["input_ids"].shape[1], kwargs.get("attention_mask")
+        seen.append(length if mask is None else int(mask.sum(-1).max()))
+
+    handle = tiny_llada.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        settings = {"flight_length": 4, "threshold": 0.2, "block_add_threshold": 0.5, "max_new_tokens": 24}
+        tiny_llada.generate(torch.tensor([[1, 40, 50]]), decode_type=decode_type, eos_token_id=None, **settings)
+    finally:
+        handle.remove()
+    assert seen == sorted(seen) and set(seen) == {3 + 4 * opened for opened in range(1, 7)}

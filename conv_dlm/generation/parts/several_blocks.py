@@ -99,9 +99,7 @@ class FlightRule(UnmaskingRule):
         more = more & (opened <= block.amax(1)) & ~now.canvas.end_of_text(now.end_token_ids).any(1)
         opened = torch.maximum(opened + more, (masks > 0).int().argmax(1) + 1)
         number = torch.arange(full.shape[1], device=full.device)
-        return Flight(
-            opened, full | ((left[:, :-1] >= self.decoded_token_threshold) & (number < opened[:, None]))
-        )
+        return Flight(opened, (left[:, :-1] >= self.decoded_token_threshold) & (number < opened[:, None]))
 
     def wants(self, now: StepState) -> Tensor:
         return now.eligible & (self.blocks(now.canvas) < self.flight(now).opened[:, None])
