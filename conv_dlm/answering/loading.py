@@ -21,6 +21,7 @@ from conv_dlm.answering.agreement import settle_mask
 from conv_dlm.answering.embedded import EMBEDDED_NAME, embedded_checkpoint
 from conv_dlm.answering.ends import end_ids
 from conv_dlm.generation import DiffusionGenerationMixin
+from conv_dlm.models import LLaDAConfig
 
 QUANTIZATIONS = ("8bit", "4bit")
 DIGEST_VALUES = 4096  # of each tensor, evenly spaced; up to twice as many
@@ -59,7 +60,8 @@ def load_model(
     dtype = dtype or ("float32" if torch.device(device if device != "auto" else "meta").type == "cpu" else "auto")
     try:
         its_tokenizer = _load_tokenizer(tokenizer or path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **_quantization(quantize))
+        how = _quantization(quantize) | _own_config(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device, **how)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
     denoises = isinstance(model, DiffusionGenerationMixin)
@@ -104,7 +106,7 @@ def load_config(name: str | None = None) -> PretrainedConfig:
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         return load_config(_base_model(str(Path(path) / "adapter_config.json")))
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return _own_config(path).get("config") or AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be loaded: {str(error).strip()}") from error
 
@@ -174,6 +176,16 @@ def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 
 def _base_model(adapter_config: str) -> str:
     return str(json.loads(Path(adapter_config).read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def _own_config(path: str) -> dict[str, Any]:
+    """The config of a checkpoint whose architecture says more than its model type, as a keyword: iLLaDA's."""
+    try:
+        told, _ = PretrainedConfig.get_config_dict(path)
+    except OSError:  # an adapter, or nothing
+        return {}
+    layout = next((LLaDAConfig.other_layouts.get(name) for name in told.get("architectures") or ()), None)
+    return {} if layout is None else {"config": layout.from_dict(told)}
 
 
 def _quantization(quantize: str | None) -> dict[str, Any]:

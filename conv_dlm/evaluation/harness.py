@@ -32,14 +32,22 @@ from conv_dlm.answering.loading import identity, load_model
 from conv_dlm.evaluation.harness_base import NAME, BaseLM, logger
 from conv_dlm.evaluation.likelihood import Estimate, LikelihoodEstimator, Question, batches, seed_of, total
 from conv_dlm.evaluation.respondent import decoding_fields
+from conv_dlm.generation.arguments import as_whole
 from conv_dlm.generation.capabilities import longest_context
 from conv_dlm.generation.configuration import all_settings
+from conv_dlm.generation.settings import Setting
 
 FURTHER_OPTIONS = ("top_p", "min_p", "suppress_tokens", "bad_words_ids", "eos_token_id")
 DEFAULT_LENGTH = 256  # of a response, if nothing sets it; lm-eval's own
 LENGTH_NAMES = frozenset({"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"})
 UNSAID_DEVICE = ("device", "cuda:0")
 CACHE_KEY = "conv_dlm settings"
+COUNTS = {
+    "batch_size": Setting("texts per forward pass", low=1, kind=int),
+    "max_length": Setting("tokens of prompt and response", low=2, kind=int),
+    "mc_draws": Setting("maskings per estimate", low=2, kind=int),
+    "max_new_tokens": Setting("tokens of a response", low=0, kind=int),
+}
 TASKS = Path(__file__).with_name("lm_eval_tasks")
 
 
@@ -106,14 +114,21 @@ class ConvDLM(BaseLM):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        _check_arguments(options, batch_size)
+        _check_arguments(options)
         super().__init__(device)
-        self.batch_size, self.seed, self.options = int(batch_size), seed, options
+        if "max_new_tokens" in options:
+            options["max_new_tokens"] = _count("max_new_tokens", options["max_new_tokens"], optional=True)
+        max_length = _count("max_length", max_length, optional=True)
+        mc_draws, self.batch_size = _count("mc_draws", mc_draws), _count("batch_size", batch_size)
+        self.seed, self.options = _whole("seed", seed), options
         name = pretrained
         if pretrained is None or isinstance(pretrained, str):
             how = {"device": self.device, "dtype": dtype, "quantize": quantize}
             self.model, self.tokenizer = load_model(pretrained, tokenizer=tokenizer, **how)
         else:
+            for argument, value in {"device": device, "dtype": dtype, "quantize": quantize}.items():
+                if value is not None:
+                    raise ValueError(f"`{argument}`={value!r} has no effect on a model that is loaded; drop it.")
             self.model, self.tokenizer, name = pretrained.eval(), tokenizer, type(pretrained).__name__
         if peft is not None:
             from peft import PeftModel
@@ -127,6 +142,8 @@ class ConvDLM(BaseLM):
         if config.mask_token_id is None:
             raise ValueError("`mask_token_id` is not known: the model's config names no mask token. Pass it.")
         self.max_length = _context_length(self.model.config, max_length)
+        if config.mask_token_id in self.tokenizer.added_tokens_decoder:  # elsewhere no text becomes it
+            self.names_as_text = {str(self.tokenizer.added_tokens_decoder[config.mask_token_id])}
         guidance = 1.0 if config.guidance_scale is None else config.guidance_scale
         self._estimator = LikelihoodEstimator(
             self.model, config.mask_token_id, mc_draws, self.seed, self.batch_size, guidance
@@ -206,14 +223,20 @@ class ConvDLM(BaseLM):
         ours = sorted(gen_kwargs.keys() & all_settings().keys())
         if ours:
             raise ValueError(f"`{ours[0]}` has no effect in `--gen_kwargs`; put it into `--model_args`.")
-        known = normalize_gen_kwargs(dict(gen_kwargs), DEFAULT_LENGTH)
+        for name in LENGTH_NAMES & gen_kwargs.keys():
+            _count("max_new_tokens", gen_kwargs[name], optional=True, called=name)
+        known = normalize_gen_kwargs(dict(gen_kwargs) | {"temperature": 0.0}, DEFAULT_LENGTH)
+        stops = [stop for stop in known["until"] if stop]
+        wrong = next((stop for stop in stops if not isinstance(stop, str)), None)
+        if wrong is not None:
+            raise ValueError(f"A task's `until` has {wrong!r}; it must be a text, or a list of texts.")
         fixed = self.options.get("max_new_tokens")
         used = {"until"} if fixed is not None else {"until", *LENGTH_NAMES}
         unused = {name: value for name, value in gen_kwargs.items() if name not in used}
         if unused:
             said = {name: self.settings["decoding"][name] for name in ("decode_type", "do_sample", "temperature")}
             warning_once(logger, f"The task's {unused} are not used; `model_args` say {said | self.options}.")
-        return known["max_gen_toks"] if fixed is None else fixed, [stop for stop in known["until"] if stop]
+        return known["max_gen_toks"] if fixed is None else fixed, stops
 
     def _texts(self, batch: Sequence[GenerationRequest]) -> list[str]:
         how = {"padding_side": "left", "return_tensors": "pt"}
@@ -231,6 +254,13 @@ class ConvDLM(BaseLM):
         return texts
 
     # --- likelihood ---
+
+    def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Log-likelihood of responses to prompts. Raises ValueError for a response without text."""
+        for request in requests:
+            if request.args[1] == "":
+                raise ValueError(f"The response '' has no tokens of its own after {request.args[0][-40:]!r}.")
+        return list(super().loglikelihood(requests, disable_tqdm))
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **kwargs: Any
@@ -288,15 +318,31 @@ class ConvDLM(BaseLM):
                 progress.update()
 
 
-def _check_arguments(options: Mapping[str, Any], batch_size: int | str) -> None:
+def _check_arguments(options: Mapping[str, Any]) -> None:
     """Raise ValueError for an argument that nothing would read."""
     known = ["pretrained", *(ConvDLM.__init__.__kwdefaults__ or ()), *option_names()]
     for name in options.keys() - set(known):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else "."
         raise ValueError(f"`{name}` is no argument of `--model {NAME}`{hint} Known: {', '.join(known)}.")
-    if not str(batch_size).isdecimal() or int(batch_size) < 1:
-        raise ValueError(f"`batch_size`={batch_size!r} must be a whole number of at least 1, not found by itself.")
+
+
+def _count(name: str, value: Any, optional: bool = False, called: str | None = None) -> Any:
+    """A whole number in the range of its kind, which may come as text. Raises ValueError."""
+    if value is None and optional:
+        return None
+    number = _whole(called or name, value)
+    COUNTS[name].check(called or name, number)
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        value = int(value)
+    value = as_whole(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"`{name}`={value!r} must be a whole number.")
+    return value
 
 
 def _context_length(config: Any, max_length: int | None) -> int:

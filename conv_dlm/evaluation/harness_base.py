@@ -5,7 +5,7 @@ end.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from lm_eval.models.utils import has_bos_prefix
 from lm_eval.utils import warning_once
 from torch import Tensor
 
+from conv_dlm.answering.prompting import as_text, tokens_of
 from conv_dlm.evaluation.processes import Processes
 
 NAME = "conv_dlm"  # of the model in lm-eval
@@ -36,6 +37,7 @@ class BaseLM(TemplateLM):
     backend = "causal"  # for lm-eval's way of splitting tokens into prompt and response
     tokenizer: Any
     max_length: int
+    names_as_text: Collection[str] = ()  # of special tokens that mean nothing in a text, such as the mask
 
     def __init__(self, device: str | None) -> None:
         super().__init__()
@@ -105,7 +107,7 @@ class BaseLM(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         if add_special_tokens is None:  # a chat template has written BOS already
             add_special_tokens = not has_bos_prefix(string, self.tokenizer.bos_token)
-        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
+        return tokens_of(self.tokenizer, as_text(string, self.names_as_text), add_special_tokens)
 
     def shorten(self, prompt: list[int], response: int) -> list[int]:
         """Cut a prompt at its start so that a response fits. Raises ValueError if there is no room for any prompt."""

@@ -2,6 +2,7 @@
 
 import transformers
 
+from conv_dlm.models.a2d.illada import ILLaDAConfig
 from conv_dlm.models.a2d.modeling_a2d import A2DLlamaLMHeadModel, A2DQwen2LMHeadModel, A2DQwen3LMHeadModel
 from conv_dlm.models.dream.modeling_dream import DreamModel
 from conv_dlm.models.fast_dllm_v2.modeling_fast_dllm_v2 import Fast_dLLM_QwenForCausalLM
@@ -51,3 +52,5 @@ for _model in MODELS:
     # Existing scripts load LLaDA with `AutoModel` and expect logits: every door leads to the LM.
     for _auto in AUTO_CLASSES:
         getattr(transformers, _auto).register(_config, _model, exist_ok=True)
+
+transformers.AutoConfig.register(ILLaDAConfig.model_type, ILLaDAConfig, exist_ok=True)

@@ -1,4 +1,5 @@
-"""A checkpoint has to have every weight: one that was not there would be random numbers, of which only a log speaks."""
+"""A checkpoint has to have every weight, and no other: what was not there would be random numbers, and what nobody reads
+was computed with where it comes from. Of both only a log speaks."""
 
 from typing import Any
 
@@ -6,28 +7,36 @@ SHOWN = 6  # names in a message
 
 
 class CompleteWeights:
-    """A model whose `from_pretrained` raises where Transformers' would initialise weights. First of the bases."""
+    """A model whose `from_pretrained` raises where Transformers' would initialise weights, or drop some. First of the
+    bases."""
 
     @classmethod
     def from_pretrained(
-        cls, *args: Any, allow_missing_weights: bool = False, output_loading_info: bool = False, **kwargs: Any
+        cls,
+        *args: Any,
+        allow_missing_weights: bool = False,
+        output_loading_info: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """As [`~transformers.PreTrainedModel.from_pretrained`].
 
         Args:
             allow_missing_weights (`bool`, *optional*, defaults to `False`):
-                Whether weights that the checkpoint doesn't have are initialised at random.
+                Whether to load what is of another layout: weights that the checkpoint doesn't have are initialised at
+                random, and those that it has inside of the model, but this class hasn't, are left out. Weights beside
+                the model, such as a value head's, may always be there.
 
         Raises:
-            `ValueError`: weights are missing; the sentence names them, and what the checkpoint has instead.
+            `ValueError`: weights are missing, or left over; the sentence names both.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         missing, left_over = info["missing_keys"], info["unexpected_keys"]
-        if missing and not allow_missing_weights:
+        inside = {key for key in left_over if key.startswith(f"{cls.base_model_prefix}.")}  # type: ignore[attr-defined]
+        if (missing or inside) and not allow_missing_weights:
             raise ValueError(
-                f"The checkpoint is of another layout than {cls.__name__}: {_named(missing)} missing, "
-                f"{_named(left_over) if left_over else 'none'} left over. Pass `allow_missing_weights=True` to begin "
-                "with random numbers there."
+                f"The checkpoint is of another layout than {cls.__name__}: {_named(missing) if missing else 'none'} "
+                f"missing, {_named(left_over) if left_over else 'none'} left over. Pass `allow_missing_weights=True` to "
+                "begin with random numbers where one is missing, and without those that are left over."
             )
         return (model, info) if output_loading_info else model
 

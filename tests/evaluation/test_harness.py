@@ -120,6 +120,16 @@ def test_chat_template(make_lm, tiny_tokenizer):
 # --- likelihood ---
 
 
+def test_a_mask_that_is_written_is_text(make_lm, tiny_tokenizer):
+    """Nothing is filled in there, and as a response it is likely to some degree."""
+    lm = make_lm()
+    assert tiny_tokenizer.mask_token_id not in lm.tok_encode("a <|mask|> b")
+    ((likelihood, _),) = lm.loglikelihood([request("Who?", "<|mask|>")])
+    assert math.isfinite(likelihood)
+    with pytest.raises(ValueError, match="The response '' has no tokens of its own"):
+        lm.loglikelihood([request("", "")])
+
+
 def test_likelihoods_are_those_of_the_tokens(make_lm, tiny_llada, tiny_tokenizer):
     lm, encode = make_lm(batch_size=3), lambda text: tuple(tiny_tokenizer.encode(text))
     pairs = [("One plus one is", " two"), ("Who?", " I"), ("", "abc"), ("One plus one is", " two")]
@@ -207,6 +217,11 @@ def test_adapters_quantised_or_not(make_llada, tiny_tokenizer, tmp_path):
         ({"batch_size": "auto"}, "`batch_size`='auto' must be a whole number"),
         ({"decode_type": "topk", "kernel_size": 8}, "`kernel_size`=8 has no effect"),
         ({"mc_draws": 3}, "`draws`=3 must be even"),
+        ({"mc_draws": "many"}, "`mc_draws`='many' must be a whole number"),
+        ({"seed": 1.5}, "`seed`=1.5 must be a whole number"),
+        ({"max_length": "long"}, "`max_length`='long' must be a whole number"),
+        ({"max_new_tokens": True}, "`max_new_tokens`=True must be a whole number"),
+        ({"dtype": "float16"}, "`dtype`='float16' has no effect on a model that is loaded"),
         ({"max_length": 257}, "`max_length`=257, and the model's config says 256"),
     ],
 )

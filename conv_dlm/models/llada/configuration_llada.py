@@ -92,7 +92,7 @@ class LLaDAConfig(PreTrainedConfig):
         "layers.*.mlp.down_proj": "rowwise",
     }
 
-    # Configs of the same model type for files of another layout, by a key that only those have.
+    # Configs of the same model type for files of another layout, by a key that only those have, or their architecture.
     other_layouts: ClassVar[dict[str, type[PreTrainedConfig]]] = {}
 
     vocab_size: int = 126464
@@ -158,19 +158,9 @@ class LLaDAConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As Transformers does it; a config of another layout (LLaDA-MoE) becomes one of its class.
-
-        Raises:
-            `ValueError`: iLLaDA, whose layout is its own.
-        """
-        if "ILLaDAForCausalLM" in (config_dict.get("architectures") or ()):
-            raise ValueError(
-                "iLLaDA is not supported: its layout is not LLaDA's (grouped heads, tied embeddings, other names of "
-                "weights; mask id 5). Load it with its own code, then call `conv_dlm.enable_diffusion(model, "
-                "mask_token_id=5)`."
-            )
+        """As Transformers does it; a config of another layout (LLaDA-MoE, iLLaDA) becomes one of its class."""
         for key, layout in cls.other_layouts.items():
-            if key in config_dict:
+            if key in config_dict or key in (config_dict.get("architectures") or ()):
                 return layout.from_dict(config_dict, **kwargs)
         return super().from_dict(config_dict, **kwargs)
 
