@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.config_checks import check_kind
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.mdlm_trainer import BatchLoss
 from trainers.noise import Rows
@@ -38,6 +39,7 @@ class ARR2FTTrainer(R2FTTrainer):
     _name = "AR R2FT"
 
     def __init__(self, model: Any, args: R2FTConfig, **kwargs: Any):
+        check_kind(args, R2FTConfig, self)
         if args.corruption_rule().both_sides:
             raise ValueError(
                 f"`corruption={args.corruption!r}` masks text on both sides of what it repeats, and an autoregressive "

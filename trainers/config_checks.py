@@ -39,3 +39,10 @@ def of_part(its: Setting) -> Any:
     """A config's field for a part's setting, with the part's default and help text."""
     choices = {} if its.choices is None else {"choices": list(its.choices)}
     return field(default=its.default, metadata={"help": its.help.capitalize() + ".", **choices})
+
+
+def check_kind(args: Any, kind: type, trainer: Any) -> None:
+    """Raise ValueError if a trainer's `args` are of another class, as TRL's own or another trainer's."""
+    if not isinstance(args, kind):
+        name = "None" if args is None else f"a {type(args).__name__}"
+        raise ValueError(f"`args` is {name}, and {type(trainer).__name__} takes a {kind.__name__}; make that of it.")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trainers import noise
+from trainers.config_checks import check_kind
 from trainers.distill_config import DistillConfig
 from trainers.distill_data import TrajectoryCollator, tokenized
 from trainers.distillation import Answers, active_blocks, certainty_loss, random_part, views_of, written_last
@@ -49,6 +50,7 @@ class DistillTrainer(MDLMTrainer):
 
     def __init__(self, model: Any, args: DistillConfig | None = None, **kwargs: Any) -> None:
         args = args or DistillConfig("Distill")
+        check_kind(args, DistillConfig, self)
         super().__init__(model, args, **kwargs)
 
     def _read(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from conv_dlm.answering.ends import end_ids
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
 from conv_dlm.generation.parts.rules import UNMASKING_RULES
 from trainers import adapters, noise
+from trainers.config_checks import check_kind
 from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.drafts import stage_advantages, stage_values, stages_of
 from trainers.estimates import Completions, log_probs
@@ -98,6 +99,7 @@ class DiffusionGRPOTrainer(DenoiserTrainer, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         args = args or DiffusionGRPOConfig("GRPO")
+        check_kind(args, DiffusionGRPOConfig, self)
         for name in ("rollout_func", "tools", "environment_factory"):
             if kwargs.get(name):
                 raise ValueError(f"`{name}` is for models that write from left to right in turns. Leave it out.")

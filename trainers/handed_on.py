@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 from trainers.values import read_values
 
 OF_TRAINER = {"every_n_layers", "offload", "selective"}  # keys of activation checkpointing that PyTorch doesn't get
+FLAGS = ("use_reentrant", "preserve_rng_state", "debug", "early_stop", "offload")
 KEYS = {
     "accelerator_config": {field.name for field in dataclasses.fields(AcceleratorConfig)},
     "dataset_kwargs": {"skip_prepare_dataset"},
@@ -109,6 +110,9 @@ def _try_checkpointing(name: str, given: dict[str, Any]) -> None:
     layers = given.get("every_n_layers", 1)
     if isinstance(layers, bool) or not isinstance(layers, int) or layers < 1:
         raise ValueError(f"`{name}` has `every_n_layers={layers!r}`; it must be a whole number of at least 1.")
+    for key in FLAGS:
+        if not isinstance(given.get(key, False), bool | None):
+            raise ValueError(f"`{name}` has `{key}={given[key]!r}`; it must be true or false.")
     handed_on = {"use_reentrant": False} | {key: value for key, value in given.items() if key not in OF_TRAINER}
     if len(handed_on) == 1 and "use_reentrant" not in given:
         return

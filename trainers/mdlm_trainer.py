@@ -15,6 +15,7 @@ from trl import SFTTrainer
 from conv_dlm.generation.capabilities import longest_context
 from trainers import adapters
 from trainers.checkpoints import replaced
+from trainers.config_checks import check_kind
 from trainers.denoiser_trainer import DenoiserTrainer
 from trainers.losses import are_top, row_sums, token_log_probs
 from trainers.masking import mask_rows, mask_windows
@@ -103,6 +104,7 @@ class MDLMTrainer(DenoiserTrainer, SFTTrainer):
         self._ratios = {"train": Ratios(), "eval": Ratios()}
         self._step_clock = StepClock()
         args = args or MDLMTrainingConfig("MDLM")
+        check_kind(args, MDLMTrainingConfig, self)
         if args.objective != self._objective:
             raise ValueError(
                 f"`objective={args.objective!r}` is not what {type(self).__name__} trains: "

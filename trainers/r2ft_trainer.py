@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trainers import noise
+from trainers.config_checks import check_kind
 from trainers.corruption import Corruption, CorruptionRule, Examples
 from trainers.losses import are_top, r2ft_losses, r2ft_margins, row_sums, token_log_probs
 from trainers.mdlm_trainer import BatchLoss, MDLMTrainer
@@ -54,6 +55,7 @@ class R2FTTrainer(MDLMTrainer):
     args: R2FTConfig
 
     def __init__(self, model: Any, args: R2FTConfig, **kwargs: Any):
+        check_kind(args, R2FTConfig, self)
         super().__init__(model=model, args=args, **kwargs)
 
     @staticmethod

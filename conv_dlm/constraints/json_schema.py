@@ -7,9 +7,11 @@ what can't be ended within the depth drops out: an optional member, one of sever
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import combinations
+from reprlib import repr as shortened
 from typing import Any
 
 from conv_dlm.constraints.byte_automaton import byte_automaton, meet
@@ -57,6 +59,22 @@ OF_TYPE: dict[str, set[str]] = {
 COMBINATIONS = {"anyOf", "oneOf", "allOf", "$ref", "enum", "const"}
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+# What the value of a keyword has to be, where nothing else looks at it.
+SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "type": (lambda value: isinstance(value, str) or _are_texts(value), "a name, or a list of names"),
+    "properties": (lambda value: isinstance(value, Mapping), "an object with a schema for each name"),
+    "required": (_are_texts, "a list of names"),
+    "prefixItems": (lambda value: isinstance(value, list | tuple), "a list of schemas"),
+    "enum": (lambda value: isinstance(value, list | tuple), "a list of values"),
+    "pattern": (lambda value: isinstance(value, str), "text"),
+    "format": (lambda value: isinstance(value, str), "a name"),
+}
+
+
 def schema_expression(schema: Schema, depth: int, whitespace: str) -> str:
     """The expression of the JSON texts that `schema` allows.
 
@@ -83,8 +101,7 @@ class _Maker:
             return self.anything(self.depth)
         if schema is False:
             return None
-        if not isinstance(schema, Mapping):
-            raise UnsupportedSchema(f"A schema is an object or a boolean, and {path} is {schema!r}.")
+        _check_shapes(schema, path)
         said = {key: value for key, value in schema.items() if key not in ANNOTATIONS}
         for key in ("anyOf", "oneOf", "allOf", "$ref"):
             if key in said:
@@ -132,10 +149,10 @@ class _Maker:
         beside = {name: value for name, value in said.items() if name != key}
         if key == "$ref":
             name = said[key]
+            target = self._resolve(name, path)
             times = followed.get(name, 0)
             if times > self.depth:
                 return None
-            target = self._resolve(name, path)
             return self.value(self._merged([beside, target], path), name, {**followed, name: times + 1})
         if not isinstance(said[key], list) or not said[key]:
             raise UnsupportedSchema(f"`{key}` at {path} has to be a list of schemas.")
@@ -173,6 +190,9 @@ class _Maker:
 
     def _merged(self, schemas: list[Any], path: str) -> Any:
         """One schema that says what all of them say, each keyword once; members and those required are put together."""
+        for schema in schemas:
+            if not isinstance(schema, bool):
+                _check_shapes(schema, path)
         schemas = [schema for schema in schemas if schema is not True and schema != {}]
         if any(schema is False for schema in schemas):
             return False
@@ -208,22 +228,23 @@ class _Maker:
         count = said.get(key)
         if count is None:
             return None
-        if isinstance(count, bool) or not isinstance(count, int | float) or count != int(count) or count < 0:
-            raise UnsupportedSchema(f"`{key}` at {path} is {count!r}; it has to be a whole number from 0 on.")
+        if not _is_whole(count) or count < 0:
+            raise UnsupportedSchema(f"`{key}` at {path} is {shortened(count)}; it has to be a whole number from 0 on.")
         return int(count)
 
     def literal(self, said: dict[str, Any], types: list[str], path: str) -> str | None:
         self._refuse(sorted(said.keys() - {"enum", "const", "type"}), path)
         values = [said["const"]] if "const" in said else said["enum"]
-        if not isinstance(values, list):
-            raise UnsupportedSchema(f"`enum` at {path} has to be a list of values.")
         if "const" in said and "enum" in said and said["const"] not in said["enum"]:
             return None
-        return _either([self.constant(value) for value in values if any(_is_a(value, name) for name in types)])
+        try:
+            return _either([self.constant(value) for value in values if any(_is_a(value, name) for name in types)])
+        except (TypeError, ValueError) as error:  # of `json`: NaN, an object of Python's
+            raise UnsupportedSchema(f"A value of `enum` or `const` at {path} is none of JSON's: {error}.") from error
 
     def constant(self, value: Any) -> str:
         if isinstance(value, Mapping):
-            members = [f"{_quoted(key)}:{self.space}{self.constant(member)}" for key, member in value.items()]
+            members = [f"{_quoted(str(key))}:{self.space}{self.constant(member)}" for key, member in value.items()]
             return self._between("\\{", self._comma.join(members), "\\}")
         if isinstance(value, list):
             return self._between("\\[", self._comma.join(self.constant(element) for element in value), "\\]")
@@ -321,8 +342,10 @@ class _Maker:
         for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
             if key in said:
                 bound = said[key]
-                if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != int(bound):
-                    raise UnsupportedSchema(f"`{key}` at {path} is {bound!r}; bounds have to be whole numbers.")
+                if not _is_whole(bound):
+                    raise UnsupportedSchema(
+                        f"`{key}` at {path} is {shortened(bound)}; bounds have to be whole numbers."
+                    )
                 bounds[key] = int(bound)
         low, high = bounds.get("minimum"), bounds.get("maximum")
         over, under = bounds.get("exclusiveMinimum"), bounds.get("exclusiveMaximum")
@@ -342,6 +365,24 @@ class _Maker:
         value = self.anything(depth - 1)
         elements = self._between("\\[", f"(?:(?:{value}{self._comma})*{value})?", "\\]")
         return f"(?:{scalar}|{elements}|{self._members(value)})"
+
+
+def _check_shapes(schema: Any, path: str) -> None:
+    """Raise `UnsupportedSchema` for what is no schema, or has a keyword with a value of another kind."""
+    if not isinstance(schema, Mapping):
+        raise UnsupportedSchema(f"A schema is an object or a boolean, and {path} is {shortened(schema)}.")
+    for key, value in schema.items():
+        if not isinstance(key, str):
+            raise UnsupportedSchema(f"Keywords of a schema are text, and {path} has {shortened(key)}.")
+        fits, what = SHAPES.get(key, (None, ""))
+        if fits is not None and not fits(value):
+            raise UnsupportedSchema(f"`{key}` at {path} is {shortened(value)}; it has to be {what}.")
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value == int(value)
 
 
 def _either(options: list[str | None]) -> str | None:
@@ -367,7 +408,7 @@ def _is_a(value: Any, name: str) -> bool:
     if isinstance(value, bool) or value is None:
         return name == ("null" if value is None else "boolean")
     if isinstance(value, int | float):
-        return name == "number" or (name == "integer" and value == int(value))
+        return name == "number" or (name == "integer" and _is_whole(value))
     return isinstance(value, {"string": str, "array": list, "object": Mapping}.get(name, ()))
 
 

@@ -1,6 +1,5 @@
 """What a response may be: a regular expression, one of some texts, or JSON under a schema."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from conv_dlm.constraints.byte_automaton import DEAD, byte_automaton
 from conv_dlm.constraints.errors import ConstraintError, UnsupportedSchema
 from conv_dlm.constraints.json_schema import escaped, schema_expression
+from conv_dlm.utils.text import from_json
 
 
 class Constraint:
@@ -51,6 +51,8 @@ class Regex(Constraint):
     expression: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.expression, str):
+            raise ConstraintError(f"`Regex` takes an expression as text, not {self.expression!r}.")
         self.check()
 
 
@@ -66,7 +68,8 @@ class Choice(Constraint):
     texts: tuple[str, ...]
 
     def __init__(self, texts: Sequence[str]) -> None:
-        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
+        listed = isinstance(texts, Sequence) and not isinstance(texts, str | bytes)
+        if not listed or not texts or not all(isinstance(text, str) and text for text in texts):
             raise ConstraintError(f"`Choice` takes a list of texts that are not empty, not {texts!r}.")
         object.__setattr__(self, "texts", tuple(texts))
         self.check()
@@ -101,16 +104,23 @@ class JSONSchema(Constraint):
 
     def __post_init__(self) -> None:
         schema = self.schema
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0:
+            raise UnsupportedSchema(f"`depth`={self.depth!r} has to be a whole number from 0 on.")
+        if not isinstance(self.whitespace, str):
+            raise UnsupportedSchema(f"`whitespace`={self.whitespace!r} has to be an expression, as text.")
         if isinstance(schema, str):
             try:
-                schema = json.loads(schema)
-            except json.JSONDecodeError as error:
+                schema = from_json(schema)
+            except ValueError as error:
                 raise UnsupportedSchema(f"The schema is no JSON: {error}.") from error
         elif hasattr(schema, "model_json_schema"):
             schema = schema.model_json_schema()
         if not isinstance(schema, Mapping | bool):
             raise UnsupportedSchema(f"A schema is an object or a boolean, not {type(schema).__name__}.")
-        object.__setattr__(self, "_expression", schema_expression(schema, self.depth, self.whitespace))
+        try:
+            object.__setattr__(self, "_expression", schema_expression(schema, self.depth, self.whitespace))
+        except RecursionError as error:
+            raise UnsupportedSchema("The schema is nested too deep.") from error
         self.check()
 
     @property

@@ -44,6 +44,9 @@ class Order:
     form: str = ""
 
     def __post_init__(self) -> None:
+        for name, text in (("Prompt", self.prompt), ("Form", self.form)):
+            if not isinstance(text, str):
+                raise ValueError(f"{name}: {text!r} must be text.")
         if not self.prompt.strip():
             raise ValueError("The prompt is empty. Type a question, or take one of the examples.")
         for decode_type in self.decode_types:
@@ -53,9 +56,9 @@ class Order:
                 f"Both decode types are {self.decode_types[0]!r}, with the same result. Change one of them."
             )
         for name, number in (("Steps", self.steps), ("Kernel or block", self.size), ("Canvas", self.length)):
-            if not isinstance(number, int) or not 1 <= number <= LARGEST:
+            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= LARGEST:
                 raise ValueError(f"{name}: {_shown(number)} must be a whole number from 1 to {LARGEST}.")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**63:
             raise ValueError(f"Seed: {_shown(self.seed)} must be a whole number from 0 on.")
         try:
             _ = self.constraint

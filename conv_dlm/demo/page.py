@@ -181,10 +181,11 @@ def _problem(number: int) -> Problem:
 
 
 def _order(
-    number: int | None, form: str, prompt: str, model: str, first: str, second: str, *numbers: Any
+    number: int | None, form: str | None, prompt: str | None, model: str, first: str, second: str, *numbers: Any
 ) -> Order:
+    form, prompt = form or "", prompt or ""  # an emptied field may be None
     asked = None if number is None else _problem(number)
-    if asked is not None and asked.question != prompt.strip():  # another was typed since
+    if asked is not None and asked.question != str(prompt).strip():  # another was typed since
         asked = None
     steps, size, length, seed = numbers
     types = (first,) if second == NO_SECOND else (first, second)

@@ -121,6 +121,12 @@ class ConvDLM(BaseLM):
         max_length = _count("max_length", max_length, optional=True)
         mc_draws, self.batch_size = _count("mc_draws", mc_draws), _count("batch_size", batch_size)
         self.seed, self.options = _whole("seed", seed), options
+        texts = {"peft": peft, "quantize": quantize, "dtype": dtype, "device": device}
+        if not hasattr(pretrained, "generate"):
+            texts |= {"pretrained": pretrained, "tokenizer": tokenizer}
+        for argument, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"`{argument}`={value!r} must be text, such as a name; put it in quotes.")
         name = pretrained
         if pretrained is None or isinstance(pretrained, str):
             how = {"device": self.device, "dtype": dtype, "quantize": quantize}

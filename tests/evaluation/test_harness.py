@@ -221,6 +221,7 @@ def test_adapters_quantised_or_not(make_llada, tiny_tokenizer, tmp_path):
         ({"seed": 1.5}, "`seed`=1.5 must be a whole number"),
         ({"max_length": "long"}, "`max_length`='long' must be a whole number"),
         ({"max_new_tokens": True}, "`max_new_tokens`=True must be a whole number"),
+        ({"peft": 3}, "`peft`=3 must be text"),
         ({"dtype": "float16"}, "`dtype`='float16' has no effect on a model that is loaded"),
         ({"max_length": 257}, "`max_length`=257, and the model's config says 256"),
     ],

@@ -4,9 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trl import ModelConfig
+from trl import GRPOConfig, ModelConfig, SFTConfig
 
-from trainers import DiffusionGRPOConfig, MDLMTrainingConfig
+from trainers import (
+    ARR2FTTrainer,
+    DiffusionGRPOConfig,
+    DiffusionGRPOTrainer,
+    DistillTrainer,
+    MDLMTrainer,
+    MDLMTrainingConfig,
+    R2FTTrainer,
+)
 from trainers.data import DataArguments
 from trainers.values import read_values
 
@@ -28,6 +36,8 @@ KWARGS = "gradient_checkpointing_kwargs"  # which newer releases call after acti
         ({KWARGS: {"nonsense": 3}}, "_checkpointing_kwargs` has the unknown key 'nonsense'; it may have context_fn"),
         ({KWARGS: {"determinism_check": 3}}, "_checkpointing_kwargs=.*can't be"),
         ({KWARGS: {"every_n_layers": 0}}, "`every_n_layers=0`; it must be a whole number of at least 1"),
+        ({KWARGS: {"use_reentrant": "no"}}, "`use_reentrant='no'`; it must be true or false"),
+        ({KWARGS: {"offload": "cpu"}}, "`offload='cpu'`; it must be true or false"),
         ({"activation_offloading": True}, "needs an accelerator"),
         ({"accelerator_config": {"gradient_accumulation_kwargs": {"nonsense": 3}}}, "can't be: .*'nonsense'"),
         ({"accelerator_config": {"split_batches": "x"}}, "must be true or false"),
@@ -99,3 +109,20 @@ def test_the_datas_fields() -> None:
     with pytest.raises(ValueError, match=r"`problem_levels\[1\]='x'` must be a whole number"):
         DataArguments(problem_levels=[1, "x"])  # type: ignore[list-item]
     assert DataArguments(data_files={"train": "a.jsonl"}).data_files == {"train": "a.jsonl"}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "args", "told"),
+    [
+        (MDLMTrainer, SFTConfig, "`args` is a SFTConfig, and MDLMTrainer takes a MDLMTrainingConfig"),
+        (R2FTTrainer, MDLMTrainingConfig, "`args` is a MDLMTrainingConfig, and R2FTTrainer takes a R2FTConfig"),
+        (ARR2FTTrainer, SFTConfig, "ARR2FTTrainer takes a R2FTConfig"),
+        (DistillTrainer, MDLMTrainingConfig, "DistillTrainer takes a DistillConfig"),
+        (DiffusionGRPOTrainer, GRPOConfig, "DiffusionGRPOTrainer takes a DiffusionGRPOConfig"),
+    ],
+)
+def test_the_config_of_another_trainer(tmp_path: Path, trainer: Any, args: Any, told: str) -> None:
+    more = {"per_device_train_batch_size": 8} if args is GRPOConfig else {}
+    given = (None, "r") if trainer is DiffusionGRPOTrainer else (None,)
+    with pytest.raises(ValueError, match=told):
+        trainer(*given, args=args(str(tmp_path), use_cpu=True, bf16=False, **more))
