@@ -87,6 +87,9 @@ def read_input_ids(value: Any, vocabulary: int | None, device: torch.device) -> 
         raise SettingError("input_ids", f"is a {ids.dtype} tensor of shape {tuple(ids.shape)}", "pass ids [B, P]")
     if ids.shape[0] == 0:
         raise SettingError("input_ids", "is an empty batch", "give at least one row")
+    if ids.layout != torch.strided or (ids.is_meta and torch.device(device).type != "meta"):
+        kind = "meta tensor, which has no values" if ids.is_meta else f"{ids.layout} tensor"
+        raise SettingError("input_ids", f"is a {kind}", "pass ids [B, P] in memory")
     ids = ids.to(device).long()
     if ids.numel() and not ids.is_meta:
         low, high = ids.aminmax()

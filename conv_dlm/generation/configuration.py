@@ -69,7 +69,7 @@ INHERITED_SETTINGS: dict[str, Setting] = {
         "length of the response; 0 fills the masks of the prompt only", DEFAULT_MAX_NEW_TOKENS, low=0, kind=int
     ),
     "top_k": Setting("candidates of a position, 0 for the whole vocabulary", low=0, kind=int),
-    "temperature": Setting("0 draws nothing at random", low=0, kind=float),
+    "temperature": Setting("0 draws nothing at random", low=0, high=1e6, kind=float),
     "do_sample": Setting("draw at random", kind=bool),
     "repetition_penalty": Setting(
         "above 1: tokens already there become less likely", low=0, inside=True, kind=float

@@ -18,6 +18,7 @@ from conv_dlm.generation.cache import CanvasCache, upload
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
 from conv_dlm.generation.compiling import COMPILED_SHAPES
+from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.extra import Extra, read_at
 from conv_dlm.generation.row_adapters import RowAdapters
 
@@ -207,7 +208,12 @@ class Denoiser:
         if self.compiled:
             torch.compiler.cudagraph_mark_step_begin()  # the last forward's output is used up
         with torch._dynamo.config.patch(recompile_limit=COMPILED_SHAPES) if self.compiled else nullcontext():
-            logits: Tensor = forward(input_ids=ids, **inputs).logits
+            output = forward(input_ids=ids, **inputs)
+        if not hasattr(output, "logits"):
+            raise SettingError(
+                "model", f"is a {type(self.model).__name__}, whose forward returns no logits", "take one with a head"
+            )
+        logits: Tensor = output.logits
         if self.projects_window:
             return logits
         row = torch.arange(ids.shape[0], device=ids.device)[:, None]

@@ -1,5 +1,5 @@
-"""A checkpoint has to have every weight of the model, and no other: what is missing would be random numbers, what is left
-over was computed with where it comes from. Of both only a log speaks."""
+"""A checkpoint has to have every weight of the model, and no other: what is missing would be random numbers, what is
+left over was computed with where it comes from. Of both only a log speaks."""
 
 from typing import Any
 
@@ -35,8 +35,8 @@ class CompleteWeights:
         if (missing or inside) and not allow_missing_weights:
             raise ValueError(
                 f"The checkpoint is of another layout than {cls.__name__}: {_named(missing) if missing else 'none'} "
-                f"missing, {_named(left_over) if left_over else 'none'} left over. Pass `allow_missing_weights=True` to "
-                "have random numbers where one is missing, and do without those left over."
+                f"missing, {_named(left_over) if left_over else 'none'} left over. Pass "
+                "`allow_missing_weights=True` to have random numbers for the former and do without the latter."
             )
         return (model, info) if output_loading_info else model
 

@@ -21,6 +21,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 import conv_dlm
 from conv_dlm.generation.capabilities import cache_argument, supports_canvas_cache, supports_window_logits
+from tests.tiny import random_llama
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
 MASK = 3
@@ -150,3 +151,9 @@ def test_the_name_of_the_cache_is_read_off_the_forward(tiny_llada):
             pass
 
     assert cache_argument(tiny_llada) == "cache" and cache_argument(Old()) == "past_key_values"
+
+
+def test_a_model_without_a_head_is_said():
+    model = conv_dlm.enable_diffusion(random_llama().model, mask_token_id=MASK, attention_pattern="full")
+    with pytest.raises(conv_dlm.SettingError, match="a LlamaModel, whose forward returns no logits; take one"):
+        model.generate(PROMPT, max_new_tokens=4, decode_type="topk", steps=2)

@@ -59,7 +59,8 @@ def test_what_says_the_same_does_the_same(tiny_llada, said, same):
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("temperature", (NAN, INF, -INF, "1", [1])), ("guidance_scale", (NAN, INF, "1")), ("conv_mult", (NAN, INF)),
+        ("temperature", (NAN, INF, -INF, 1e308, "1", [1])), ("guidance_scale", (NAN, INF, "1")),
+        ("conv_mult", (NAN, INF)),
         ("repetition_penalty", (NAN, INF)), ("exit_high", (NAN, INF)), ("max_time", (NAN, -1, "1")),
         ("top_p", (NAN, 5, -1, "1")), ("min_p", (2, "1")), ("typical_p", (0, [1])), ("top_h", (-1,)),
         ("steps", (10**23, True, "8", 2.5)), ("max_new_tokens", ("6", 10**30)), ("max_length", ("x", 7.5)),
@@ -73,7 +74,8 @@ def test_what_says_the_same_does_the_same(tiny_llada, said, same):
         ("logits_processor", (5, [5], torch.ones(2, 3), torch.tensor(1))),
         ("watermarking_config", ({"a": 1}, 5)), ("top_k", (torch.ones(2, 3),)), ("stepz", (5,)),
         ("stopping_criteria", (5, [5])), ("generation_config", ({"steps": 2}, "x")),
-        ("input_ids", ("text", {"input_ids": PROMPT}, PROMPT + 300, PROMPT - 100, PROMPT.float(), [[1, 2], [3]])),
+        ("input_ids", ("text", {"input_ids": PROMPT}, PROMPT + 300, PROMPT - 100, PROMPT.float(), [[1, 2], [3]],
+                       PROMPT.to_sparse(), PROMPT.to("meta"))),
         ("attention_mask", (torch.full((1, 5), 0.5), torch.full((1, 5), NAN), torch.full((1, 5), 2), "x", [1] * 5)),
     ],
 )  # fmt: skip

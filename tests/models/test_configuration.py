@@ -1,8 +1,10 @@
 """What configs accept, and the published sizes."""
 
+import json
+
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from conv_dlm.models import MDLM, LLaDAConfig, LLaDAModelLM, MDLMConfig
@@ -27,6 +29,35 @@ def test_llada_8b_has_the_published_size_and_weight_names():
     published |= {f"model.transformer.blocks.{i}.{name}.weight" for i in range(32) for name in inside}
     assert len(published) == 291
     assert revert_weight_conversion(model, model.state_dict()).keys() == published
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({}, "default"), ({"rope_type": "default"}, "default"), ({"type": "default"}, "default"),
+        ({"type": "linear", "factor": 2.0}, "linear"), ({"rope_type": "linear", "factor": 2.0}, "linear"),
+    ],
+)  # fmt: skip
+def test_how_files_say_the_scaling_of_rope(said, kind):
+    """Older ones call its type `type`; an empty one, or `default`, is none."""
+    model = LLaDAModelLM(LLaDAConfig(**TINY, rope_scaling=said))
+    assert model.config.rope_parameters["rope_type"] == kind
+    plain = LLaDAModelLM(LLaDAConfig(**TINY)).model.rotary_emb.inv_freq
+    torch.testing.assert_close(model.model.rotary_emb.inv_freq, plain / said.get("factor", 1.0))
+
+
+@pytest.mark.parametrize("make", [lambda: LLaDAModelLM(LLaDAConfig(**TINY)), lambda: MDLM(MDLMConfig(vocab_size=64))])
+def test_the_attention_of_a_training_is_not_asked_for(tmp_path, make):
+    """Some files say it (`flash_attention_2`, which isn't installed); what is used is the caller's choice."""
+    with torch.device("meta"):
+        config = make().config
+    config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"attn_implementation": "flash_attention_2"}))
+    read = AutoConfig.from_pretrained(tmp_path)
+    assert read._attn_implementation != "flash_attention_2"
+    with torch.device("meta"):
+        assert AutoModel.from_config(read).config._attn_implementation == "sdpa"
 
 
 def test_mdlm_owt_has_the_published_size():

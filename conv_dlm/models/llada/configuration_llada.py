@@ -162,6 +162,8 @@ class LLaDAConfig(PreTrainedConfig):
         for key, layout in cls.other_layouts.items():
             if key in config_dict or key in (config_dict.get("architectures") or ()):
                 return layout.from_dict(config_dict, **kwargs)
+        # the attention of a training is the caller's to choose
+        config_dict = {key: value for key, value in config_dict.items() if key != "attn_implementation"}
         return super().from_dict(config_dict, **kwargs)
 
     @property
@@ -171,7 +173,9 @@ class LLaDAConfig(PreTrainedConfig):
     @property
     def rope_parameters(self) -> dict[str, Any]:
         """The rotary embedding as Transformers describes it; `rope_theta` and `rope_scaling` are what is stored."""
-        return {"rope_type": "default", "rope_theta": self.rope_theta} | (self.rope_scaling or {})
+        scaling = dict(self.rope_scaling or {})
+        kind = scaling.pop("type", None)  # as older files call it
+        return {"rope_type": kind or "default", "rope_theta": self.rope_theta} | scaling
 
     def convert_rope_params_to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """What is said as `rope_parameters` becomes `rope_theta` and `rope_scaling`."""

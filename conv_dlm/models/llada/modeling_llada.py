@@ -143,7 +143,7 @@ class LLaDAModel(LLaDAPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.embedding_size or config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(LLaDADecoderLayer(config, i) for i in range(config.n_layers))
         self.norm = LlamaRMSNorm(config.d_model, eps=config.rms_norm_eps)
-        scaled = None if config.rope_scaling is None else config
+        scaled = None if config.rope_parameters["rope_type"] == "default" else config
         self.rotary_emb = RotaryEmbedding(config.head_dim, config.rope_theta, scaled=scaled)
         self.gradient_checkpointing = False
         self.post_init()

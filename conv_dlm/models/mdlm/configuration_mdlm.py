@@ -66,6 +66,12 @@ class MDLMConfig(PreTrainedConfig):
         self.return_dict = True
         self.validate_architecture()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As Transformers does it; `attn_implementation` is what the caller says, not a file."""
+        config_dict = {key: value for key, value in config_dict.items() if key != "attn_implementation"}
+        return super().from_dict(config_dict, **kwargs)
+
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"return_dict": False}
 
