@@ -15,6 +15,7 @@ from conv_dlm.constraints.expressions import Nondeterministic, shortened
 
 DEAD = -1
 MOST_STATES = 50_000
+MOST_MEMBERS = 20_000_000  # of all subsets together: some seconds of work, for a server has others to answer
 
 
 class ByteAutomaton(NamedTuple):
@@ -39,8 +40,8 @@ def byte_automaton(expression: str) -> ByteAutomaton:
     found = _determined(parsed)
     if found is None:
         raise BadExpression(
-            f"The expression {shortened(expression)!r} needs more than {MOST_STATES} states; lower the bounds of its "
-            "repetitions, or of what may stand before them."
+            f"The expression {shortened(expression)!r} needs more than {MOST_STATES} states, or too long to be "
+            "compiled; lower the bounds of its repetitions, or of what may stand before them."
         )
     delta, accepting, group_of_byte = found
     source, group = np.nonzero(delta >= 0)
@@ -62,7 +63,7 @@ def byte_automaton(expression: str) -> ByteAutomaton:
 
 def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """The subset construction. Returns the moves, int64 [S, G], what accepts, bool [S], and the group of each byte,
-    int64 [256]; None beyond `MOST_STATES`."""
+    int64 [256]; None beyond `MOST_STATES` or `MOST_MEMBERS`."""
     cuts = {0, 256}
     for moves in parsed.moves:
         for low, high, _ in moves:
@@ -92,6 +93,7 @@ def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.nd
     start = closure(0)
     numbers, members = {start: 0}, [start]
     rows: list[list[int]] = []
+    work = 0
     while len(rows) < len(members):
         targets: defaultdict[int, set[int]] = defaultdict(set)
         for state in members[len(rows)]:
@@ -100,6 +102,9 @@ def _determined(parsed: Nondeterministic) -> tuple[np.ndarray, np.ndarray, np.nd
         row = [DEAD] * (len(bounds) - 1)
         for group, direct in targets.items():
             subset = frozenset().union(*map(closure, direct))
+            work += len(direct) + len(subset)
+            if work > MOST_MEMBERS:
+                return None
             if subset not in numbers:
                 numbers[subset] = len(members)
                 members.append(subset)

@@ -52,7 +52,9 @@ FAMILIES = (
         "LLaDA", "LLaDAModelLM",
         {"GSAI-ML/LLaDA-8B-Base": Size(8.02, 6.98),
          "GSAI-ML/LLaDA-8B-Instruct": Size(8.02, 6.98),
-         "GSAI-ML/LLaDA-1.5": Size(8.02, 6.98)},
+         "GSAI-ML/LLaDA-1.5": Size(8.02, 6.98),
+         "d3LLM/d3LLM_LLaDA": Size(8.02, 6.98),
+         "Zigeng/dParallel-LLaDA-8B": Size(8.02, 6.98)},
         "full", "same", 126336, {"decode_type": "llada", "block_length": 32},
     ),
     Family(
@@ -66,7 +68,8 @@ FAMILIES = (
          "Dream-org/Dream-v0-Instruct-7B": Size(7.62, 6.53),
          "Dream-org/Dream-Coder-v0-Instruct-7B": Size(7.62, 6.53),
          "apple/DiffuCoder-7B-Base": Size(7.62, 6.53),
-         "apple/DiffuCoder-7B-cpGRPO": Size(7.62, 6.53)},
+         "apple/DiffuCoder-7B-cpGRPO": Size(7.62, 6.53),
+         "d3LLM/d3LLM_Dream": Size(7.62, 6.53)},
         "full", "next", 151666,
     ),
     Family(

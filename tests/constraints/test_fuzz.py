@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conv_dlm import Choice, JSONSchema, Regex
+from conv_dlm.constraints import byte_automaton
 from conv_dlm.constraints.errors import ConstraintError
 from conv_dlm.constraints.json_schema import COMBINATIONS, OF_TYPE
 
@@ -79,3 +80,11 @@ def test_other_arguments():
             JSONSchema(True, depth=wrong)
     with pytest.raises(ConstraintError, match="has to be an expression"):
         JSONSchema(True, whitespace=None)
+
+
+def test_an_expression_that_would_take_minutes(monkeypatch):
+    """Few states, each a set of very many."""
+    monkeypatch.setattr(byte_automaton, "MOST_MEMBERS", 50_000)
+    Regex("a{1,9}" * 20)
+    with pytest.raises(ConstraintError, match="or too long to be compiled; lower the bounds"):
+        Regex("a{1,9}" * 60)
