@@ -1,13 +1,15 @@
 """Rows of other people's data: what can mean only one thing is read as that, and the rest is refused, with its column.
 
-A number is its digits; messages may be a JSON string, ShareGPT's `from` and `value`, and roles of other formats; a
-prompt and a completion may be of different kinds. Blanks, lists and anything else are refused.
+A number is its digits, half a surrogate pair U+FFFD. Messages may be a JSON string, ShareGPT's `from` and `value`, and
+have roles of other formats; a prompt and a completion may be of different kinds. The rest (blanks, lists) is refused.
 """
 
 import json
 import math
 from collections.abc import Iterable
 from typing import Any
+
+from conv_dlm.utils.text import well_formed
 
 CHATS = ("messages", "conversations")
 # Roles of other formats; what is here neither as name nor as value is refused.
@@ -56,7 +58,7 @@ def _are_messages(value: Any) -> bool:
 
 def _text(value: Any, column: str) -> str:
     if isinstance(value, str):
-        return value
+        return well_formed(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         raise ValueError(f"`{column}` has no value: drop the row, or give it one")
     if isinstance(value, int) and not isinstance(value, bool):

@@ -37,6 +37,7 @@ EXAMPLES = """examples:
   conv-dlm bench --model GSAI-ML/LLaDA-8B-Instruct --data questions.jsonl --decode-types llada threshold \\
     --block-length 32 --caches none prefix dual window --output outputs/bench.json
 """
+LARGEST = 2**31  # of counts; far more than any memory has room for
 WITH_WEIGHTS_ONLY = ("tokenizer", "data", "system", "raw")  # options that make no sense with random weights
 
 
@@ -104,6 +105,8 @@ def _check(args: argparse.Namespace, options: dict[str, Any]) -> None:
         for value in values if isinstance(values, list) else [values]:
             if value < 1:
                 raise ValueError(f"`--{name.replace('_', '-')}`={value} must be at least 1.")
+            if value >= LARGEST:
+                raise ValueError(f"`--{name.replace('_', '-')}`={value} must be below {LARGEST}.")
     if args.length is not None and args.length <= max(args.max_new_tokens):
         longest = max(args.max_new_tokens)
         raise ValueError(f"`--length`={args.length} leaves no room for a prompt beside `--max-new-tokens`={longest}.")
@@ -158,7 +161,7 @@ def _subject(args: argparse.Namespace) -> "Subject":
 def _length(text: str) -> int:
     """A number of positions; "32k" is 32 times 1,024."""
     number, thousands = (text[:-1], 1024) if text.lower().endswith("k") else (text, 1)
-    if not number.isdecimal() or int(number) < 1:
+    if not number.isdecimal() or not 1 <= int(number) * thousands < LARGEST:
         raise argparse.ArgumentTypeError(f"{text!r} is no length, such as 4096 or 32k")
     return int(number) * thousands
 

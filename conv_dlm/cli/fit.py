@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   conv-dlm fit --shape llada-8b --memory 24
   conv-dlm fit --shape mdlm-small --json
 """
+LARGEST = 2**31  # of counts; far more than any memory has room for
 LABELS = {"float32": "float32", "bfloat16": "bf16", "8bit": "8-bit", "4bit": "4-bit", "nf4": "4-bit"}
 
 
@@ -98,6 +99,8 @@ def _check(args: argparse.Namespace) -> None:
     for name, least in (("max_new_tokens", 1), ("prompt_tokens", 0), ("batch_size", 1), ("lora_r", 1)):
         if getattr(args, name) < least:
             raise ValueError(f"`--{name.replace('_', '-')}`={getattr(args, name)} must be at least {least}.")
+        if getattr(args, name) >= LARGEST:
+            raise ValueError(f"`--{name.replace('_', '-')}`={getattr(args, name)} must be below {LARGEST}.")
     if args.memory is not None and not 0 < args.memory < float("inf"):
         raise ValueError(f"`--memory`={args.memory} must be above 0.")
     if not 0 <= args.guidance_scale < float("inf"):

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _folder_beside(folder: Path) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder on the same file system where that may be, so that weights are linked and not copied."""
-    parent = folder.resolve().parent
+    parent = Path(os.path.realpath(folder)).parent  # which doesn't mind a link to itself
     return tempfile.TemporaryDirectory(prefix=".staged-", dir=parent if os.access(parent, os.W_OK) else None)
 
 

@@ -136,6 +136,7 @@ def test_what_was_timed_before_an_interruption_is_shown(
         (["--steps", 0], "`--steps`=0 must be at least 1."),
         (["--batch-sizes", 1, 0], "`--batch-sizes`=0 must be at least 1."),
         (["--repeats", 0], "`--repeats`=0 must be at least 1."),
+        (["--batch-sizes", 10**30], "must be below 2147483648."),
         (["--shape", "llada"], "`shape`='llada' is not known"),
         (["--shape", "embedded", "--model", "x"], "Give `--model` or `--shape`, not both."),
         (["--shape", "embedded", "--data", "x"], "`--data` has no effect with `--shape`"),
@@ -190,5 +191,6 @@ def test_prompts_of_a_length_and_the_memory_that_they_take(
 
 def test_a_length_that_is_none(bench: Run, nothing_is_loaded: None) -> None:
     assert "is no length, such as 4096 or 32k" in bench("--length", "3x").err
+    assert "is no length, such as 4096 or 32k" in bench("--length", "9" * 30 + "k").err
     assert "`--length`=8 leaves no room for a prompt" in bench("--length", "8").err
     assert _length("32k") == 32768

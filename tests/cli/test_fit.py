@@ -142,6 +142,7 @@ def test_the_table(run: Run, of_8b: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         (("--max-new-tokens", -1), "`--max-new-tokens`=-1 must be at least 1"),
         (("--prompt-tokens", -1), "`--prompt-tokens`=-1 must be at least 0"),
         (("--batch-size", 0), "`--batch-size`=0 must be at least 1"),
+        (("--batch-size", 10**30), "must be below 2147483648"),
         (("--lora-r", 0), "`--lora-r`=0 must be at least 1"),
         (("--memory", 0), "`--memory`=0.0 must be above 0"),
         (("--guidance-scale", -1), "`--guidance-scale`=-1.0 must not be below 0"),

@@ -41,6 +41,9 @@ SHARE = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]
         ({"prompt": "Hi", "completion": [CHAT[1]]}, {"prompt": [CHAT[0]], "completion": [CHAT[1]]}),
         ({"prompt": [CHAT[0]], "completion": "Yo"}, {"prompt": [CHAT[0]], "completion": [CHAT[1]]}),
         ({"text": 7}, {"text": "7"}),
+        ({"text": "a\ud83d\ude00"}, {"text": "a\U0001f600"}),
+        ({"prompt": "a\ud83d", "completion": [{"from": "gpt", "value": "\ud83d"}]},
+         {"prompt": [user("a\ufffd")], "completion": [assistant("\ufffd")]}),
         ({"prompt": "None", "completion": "nan"}, {"prompt": "None", "completion": "nan"}),
     ],
 )
