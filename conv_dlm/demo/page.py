@@ -70,7 +70,7 @@ def usable(host: str, port: int) -> int:
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             return int(listener.getsockname()[1])
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, OverflowError, UnicodeError, TypeError) as error:
         raise ValueError(f"`--host`={host} and `--port`={port} can't be used: {error}") from error
 
 

@@ -23,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, OverflowError, UnicodeError, TypeError) as error:
         raise ValueError(
             f"`--host`={host} `--port`={port} can't be listened on: {error}; give others, or port 0 for any free one."
         ) from error
