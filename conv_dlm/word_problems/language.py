@@ -70,3 +70,11 @@ def listing(parts: Sequence[object]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = [str(part) for part in parts]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+_NEXT = ("Then", "After that", "Next", "A little later", "Later on", "Then", "After that", "Next")
+
+
+def order(count: int) -> tuple[str, ...]:
+    """How each of so many events, one after another, begins: "First", "Then"..."""
+    return ("First", *_NEXT) if count > 1 else ("Then",)

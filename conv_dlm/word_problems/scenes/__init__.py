@@ -9,19 +9,25 @@ number of operations:
 `held_out=True` keeps a scene for the test set of unseen scenes.
 """
 
-from conv_dlm.word_problems.scenes import (  # noqa: F401  each enters its scenes
-    changing,
+# Each enters its scenes. Their order decides what a seed draws: a new file comes last, and none may move.
+# isort: off
+from conv_dlm.word_problems.scenes import (  # noqa: F401
     comparing,
+    scores,
+    changing,
+    money,
     fees,
     friends,
     garden,
     journeys,
     kitchen,
+    progress,
+    rates,
+    recipes,
     measures,
-    money,
+    minutes,
     nature,
     packing,
-    rates,
     school,
     seats,
     sharing,
@@ -31,5 +37,7 @@ from conv_dlm.word_problems.scenes import (  # noqa: F401  each enters its scene
     trade,
     work,
 )
+
+# isort: on
 from conv_dlm.word_problems.scenes.registry import SCENES as SCENES
 from conv_dlm.word_problems.scenes.registry import Scene as Scene
