@@ -2,9 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from conv_dlm.cli import main
 from conv_dlm.cli.options import option_settings
 from conv_dlm.evaluation import respondent as respondent_module
 from conv_dlm.evaluation.respondent import decoding_fields
+from conv_dlm.evaluation.sample_folder import SampleFolder
 from tests.forks import context
 from tests.ranks import in_ranks
 
@@ -188,20 +189,27 @@ def test_an_interrupted_run_goes_on(evaluate, out: Path, tmp_path: Path, monkeyp
     assert contents(out) == before  # versions and date too are of those who gave the answers
 
 
+def evaluate_until_killed(words: list[str]) -> None:
+    """The process ends without a word, as by the system, behind the second answer."""
+    add = SampleFolder.add
+
+    def add_or_die(folder: SampleFolder, *given: Any, **named: Any) -> None:
+        add(folder, *given, **named)
+        if len(folder.samples()) > 2:  # the first says what run it is
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    SampleFolder.add = add_or_die
+    main(["eval", "gsm8k", *words])
+
+
 def test_a_killed_process(evaluate, out: Path, tmp_path: Path, sums: Path, tiny_checkpoint: Path) -> None:
-    rows = [{"question": f"{number}?" * (1 + number % 3), "answer": "#### 1"} for number in range(60)]
-    sums.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["--data", sums, "--model", tiny_checkpoint, *SHORT, "--output", out, "--batch-size", 1]
-    process = context().Process(target=main, args=(["eval", "gsm8k", *map(str, words)],))
+    process = context().Process(target=evaluate_until_killed, args=([str(word) for word in words],))
     process.start()
-    file = out / "samples-0.jsonl"
-    while not file.exists() or file.read_bytes().count(b"\n") < 3:
-        assert process.is_alive()
-        time.sleep(0.002)
-    process.kill()
     process.join()
-    kept = file.read_bytes().rpartition(b"\n")[0]
-    assert process.exitcode == -signal.SIGKILL and kept.count(b"\n") < 59 and not (out / "results.json").exists()
+    file = out / "samples-0.jsonl"
+    kept = file.read_bytes()
+    assert process.exitcode == -signal.SIGKILL and kept.count(b"\n") == 3 and not (out / "results.json").exists()
     assert evaluate().code == 0 and file.read_bytes().startswith(kept)
     evaluate(folder=tmp_path / "whole")
     assert without_times(out) == without_times(tmp_path / "whole")

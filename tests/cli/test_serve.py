@@ -1,29 +1,49 @@
 """`conv-dlm serve`, as a person starts and ends it."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import openai
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from conv_dlm.cli import main
+from tests.forks import context
+from tests.waiting import until
 
 
-def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path):
-    """In a process of its own: it says where it is, answers, and ends in good order while a request is running."""
-    command = [sys.executable, "-m", "conv_dlm", "serve", "--model", str(tiny_checkpoint), "--port", "0"]
-    command += ["--steps", "8", "--max-new-tokens", "12", "--max-new-tokens-limit", "100", "--steps-limit", "100000"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CONV_DLM_API_KEY": "secret"}
-    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+def serve(words: list[str], said: Path) -> None:
+    with said.open("w", buffering=1) as file, contextlib.redirect_stderr(file):
+        sys.exit(main(["serve", *words]))
+
+
+def refuses(address: str) -> bool:
+    """Whether a server takes no connections any more."""
+    host, port = address.removeprefix("http://").split(":")
     try:
-        line = server.stderr.readline()
-        address = re.search(rf"^{tiny_checkpoint.name} on (http://127\.0\.0\.1:\d+)/v1; ask it: curl", line)[1]
+        socket.create_connection((host, int(port)), timeout=60).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path, monkeypatch):
+    """In a process of its own: it says where it is, answers, and ends in good order while a request is running."""
+    monkeypatch.setenv("CONV_DLM_API_KEY", "secret")
+    words = ["--model", str(tiny_checkpoint), "--port", "0"]
+    words += ["--steps", "8", "--max-new-tokens", "12", "--max-new-tokens-limit", "100", "--steps-limit", "100000"]
+    said = tmp_path / "said"
+    server = context().Process(target=serve, args=(words, said))
+    server.start()
+    try:
+        until(lambda: said.exists() and "\n" in said.read_text())
+        address = re.search(
+            rf"^{tiny_checkpoint.name} on (http://127\.0\.0\.1:\d+)/v1; ask it: curl", said.read_text()
+        )[1]
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0, timeout=60)
         reply = client.chat.completions.create(model=tiny_checkpoint.name, messages=[{"role": "user", "content": "x"}])
         assert reply.usage.completion_tokens <= 12 and reply.usage.forwards <= 8
@@ -31,17 +51,17 @@ def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path):
             client.completions.create(model=tiny_checkpoint.name, prompt="x", max_tokens=101)
         long = {"decode_type": "remdm", "steps": 100_000, "eta": 0.1, "t_on": 0.9, "alpha_on": 0.5}
         stream = client.completions.create(model=tiny_checkpoint.name, prompt="x", stream=True, extra_body=long)
-        server.send_signal(signal.SIGINT)  # what runs would be finished
-        time.sleep(1)
-        assert server.poll() is None
-        server.send_signal(signal.SIGINT)
+        os.kill(server.pid, signal.SIGINT)  # what runs would be finished
+        until(lambda: refuses(address))
+        assert server.is_alive()
+        os.kill(server.pid, signal.SIGINT)
         with pytest.raises(openai.APIError, match="shutting down"):
             list(stream)
-        assert server.wait(60) == 0 and "Traceback" not in server.stderr.read()
+        server.join(60)
+        assert server.exitcode == 0 and "Traceback" not in said.read_text()
     finally:
         server.kill()
-        server.wait()
-        server.stderr.close()
+        server.join()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Person:
         os.close(program_side)
         self.seen = ""
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.seen:
             left = deadline - time.monotonic()
@@ -55,7 +55,7 @@ class Person:
         while self.read():
             pass
         os.close(self.terminal)
-        return self.program.wait(30)
+        return self.program.wait(60)
 
 
 def _own_the_terminal() -> None:

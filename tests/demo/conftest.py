@@ -40,12 +40,12 @@ def record(tiny_llada: Any, inputs: BatchEncoding) -> Record:
 
 @pytest.fixture
 def long(monkeypatch: pytest.MonkeyPatch) -> int:
-    """So many steps that a run doesn't end by itself before a test gives up."""
+    """So many steps that a run doesn't end by itself before a test gives up, for each takes longer than the last."""
     put_draft = Recording.put_draft
 
-    def wait(*args: Any, **kwargs: Any) -> None:
-        time.sleep(0.05)
-        put_draft(*args, **kwargs)
+    def wait(recording: Recording, *args: Any, **kwargs: Any) -> None:
+        time.sleep(min(0.01 * recording.steps, 2))
+        put_draft(recording, *args, **kwargs)
 
     monkeypatch.setattr(Recording, "put_draft", wait)
     return 512

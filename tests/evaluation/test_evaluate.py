@@ -259,7 +259,7 @@ def test_the_first_process_waits_for_the_others(tmp_path: Path) -> None:
     waiting.join(0.1)
     assert waiting.is_alive()
     other.add([{"index": 1}])
-    waiting.join(10)
+    waiting.join(60)
     assert not waiting.is_alive()
 
 

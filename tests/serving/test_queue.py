@@ -3,13 +3,15 @@
 import contextlib
 import http.client
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
 import pytest
 import torch
+
+from conv_dlm.serving.queue import Worker
+from tests.waiting import until
 
 from .conftest import Gate, client_of
 
@@ -34,15 +36,6 @@ def pool():
 
 def waiting(address):
     return httpx.get(f"{address}/health").json()["waiting"]
-
-
-def until(condition):
-    """Wait for what comes about soon."""
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about")
 
 
 def ask(address, **request):
@@ -104,11 +97,13 @@ def leaving(address, **request):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_while_it_is_denoised(gated, stream):
+def test_a_client_that_goes_away_while_it_is_denoised(gated, monkeypatch, stream):
     address, gate = gated
+    rows, submit = [], Worker.submit
+    monkeypatch.setattr(Worker, "submit", lambda worker, new: (rows.extend(new), submit(worker, new)))
     with leaving(address, stream=stream, max_tokens=64):
         gate.wait()
-    time.sleep(0.5)  # the server hears of it
+    until(lambda: not rows[0].wanted())  # the server has heard of it
     gate.let(1)
     gate.let(10_000)
     assert ask(address, max_tokens=2).usage.completion_tokens <= 2
@@ -164,15 +159,16 @@ def test_failures_are_told_and_survived(gated, pool, caplog):
     assert ask(address).choices
 
 
-def test_the_end_of_the_server(serve, make_llada, tiny_tokenizer, pool):
+def test_the_end_of_the_server(serve, make_llada, tiny_tokenizer, monkeypatch, pool):
     model = make_llada()
     gate = Gate(model)
+    close = Worker.close
+    monkeypatch.setattr(Worker, "close", lambda worker: (close(worker), gate.let(1)))  # what runs ends after the stop
     with serve(model, tiny_tokenizer) as address:
         replies = [pool.submit(ask, address)]
         gate.wait()
         replies.append(pool.submit(ask, address, extra_body={"steps": 3}))
         until(lambda: waiting(address) == 1)
-        pool.submit(lambda: (time.sleep(0.5), gate.let(1)))
     for reply in replies:
         with pytest.raises(openai.InternalServerError, match="shutting down"):
             reply.result()

@@ -17,10 +17,11 @@ from conv_dlm.serving.calm import Calm
 from conv_dlm.serving.connections import Connection
 from conv_dlm.serving.queue import Worker
 from conv_dlm.serving.served import Limits, ServedModel
-from conv_dlm.serving.server import in_background
+from conv_dlm.serving.server import GRACE, in_background
+from tests.waiting import until
 
 from .conftest import Gate
-from .test_queue import ask, until
+from .test_queue import ask
 from .test_refusals import PROMPT, error, post
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -63,6 +64,7 @@ def test_clients_that_owe_something_are_dropped(make_llada, tiny_tokenizer, monk
     with strict(make_llada(), tiny_tokenizer) as (address, _):
         slow = [connect(address, data) for data in HALF_A_REQUEST]
         until(lambda: all(map(is_closed, slow)))
+        monkeypatch.undo()  # an honest client may be slow on a slow machine
         assert post(address, PROMPT | {"max_tokens": 4}).status_code == 200
 
 
@@ -108,16 +110,20 @@ def test_many_connections_leave_room_for_honest_clients(make_llada, tiny_tokeniz
         until(lambda: sum(map(is_closed, idle)) >= 32)
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
         gate.let(10_000)
-        honest.join(30)
+        honest.join(60)
         assert answers and answers[0].choices
 
 
-def test_a_stop_does_not_wait_for_those_who_owe(make_llada, tiny_tokenizer):
+def test_a_stop_does_not_wait_for_those_who_owe(make_llada, tiny_tokenizer, monkeypatch):
+    made, heard = [], []
+    connection_made, data_received = Connection.connection_made, Connection.data_received
+    monkeypatch.setattr(Connection, "connection_made", lambda *given: made.append(connection_made(*given)))
+    monkeypatch.setattr(Connection, "data_received", lambda *given: heard.append(data_received(*given)))
     with strict(make_llada(), tiny_tokenizer) as (address, _):
         slow = [connect(address, data) for data in HALF_A_REQUEST]
-        time.sleep(0.3)
+        until(lambda: len(made) == len(slow) and len(heard) >= sum(map(bool, HALF_A_REQUEST)))
         stopped = time.monotonic()
-    assert time.monotonic() - stopped < 5
+    assert time.monotonic() - stopped < GRACE  # which it would give them
     assert all(map(is_closed, slow))
 
 
@@ -139,9 +145,9 @@ def test_a_stop_finishes_what_was_accepted(make_llada, tiny_tokenizer):
         assert httpx.get(f"{address}/health").status_code == 503
         gate.let(10_000)
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert len(answers) == 2 and all(answer.choices for answer in answers)
-        worker.join(5)
+        worker.join(60)
         assert not worker._thread.is_alive()
 
 
@@ -163,7 +169,7 @@ def test_a_long_prompt_holds_up_nobody(make_llada, tiny_tokenizer, monkeypatch):
     def slow(tokenizer, texts, special):
         if texts[0].startswith("slow"):
             begun.set()
-            assert done.wait(30)
+            assert done.wait(60)
         return encode(tokenizer, texts, special)
 
     monkeypatch.setattr(served_module, "encode", slow)
@@ -171,10 +177,10 @@ def test_a_long_prompt_holds_up_nobody(make_llada, tiny_tokenizer, monkeypatch):
         answers = []
         other = threading.Thread(target=lambda: answers.append(post(address, {"prompt": "slow", "max_tokens": 4})))
         other.start()
-        assert begun.wait(30)
+        assert begun.wait(60)
         assert post(address, PROMPT | {"max_tokens": 4}).status_code == 200  # meanwhile
         done.set()
-        other.join(30)
+        other.join(60)
         assert answers[0].status_code == 200
 
 
