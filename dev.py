@@ -47,6 +47,7 @@ TESTS_OF_VERSIONS = [
     "tests/hub/test_fresh_environment.py::test_its_code_projects_the_window_alone_and_has_all_caches",
     "tests/hub/test_fresh_environment.py::test_code_that_lies_beside_a_checkpoint_is_enough",
     *(f"tests/trainers/test_{name}.py" for name in ("tokenizing", "mdlm_trainer", "r2ft_trainer", "checkpoints")),
+    "tests/cli/test_fit.py::test_a_folder_needs_no_weights",
     *(f"tests/trainers/test_{name}.py" for name in ("grpo_trainer", "distillation", "bd3lm")),
 ]
 

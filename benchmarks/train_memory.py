@@ -28,6 +28,7 @@ from conv_dlm.cost.meters import PeakMemory
 from conv_dlm.cost.shapes import shape_config
 from conv_dlm.models import LLaDAConfig
 from conv_dlm.models.adapter_targets import DEFAULT_TARGETS
+from conv_dlm.utils.checkpointing import checkpoint_activations, old_names
 from conv_dlm.utils.environment import describe_run
 from conv_dlm.utils.files import write_json
 from trainers.losses import token_log_probs
@@ -77,10 +78,11 @@ def make_model(case: Case, device: str) -> Any:
     dtype = torch.float32 if case.storage == "float32" else torch.bfloat16
     targets = DEFAULT_TARGETS[case.model_config.model_type]
     lora = LoraConfig(r=case.rank, lora_dropout=0.1, target_modules=targets, task_type="CAUSAL_LM")
-    model = get_peft_model(bare_model(case.model_config, dtype, device), lora).train()
+    with old_names():
+        model = get_peft_model(bare_model(case.model_config, dtype, device), lora).train()
     if case.step.checkpointing:
         model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model
 
 

@@ -36,6 +36,7 @@ from benchmarks.step_overhead import MASK_FROM_END, VOCABULARY
 from benchmarks.textbook_training import llada_loss, mdlm_loss, r2ft_loss
 from conv_dlm.cost.meters import PeakMemory, Stopwatch
 from conv_dlm.models import LLaDAConfig, LLaDAModelLM
+from conv_dlm.utils.checkpointing import checkpoint_activations
 from conv_dlm.utils.environment import describe_run
 from trainers import MDLMTrainer, MDLMTrainingConfig, R2FTConfig, R2FTTrainer
 from trainers.masking import mask_rows
@@ -59,7 +60,7 @@ class Bench:
         self.mask_token_id = args.vocabulary - MASK_FROM_END
         self.batch_size, self.steps, self.objective = batch, args.pairs, objective
         self.trainer = make_trainer(body, objective, args)
-        self.trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(self.trainer.model)
         self.model = self.trainer.accelerator.prepare_model(self.trainer.model).train()
         self.adapters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.adapters, lr=0.0)

@@ -148,6 +148,14 @@ def causal_checkpoint(
     return folder
 
 
+@pytest.fixture(scope="module")
+def few_drills() -> Iterator[None]:
+    """A new tokenizer sees the numbers 200 times: enough beside few texts, where all times take seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainers.from_scratch._DRILLS", 200)
+        yield
+
+
 @contextlib.contextmanager
 def serving(
     model: Any,

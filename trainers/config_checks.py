@@ -35,6 +35,17 @@ def refuse(config: Any, refused: Iterable[Refused], method: str = "masked diffus
             raise ValueError(f"`{name}={value!r}` does not apply to {method}: {reason}. Leave it out.")
 
 
+def name_checkpointing(config: Any) -> None:
+    """Say `gradient_checkpointing`, which all supported releases know, by the name that Transformers has since 5.24.
+
+    To be called before its `TrainingArguments` see the fields, which warn of the old name otherwise.
+    """
+    for suffix in ("", "_kwargs"):
+        new, old = f"activation_checkpointing{suffix}", f"gradient_checkpointing{suffix}"
+        if getattr(config, new, "no such field") is None:
+            setattr(config, new, getattr(config, old))
+
+
 def of_part(its: Setting) -> Any:
     """A config's field for a part's setting, with the part's default and help text."""
     choices = {} if its.choices is None else {"choices": list(its.choices)}

@@ -29,6 +29,7 @@ CHAT_TEMPLATE = (
     "<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n{{ message['content'] | trim }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
+_DRILLS = 20_000  # times that all numbers are said, so that their merges come first, whatever the texts say
 # Numbers stand alone; a space goes with the word behind it, or before a number with the word in front of it.
 _PIECES = r"\d+| ?\p{L}+(?: (?=\d))?| ?[^\s\p{L}\d]+(?: (?=\d))?|\s+"
 
@@ -84,8 +85,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, largest_number: int) 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Often enough that their merges come first, whatever the texts say.
-    drill = (" ".join(numbers) for _ in range(20000))
+    drill = (" ".join(numbers) for _ in range(_DRILLS))
     bpe.train_from_iterator(chain(drill, texts), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=BOS, eos_token=EOS, pad_token=EOS, mask_token=MASK, padding_side="left",

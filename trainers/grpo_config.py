@@ -5,7 +5,7 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from trainers.config_checks import Refused, check_choice, check_least, of_part, refuse
+from trainers.config_checks import Refused, check_choice, check_least, name_checkpointing, of_part, refuse
 from trainers.estimates import ESTIMATES, SETTINGS, Estimate
 from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
@@ -99,6 +99,7 @@ class DiffusionGRPOConfig(TokenFree, GRPOConfig):
     def __post_init__(self) -> None:
         read_values(self)
         check_keys(self)
+        name_checkpointing(self)
         super().__post_init__()
         refuse(self, _REFUSED)
         try_what_is_handed_on(self)

@@ -5,7 +5,7 @@ from typing import Any
 
 from trl import SFTConfig
 
-from trainers.config_checks import check_least, refuse
+from trainers.config_checks import check_least, name_checkpointing, refuse
 from trainers.handed_on import check_keys, try_what_is_handed_on
 from trainers.token_free import TokenFree
 from trainers.values import read_values
@@ -168,6 +168,7 @@ class MDLMTrainingConfig(TokenFree, SFTConfig):
     def __post_init__(self) -> None:
         read_values(self)
         check_keys(self)
+        name_checkpointing(self)
         super().__post_init__()
         refuse(self, _REFUSED)
         try_what_is_handed_on(self)

@@ -9,7 +9,6 @@ buffers of libraries, and what a GPU's allocator holds in reserve.
 """
 
 import itertools
-import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,6 +25,7 @@ from conv_dlm.cost.sizes import Parameters, Shape, number_bytes
 from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.drawing import SCORES_AT_ONCE, SCORES_AT_ONCE_ELSEWHERE
+from conv_dlm.utils.checkpointing import checkpoint_activations, old_names
 
 SCORE_COPIES = 3  # of the scores of some positions in float32: the loop's, and two that `logsumexp` makes inside
 LOSS_AT_ONCE = 2**22  # logits that the trainers' loss puts through its softmax at a time
@@ -173,12 +173,12 @@ class TrainingMemory:
         """The model in training mode, with the recipes' adapters and fake weights."""
         from peft import LoraConfig, get_peft_model
 
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)  # PEFT's
         lora = LoraConfig(
             r=self.rank, lora_dropout=0.1, task_type="CAUSAL_LM",
             target_modules=list(self.targets) if isinstance(self.targets, tuple) else self.targets or "all-linear",
         )  # fmt: skip
-        model = get_peft_model(store(with_blocks(self.model, COUNTED_BLOCKS), self.storage), lora).train()
+        with old_names():
+            model = get_peft_model(store(with_blocks(self.model, COUNTED_BLOCKS), self.storage), lora).train()
         if self.storage == "nf4":  # TRL keeps adapters on quantised weights in bfloat16
             for adapter in _trained(model):
                 adapter.data = adapter.data.to(torch.bfloat16)
@@ -189,7 +189,7 @@ class TrainingMemory:
                         setattr(part, name, _ByteMaskDropout(child.p))
         if checkpointing:
             model.enable_input_require_grads()
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(model)
         fake_parameters(model, self._mode)
         return model
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from benchmarks import next_tokens
@@ -12,6 +13,7 @@ from trainers.from_scratch import StartArguments
 from trainers.from_scratch import main as start
 
 
+@pytest.mark.usefixtures("few_drills")
 def test_kinds_and_a_run(tmp_path: Path, capsys: Any) -> None:
     size: dict[str, Any] = dict(vocab_size=700, tokenizer_rows=50, width=32, layers=1, heads=2, inner_width=48)
     start(StartArguments(output_dir=str(tmp_path), **size))

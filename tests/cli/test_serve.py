@@ -44,7 +44,7 @@ def test_from_the_first_line_to_ctrl_c(tiny_checkpoint, tmp_path, monkeypatch):
         address = re.search(
             rf"^{tiny_checkpoint.name} on (http://127\.0\.0\.1:\d+)/v1; ask it: curl", said.read_text()
         )[1]
-        client = openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0, timeout=60)
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="secret", max_retries=0, timeout=240)
         reply = client.chat.completions.create(model=tiny_checkpoint.name, messages=[{"role": "user", "content": "x"}])
         assert reply.usage.completion_tokens <= 12 and reply.usage.forwards <= 8
         with pytest.raises(openai.BadRequestError, match="more than this server allows, 100"):

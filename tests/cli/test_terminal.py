@@ -1,9 +1,9 @@
-"""The program itself on a terminal: a pseudo-terminal that types, reads and presses Ctrl-C."""
+"""`python -m conv_dlm` on a terminal: a pseudo-terminal that types, reads and presses Ctrl-C."""
 
 import os
+import runpy
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,23 +11,20 @@ from pathlib import Path
 import pytest
 
 import conv_dlm_command
+from tests.forks import context
 
 pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
 
 
 class Person:
-    """Starts a command on a terminal of its own and watches what it writes."""
+    """Starts a command on a terminal of its own, in a fork of the test, and watches what it writes."""
 
     def __init__(self, *words: object) -> None:
         self.terminal, program_side = pty.openpty()
-        self.program = subprocess.Popen(
-            [sys.executable, "-m", "conv_dlm", *map(str, words)],
-            stdin=program_side, stdout=program_side, stderr=program_side, start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)},
-            preexec_fn=_own_the_terminal,
-        )  # fmt: skip
-        os.close(program_side)
+        self.program = context().Process(target=_run_on, args=(os.ttyname(program_side), [str(word) for word in words]))
+        self.program.start()
+        self.kept_open: int | None = program_side  # until the program has opened it
         self.seen = ""
 
     def wait_for(self, text: str, seconds: float = 240) -> None:
@@ -36,6 +33,9 @@ class Person:
             left = deadline - time.monotonic()
             assert left > 0 and select.select([self.terminal], [], [], left)[0], f"no {text!r} in {self.seen!r}"
             self.read()
+            if self.kept_open is not None:
+                os.close(self.kept_open)
+                self.kept_open = None
 
     def read(self) -> bool:
         try:
@@ -51,19 +51,25 @@ class Person:
     def echoes(self) -> bool:
         return bool(termios.tcgetattr(self.terminal)[3] & termios.ECHO)
 
-    def exit_code(self) -> int:
+    def exit_code(self) -> int | None:
         while self.read():
             pass
         os.close(self.terminal)
-        return self.program.wait(60)
+        self.program.join(60)
+        return self.program.exitcode
 
 
-def _own_the_terminal() -> None:
-    import fcntl
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+def _run_on(terminal: str, words: list[str]) -> None:
+    os.setsid()
+    opened = os.open(terminal, os.O_RDWR)  # the first that a session opens is its own
+    for standard in (0, 1, 2):
+        os.dup2(opened, standard)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
     # The tests may run in the background, where shells let Ctrl-C be ignored, and a child ignores what its parent does.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["TERM"] = "xterm"
+    sys.argv = ["conv-dlm", *words]
+    runpy.run_module("conv_dlm", run_name="__main__")
 
 
 def test_ctrl_c_while_an_answer_is_drawn(tiny_checkpoint: Path) -> None:

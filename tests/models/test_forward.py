@@ -9,6 +9,7 @@ from transformers import DynamicCache
 from transformers.integrations import flash_attention
 
 from conv_dlm.models.cache_argument import CACHE_FIELD
+from conv_dlm.utils.checkpointing import checkpoint_activations
 
 BACKENDS = ("sdpa", "eager", "flash_attention_2")
 close = pytest.approx
@@ -138,7 +139,7 @@ def test_no_cache_is_written_twice_under_gradient_checkpointing(model):
     """A block runs again for its gradient, and would append to the cache once more."""
     ids, cache = torch.arange(4, 8)[None], DynamicCache()
     model = copy.deepcopy(model).train()
-    model.gradient_checkpointing_enable()
+    checkpoint_activations(model)
     model(ids, labels=ids, cache=cache).loss.backward()
     assert cache.get_seq_length() == 0
     with torch.no_grad():  # nothing runs again
@@ -163,7 +164,7 @@ def test_checkpointing_gives_the_same_gradients(golden, model):
         return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
     plain, calls = gradients(), []
-    model.gradient_checkpointing_enable()
+    checkpoint_activations(model)
     model.train()  # checkpointing acts in training only; dropout off, to compare
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

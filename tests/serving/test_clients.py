@@ -2,12 +2,12 @@
 
 import json
 
-import httpx
 import pytest
 import torch
 
 from conv_dlm.answering.batching import row_generator
 
+from .conftest import web
 from .test_answers import HELLO, expected
 from .test_refusals import CHAT, PROMPT, error, post
 
@@ -17,9 +17,7 @@ SETTINGS = dict(model="tiny", prompt="hello", max_tokens=12, seed=5)
 def test_log_probabilities_of_a_completion(client, tiny_llada, tiny_tokenizer):
     (choice,) = client.completions.create(**SETTINGS, logprobs=3).choices
     ids = tiny_tokenizer("hello", return_tensors="pt", return_token_type_ids=False)
-    out = tiny_llada.generate(
-        **ids, generator=[row_generator(5, 0)], max_new_tokens=12, return_dict_in_generate=True
-    )
+    out = tiny_llada.generate(**ids, generator=[row_generator(5, 0)], max_new_tokens=12, return_dict_in_generate=True)
     count = len(choice.logprobs.tokens)
     assert "".join(choice.logprobs.tokens).replace("\ufffd", "") == choice.text.replace("\ufffd", "") and count
     assert choice.logprobs.token_logprobs == pytest.approx(out.log_probs[0, 5 : 5 + count].tolist(), abs=1e-4)
@@ -105,13 +103,13 @@ def test_messages_that_clients_send_back(client):
 
 def test_a_model_by_its_name(client, address):
     assert client.models.retrieve("tiny").id == "tiny"
-    assert error(httpx.get(f"{address}/v1/models/other/one"), 404)["code"] == "model_not_found"
+    assert error(web.get(f"{address}/v1/models/other/one"), 404)["code"] == "model_not_found"
 
 
 def test_health_and_metrics(address):
     post(address, PROMPT | {"max_tokens": 4})
     post(address, PROMPT | {"steps": 0})
-    reply = httpx.get(f"{address}/metrics")
+    reply = web.get(f"{address}/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     rows = [line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#")]
     values = {name: float(value) for name, _, value in rows}
@@ -121,7 +119,7 @@ def test_health_and_metrics(address):
     assert values["conv_dlm_generated_tokens_total"] >= 1 and values["conv_dlm_forwards_total"] >= 1
     count = values['conv_dlm_request_seconds_count{endpoint="completion"}']
     assert values['conv_dlm_request_seconds_bucket{endpoint="completion",le="+Inf"}'] == count >= 2
-    assert httpx.head(f"{address}/health").status_code == httpx.head(f"{address}/metrics").status_code == 200
+    assert web.head(f"{address}/health").status_code == web.head(f"{address}/metrics").status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])

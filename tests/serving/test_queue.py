@@ -5,7 +5,6 @@ import http.client
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import openai
 import pytest
 import torch
@@ -13,7 +12,7 @@ import torch
 from conv_dlm.serving.queue import Worker
 from tests.waiting import until
 
-from .conftest import Gate, client_of
+from .conftest import Gate, client_of, web
 
 REQUESTS = [dict(prompt="x" * (3 * i + 1), seed=i, stop=[None, "q", None, "zz"][i % 4]) for i in range(6)]
 
@@ -35,7 +34,7 @@ def pool():
 
 
 def waiting(address):
-    return httpx.get(f"{address}/health").json()["waiting"]
+    return web.get(f"{address}/health").json()["waiting"]
 
 
 def ask(address, **request):

@@ -13,7 +13,7 @@ from conv_dlm.answering.prompting import Prompter
 from conv_dlm.serving.fields import UNSUPPORTED
 from conv_dlm.serving.served import Limits, ServedModel
 
-from .conftest import client_of
+from .conftest import client_of, web
 from .test_answers import HELLO
 
 PROMPT = {"prompt": "hello"}
@@ -99,7 +99,7 @@ def post(address, body, **kwargs):
     endpoint = "chat/completions" if isinstance(body, dict) and "messages" in body and "prompt" not in body else None
     content = {"content": body} if isinstance(body, bytes) else {"content": json.dumps(body)}
     headers = {"Content-Type": "application/json"} | kwargs
-    return httpx.post(f"{address}/v1/{endpoint or 'completions'}", **content, headers=headers, timeout=60)
+    return web.post(f"{address}/v1/{endpoint or 'completions'}", **content, headers=headers)
 
 
 def error(reply, status):
@@ -142,7 +142,7 @@ def test_a_body_that_is_too_large(address):
     with pytest.raises(openai.APIStatusError, match="this server takes 65536") as refused:
         client_of(address).completions.create(model="tiny", prompt="x" * (4 << 20))
     assert refused.value.status_code == 413
-    parts = httpx.post(
+    parts = web.post(
         f"{address}/v1/completions",
         content=(b" " * 65536 for _ in range(4)),  # without its length in the header
         headers={"Content-Type": "application/json"},
@@ -160,7 +160,7 @@ def test_a_body_without_end(address):
             yield b" " * 65536
 
     with contextlib.suppress(httpx.TransportError):  # or the answer, if it is heard in time
-        answer = httpx.post(f"{address}/v1/completions", content=parts(), headers={"Content-Type": "application/json"})
+        answer = web.post(f"{address}/v1/completions", content=parts(), headers={"Content-Type": "application/json"})
         assert answer.status_code == 413
     assert len(sent) < 1000
 
@@ -169,9 +169,9 @@ def test_another_model_and_other_places(address):
     with pytest.raises(openai.NotFoundError, match="this server has 'tiny'") as refused:
         client_of(address).completions.create(model="gpt-4o", prompt="hello")
     assert refused.value.code == "model_not_found"
-    assert "Not Found" in error(httpx.post(f"{address}/v1/embeddings"), 404)["message"]
-    assert "Not Allowed" in error(httpx.get(f"{address}/v1/completions"), 405)["message"]
-    assert error(httpx.get(f"{address}/docs"), 404)
+    assert "Not Found" in error(web.post(f"{address}/v1/embeddings"), 404)["message"]
+    assert "Not Allowed" in error(web.get(f"{address}/v1/completions"), 405)["message"]
+    assert error(web.get(f"{address}/docs"), 404)
 
 
 def test_with_a_key(serve, tiny_llada, tiny_tokenizer):
@@ -182,7 +182,7 @@ def test_with_a_key(serve, tiny_llada, tiny_tokenizer):
         assert error(post(address, PROMPT), 401)["code"] == "invalid_api_key"
         reply = post(address, PROMPT | {"max_tokens": 4}, Authorization="Bearer schlüssel".encode())
         assert reply.status_code == 200
-        assert httpx.get(f"{address}/health").json()["status"] == "ok"  # for those who watch it
+        assert web.get(f"{address}/health").json()["status"] == "ok"  # for those who watch it
 
 
 def test_several_turns_without_a_template(serve, make_llada, tiny_tokenizer):

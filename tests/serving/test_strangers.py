@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 
-import httpx
 import pytest
 
 from conv_dlm.answering.prompting import Prompter
@@ -20,7 +19,7 @@ from conv_dlm.serving.served import Limits, ServedModel
 from conv_dlm.serving.server import GRACE, in_background
 from tests.waiting import until
 
-from .conftest import Gate
+from .conftest import Gate, web
 from .test_queue import ask
 from .test_refusals import PROMPT, error, post
 
@@ -108,7 +107,7 @@ def test_many_connections_leave_room_for_honest_clients(make_llada, tiny_tokeniz
         gate.wait()  # it is being answered
         idle = [connect(address, HALF_A_REQUEST[number % 4]) for number in range(40)]
         until(lambda: sum(map(is_closed, idle)) >= 32)
-        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert web.get(f"{address}/health").json()["status"] == "ok"
         gate.let(10_000)
         honest.join(60)
         assert answers and answers[0].choices
@@ -142,7 +141,7 @@ def test_a_stop_finishes_what_was_accepted(make_llada, tiny_tokenizer):
         until(lambda: worker.waiting == 1)
         worker.drain(30)
         assert error(post(address, PROMPT), 503)["message"] == "The server is shutting down."
-        assert httpx.get(f"{address}/health").status_code == 503
+        assert web.get(f"{address}/health").status_code == 503
         gate.let(10_000)
         for thread in threads:
             thread.join(60)
@@ -223,8 +222,6 @@ def test_bodies_of_every_kind(make_llada, tiny_tokenizer, caplog):
     ]  # fmt: skip
     with strict(make_llada(), tiny_tokenizer) as (address, _):
         for body in bodies:
-            reply = httpx.post(
-                f"{address}/v1/completions", content=body, headers={"Content-Type": "application/json"}, timeout=60
-            )
+            reply = web.post(f"{address}/v1/completions", content=body, headers={"Content-Type": "application/json"})
             assert error(reply, 400)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -1,9 +1,8 @@
 """Answers that come piece by piece."""
 
-import httpx
 import pytest
 
-from .conftest import Gate, client_of
+from .conftest import Gate, client_of, web
 from .test_answers import HELLO, MASK, expected
 
 
@@ -113,7 +112,7 @@ def test_failure_within_a_stream(serve, make_llada, tiny_tokenizer, caplog):
 def test_events_as_they_are_sent(address):
     """The bytes: one `data:` line for each event, and `[DONE]` at the end."""
     body = {"messages": HELLO, "max_tokens": 4, "stream": True}
-    reply = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+    reply = web.post(f"{address}/v1/chat/completions", json=body)
     events = reply.text.split("\n\n")
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert all(event.startswith("data: {") for event in events[:-2]) and events[-2:] == ["data: [DONE]", ""]

@@ -32,6 +32,7 @@ def recipe(tmp_path: Path):
     return recipe
 
 
+@pytest.mark.usefixtures("few_drills")
 def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--config", recipe("model"), *TINY, "--vocab_size", "700"]
     from_scratch.main(*from_scratch.make_parser().parse_args_and_config(words))

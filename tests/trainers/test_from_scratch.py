@@ -16,11 +16,12 @@ from trainers import causal_to_diffusion
 from trainers.causal_to_diffusion import to_a2d, to_llada
 from trainers.from_scratch import MASK, TURN_END, StartArguments, main, train_tokenizer
 
+pytestmark = pytest.mark.usefixtures("few_drills")
 SMALL = dict(vocab_size=700, largest_number=200, tokenizer_rows=60, width=32, layers=2, heads=2, inner_width=48)
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start(few_drills: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("start")
     main(StartArguments(output_dir=str(folder), **SMALL))
     return folder
