@@ -15,7 +15,11 @@ from conv_dlm.demo.recording import Recording
 from conv_dlm.word_problems import problem
 from hub_cards.space.screenshots import BROWSER_OPTIONS, find_browser
 
-pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio")  # not imported by each worker
+pytestmark = [
+    pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio"),  # not imported by each worker
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio 6, of pandas
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
+]
 sync_api = pytest.importorskip("playwright.sync_api")
 
 

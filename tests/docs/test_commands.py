@@ -232,8 +232,10 @@ def test_shell(
             monkeypatch.setattr("benchmarks.decoding_study.__main__.draw", lambda *_: [])
         elif runner is run_study:
             monkeypatch.setattr("benchmarks.decoding_study.plots.save", lambda _, path: path.write_text(""))
-        if words[1] == "fit" and "--shape" not in words:  # of so much memory as is here, many sizes would be counted
+        if words[1] == "fit" and "--shape" not in words:  # what is shown is of a shape; here, a row of each table
             monkeypatch.setattr("conv_dlm.cost.report.largest", lambda *_: 1)
+            monkeypatch.setattr("conv_dlm.cost.report.GENERATING", ("float32",))
+            monkeypatch.setattr("conv_dlm.cost.report.TRAINING", {"bfloat16": "LoRA"})
         if words[1] == "bench" and "--shape" in words:
             config = request.getfixturevalue("make_llada")().config
             monkeypatch.setattr("conv_dlm.cost.subject.shape_config", lambda _: config)

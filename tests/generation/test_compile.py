@@ -1,14 +1,14 @@
 """Compiled forwards: the same text, and few graphs whatever the shapes."""
 
-import copy
-
 import pytest
 import torch
 from transformers import CompileConfig
 
+from benchmarks.step_overhead import StubLM
 from conv_dlm import DECODE_TYPES
 from conv_dlm.generation import UNMASKING_RULES
 from conv_dlm.generation.cache import CanvasCache
+from conv_dlm.models import LLaDAConfig
 
 MASK, PAD = 3, 0
 PROMPTS = torch.tensor([[PAD, PAD, 1, 40, 50], [1, 44, MASK, 81, 82], [1, 5, 6, 7, 8]])
@@ -18,10 +18,10 @@ TEXT = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
 graphs = []
 
 
-@pytest.fixture(scope="module")
-def one_layer(make_llada):
-    """For what is not about layers: most of the time goes into reading the forward, one after the other."""
-    return make_llada(n_layers=1)
+@pytest.fixture
+def stub(tiny_llada):
+    """For what is not about the model: most of the time goes into reading its forward, layer after layer."""
+    return StubLM(LLaDAConfig.from_dict(tiny_llada.config.to_dict()), torch.float32)
 
 
 def counting(graph, inputs):
@@ -33,8 +33,9 @@ def counting(graph, inputs):
 def kinds_of(graphs):
     """Of the model, the draw (logits to candidates), the rule: how many graphs each."""
     codes = [graph.code for graph in graphs]
-    model = sum("embedding" in code for code in codes)
-    draw = sum("logsumexp" in code and "embedding" not in code for code in codes)
+    of_model = ["embedding" in code or "table" in code for code in codes]
+    model = sum(of_model)
+    draw = sum("logsumexp" in code and not its for code, its in zip(codes, of_model, strict=True))
     return model, draw, len(codes) - model - draw
 
 
@@ -46,23 +47,36 @@ def run(model, **keywords):
 
 
 CONV = dict(decode_type="conv", kernel_size=16, steps=40)
+WINDOW = dict(
+    decode_type="conv_threshold", kernel_size=16, threshold=0.5, lookahead=16, cache_implementation="window",
+    cache_refresh_interval=5, eos_token_id=list(range(230, 260)),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("layers", "settings"),
     [
-        (2, CONV),
+        (1, CONV),
         (2, CONV | dict(cache_implementation="window", cache_refresh_interval=6)),
-        (1, dict(decode_type="conv_threshold", kernel_size=16, cache_implementation="window", lookahead=16)),
+        (1, WINDOW),
         (1, dict(decode_type="threshold", block_length=20, threshold=0.1, cache_implementation="dual")),
     ],
 )
-def test_compiled_forwards(make_llada, layers, settings):
+def test_compiled_forwards(make_llada, monkeypatch, layers, settings):
     torch._dynamo.reset()
     graphs.clear()
     model = make_llada(n_layers=layers)
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
-    plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
+    plain, named, idle = run(model, **settings), [], []
+    select = CanvasCache.select
+
+    def watched(self, *args):
+        select(self, *args)
+        named.append(self.selection.rows)
+        idle.append(self.selection.active is not None)
+
+    monkeypatch.setattr(CanvasCache, "select", watched)
+    compiled = run(model, **settings, compile=True, compile_config=config)
     assert torch.equal(plain.sequences, compiled.sequences)
     assert torch.equal(plain.unmasked_at, compiled.unmasked_at) and torch.equal(plain.forwards, compiled.forwards)
     count = len(graphs)
@@ -71,17 +85,20 @@ def test_compiled_forwards(make_llada, layers, settings):
     assert 1 <= draws <= forwards_graphs + 1 and 1 <= rules <= 2
     run(model, **settings, compile=True, compile_config=config)
     assert len(graphs) == count  # a second run finds all of them
+    # Rows that need no forward, or another one, stay in a cache without effect: nothing is picked out of it, or copied.
+    assert all(rows is None for rows in named) and bool(named) == ("cache_implementation" in settings)
+    assert settings is not WINDOW or (any(idle) and not all(idle))
 
 
 SIZES = {"steps": 24, "kernel_size": 16, "block_length": 16, "threshold": 0.2, "factor": 2.5, "entropy_bound": 4.0}
 
 
 @pytest.mark.parametrize("name", ["llada", "remdm_conv", "conv_entropy"])
-def test_draw_and_rule_are_compiled_once(one_layer, name):
+def test_draw_and_rule_are_compiled_once(stub, name):
     """Their code is the same in every step; a new graph is one of another shape, or of the last fill."""
     torch._dynamo.reset()
     graphs.clear()
-    model, kind = copy.deepcopy(one_layer), DECODE_TYPES[name]
+    model, kind = stub, DECODE_TYPES[name]
     settings = {"decode_type": name, **{field: value for field, value in SIZES.items() if field in kind.fields}}
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     plain, compiled = run(model, **settings), run(model, **settings, compile=True, compile_config=config)
@@ -91,7 +108,7 @@ def test_draw_and_rule_are_compiled_once(one_layer, name):
     assert 1 <= draws <= 3 and 1 <= rules <= 2 and int(plain.forwards.max()) > 15
 
 
-def test_a_rule_that_cannot_be_compiled_runs_as_it_is(one_layer, monkeypatch):
+def test_a_rule_that_cannot_be_compiled_runs_as_it_is(stub, monkeypatch):
     """It looks at values from Python in every step."""
     seen = []
 
@@ -106,27 +123,7 @@ def test_a_rule_that_cannot_be_compiled_runs_as_it_is(one_layer, monkeypatch):
     torch._dynamo.reset()
     config = CompileConfig(fullgraph=True, mode=None, backend=counting)
     settings = dict(decode_type="threshold", block_length=16, threshold=0.2)
-    plain, first = run(one_layer, **settings), list(seen)
+    plain, first = run(stub, **settings), list(seen)
     seen.clear()
-    compiled = run(copy.deepcopy(one_layer), **settings, compile=True, compile_config=config)
+    compiled = run(stub, **settings, compile=True, compile_config=config)
     assert torch.equal(plain.sequences, compiled.sequences) and seen == first and len(seen) > 8
-
-
-def test_no_compiled_forward_copies_the_cache(one_layer, monkeypatch):
-    """Rows that need no forward, or another one, stay in it without effect: nothing is picked out of the cache."""
-    torch._dynamo.reset()
-    model, named, idle = copy.deepcopy(one_layer), [], []
-    select = CanvasCache.select
-
-    def watched(self, *args):
-        select(self, *args)
-        named.append(self.selection.rows)
-        idle.append(self.selection.active is not None)
-
-    monkeypatch.setattr(CanvasCache, "select", watched)
-    config = CompileConfig(fullgraph=True, mode=None, backend=counting)
-    run(
-        model, decode_type="conv_threshold", kernel_size=16, cache_implementation="window", threshold=0.5,
-        cache_refresh_interval=5, eos_token_id=list(range(230, 260)), compile=True, compile_config=config,
-    )  # fmt: skip
-    assert named and all(rows is None for rows in named) and any(idle) and not all(idle)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.ranks import in_ranks
-from tests.trainers import sharded_on_cpu
+from tests.ranks import in_ranks, run_program
+from tests.trainers import a_rank, sharded_on_cpu
 from tests.trainers.launching import ROOT, launch, log_of, losses_of, weights_of
 from tests.trainers.sharded_on_cpu import train_sharded
 from tests.trainers.stand_ins import arguments, write_models, write_rows
@@ -197,13 +197,24 @@ def test_the_script_trains_evaluates_and_saves(tiny: Any, alone: Path) -> None:
 
 
 def test_two_processes_are_one_run(tiny: Any, alone: Path, tmp_path: Path) -> None:
-    """`accelerate launch` by configs/accelerate/cpu.yaml really starts two, and they do what one does here."""
-    launch("cpu", 2, "train_sft.py", *words_for(tiny, tmp_path, 2))
+    """Started by configs/accelerate/cpu.yaml, they do what one does here."""
+    in_ranks("cpu", 2, run_program, "train_sft", words_for(tiny, tmp_path, 2))
     assert {path.name for path in (tmp_path / "checkpoint-2").glob("rng_state_*")} == {
         "rng_state_0.pth",
         "rng_state_1.pth",
     }
     check_equal(alone, tmp_path)
+
+
+def test_accelerate_launch_starts_what_forks_stand_for(tmp_path: Path) -> None:
+    """Two processes by configs/accelerate/cpu.yaml, with what `in_ranks` gives them: else its tests prove little."""
+    started, forked = tmp_path / "started", tmp_path / "forked"
+    for folder in (started, forked):
+        folder.mkdir()
+    launch("cpu", 2, a_rank.__file__, str(started))
+    in_ranks("cpu", 2, a_rank.tell, forked)
+    told = [[json.loads((folder / rank).read_text()) for rank in ("0", "1")] for folder in (started, forked)]
+    assert told[0] == told[1] and [one["WORLD_SIZE"] for one in told[0]] == ["2", "2"]
 
 
 ON_CPU = {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"}
