@@ -53,11 +53,6 @@ class Shape:
     gated: bool = True
     context: int | None = None
 
-    @property
-    def largest_matrix(self) -> int:
-        """Numbers in the largest matrix of a block."""
-        return self.width * max(self.inner, self.query)
-
     @classmethod
     def of(cls, config: Any) -> "Shape":
         """Read the sizes from a config; without an inner width, the MLP is a DiT's: plain, four times as wide.

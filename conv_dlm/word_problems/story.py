@@ -28,7 +28,7 @@ class Step:
 class Story:
     """What a scene writes to. Every sentence comes in several wordings, of which one is drawn.
 
-    **Wordings of the question** (`say`, `sayings`, `aside`, `ask`): where there are three or more, the last one is held
+    **Wordings of the question** (`say`, `aside`, `ask`): where there are three or more, the last one is held
     out: it stands in the test set of unseen wordings only, and never in another.
 
     Args:
@@ -50,11 +50,6 @@ class Story:
     def say(self, *wordings: str) -> None:
         """A sentence of the question."""
         self.sentences.append(self._wording(wordings))
-
-    def sayings(self, *sentences: Sequence[str]) -> None:
-        """Sentences, each a tuple of wordings, whose order doesn't matter: they come in a random one."""
-        for wordings in self.draw.shuffled(sentences):
-            self.say(*wordings)
 
     def aside(self, *wordings: str) -> None:
         """A fact that isn't needed: said in one problem of six."""

@@ -2,18 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from conv_dlm.cli import main
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
+from tests.running import Outcome, runner
 
 Run = Callable[..., Outcome]
 
@@ -21,16 +14,7 @@ Run = Callable[..., Outcome]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """`run("generate", "prompt", ...)`: exit code, standard output and standard error."""
-
-    def run(*words: object) -> Outcome:
-        capsys.readouterr()
-        try:
-            code = main([str(word) for word in words])
-        except SystemExit as exit:
-            code = int(exit.code or 0)
-        return Outcome(code, *capsys.readouterr())
-
-    return run
+    return runner(main, capsys)
 
 
 @pytest.fixture

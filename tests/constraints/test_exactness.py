@@ -14,8 +14,6 @@ from conv_dlm.constraints.feasibility import NOTHING, OPEN, StateSets
 from conv_dlm.constraints.joint import best_choice, draw_choice
 from tests.constraints.brute_force import MASK, automaton, fitting, language
 
-ALPHABET = "ab€"  # one character of three bytes
-
 expressions = st.recursive(
     st.sampled_from(["a", "b", "€", "ab", "[ab]", "[^a]", ".", ""]),
     lambda inner: st.one_of(

@@ -9,7 +9,6 @@ import torch
 from conv_dlm.demo.recording import GIVEN, MASKED, NO_GUESS, Frame, Recording
 from conv_dlm.generation import DECODE_TYPES, UNMASKING_RULES
 
-PACED = [name for name, parts in DECODE_TYPES.items() if "steps" in parts.fields]
 SETTLED = [
     name
     for name, parts in DECODE_TYPES.items()
