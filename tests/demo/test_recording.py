@@ -29,17 +29,12 @@ def as_ids(frame: Frame) -> torch.Tensor:
 
 @pytest.mark.parametrize("decode_type", SETTLED)
 def test_frames_are_the_history(record: Any, decode_type: str) -> None:
+    """Frame n + 1 is the canvas after step n, and knows which tokens that step decided."""
     recording, output = record(**options(decode_type), eos_token_id=None)
     history = output.history[:, 0, -12:]
     assert recording.steps == len(history) - 1 > 1
     for frame, ids in zip(recording.frames, history, strict=True):
         assert as_ids(frame).tolist() == ids.tolist()
-
-
-@pytest.mark.parametrize("decode_type", SETTLED)
-def test_the_frame_that_decided(record: Any, decode_type: str) -> None:
-    """Frame n + 1 is the canvas after step n."""
-    recording, output = record(**options(decode_type), eos_token_id=None)
     assert recording.frames[-1].since.tolist() == (output.unmasked_at[0, -12:] + 1).tolist()
 
 

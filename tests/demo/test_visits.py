@@ -29,10 +29,12 @@ def order(tiny_checkpoint: Path) -> MakeOrder:
     return order
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visits(tiny_checkpoint: Path) -> Iterator[Visits]:
     jobs = JobQueue([str(tiny_checkpoint)])
-    yield Visits(jobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("conv_dlm.demo.visits.PAUSE", 0.01)
+        yield Visits(jobs)
     jobs.close()
 
 
