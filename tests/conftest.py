@@ -31,16 +31,20 @@ if TYPE_CHECKING:
 # Files that take longest, and are begun first: a worker that began one at the end would be waited for.
 LONGEST = (
     "hub_cards/test_embedded_accuracy.py",
-    "demo/test_page.py",
     "docs/test_commands.py",
-    "trainers/test_train_sft.py",
-    "generation/test_compile.py",
     "generation/test_caches.py",
+    "demo/test_page.py",
+    "models/test_published_samplers.py",
     "cli/test_fit.py",
+    "generation/test_compile.py",
+    "generation/test_recorded.py",
+    "docs/test_text.py",
     "test_package.py",
     "test_api_reference.py",
-    "models/test_published_samplers.py",
-    "hub/test_fresh_environment.py",
+    "trainers/test_train_sft.py",
+    "generation/test_properties.py",
+    "benchmarks/test_train_memory.py",
+    "word_problems/test_problems.py",
 )
 
 

@@ -83,11 +83,11 @@ def test_experts_take_what_their_real_forward_takes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llada-8b", "mdlm-small"])
 def test_some_blocks_stand_for_all_in_generating(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = with_blocks(on_meta(shape_config(name)), 6)
+    model = with_blocks(on_meta(shape_config(name)), 5)
     for step in (GenerationStep(1, 1000, 24), GenerationStep(2, 64, 448, guided=True)):
         some = GenerationMemory(model, "bfloat16").activations(step)
         with monkeypatch.context() as patch:
-            patch.setattr(counting, "COUNTED_BLOCKS", 6)
+            patch.setattr(counting, "COUNTED_BLOCKS", 5)
             assert GenerationMemory(model, "bfloat16").activations(step) == some
 
 
@@ -164,9 +164,9 @@ def test_some_blocks_stand_for_all_in_training(
     storage: str, checkpointing: bool, llada_8b: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("peft")
-    model, step = with_blocks(llada_8b, 6), TrainingStep(2, 64, 16, checkpointing)
+    model, step = with_blocks(llada_8b, 5), TrainingStep(2, 64, 16, checkpointing)
     some = TrainingMemory(model, storage, 8, TARGETS)
-    monkeypatch.setattr(counting, "COUNTED_BLOCKS", 6)
+    monkeypatch.setattr(counting, "COUNTED_BLOCKS", 5)
     every = TrainingMemory(model, storage, 8, TARGETS)
     with monkeypatch.context() as patch:
         patch.setattr(counting, "COUNTED_BLOCKS", 3)
