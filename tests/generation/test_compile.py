@@ -33,7 +33,7 @@ def counting(graph, inputs):
 def kinds_of(graphs):
     """Of the model, the draw (logits to candidates), the rule: how many graphs each."""
     codes = [graph.code for graph in graphs]
-    of_model = ["embedding" in code or "table" in code for code in codes]
+    of_model = ["embedding" in code or "parameters_table" in code for code in codes]
     model = sum(of_model)
     draw = sum("logsumexp" in code and not its for code, its in zip(codes, of_model, strict=True))
     return model, draw, len(codes) - model - draw
