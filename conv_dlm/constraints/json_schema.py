@@ -56,6 +56,7 @@ OF_TYPE: dict[str, set[str]] = {
     "boolean": set(),
     "null": set(),
 }
+COMBINATIONS = {"anyOf", "oneOf", "allOf", "$ref", "enum", "const"}
 
 
 def _are_texts(value: Any) -> bool:
