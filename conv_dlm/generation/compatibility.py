@@ -258,6 +258,6 @@ def check_past(
             "past", "is of the text with its prompt alone, and guidance compares with a masked prompt",
             "drop one of them", config.guidance_scale,
         )  # fmt: skip
-    if RowAdapters.of(model, canvas.ids.shape[0]) is not None:
+    if RowAdapters.of(model, canvas.ids.shape[0], config.num_return_sequences or 1) is not None:
         raise SettingError("past", "can't tell the adapters of each row apart", "drop `adapter_names`, or it")
     past.check(model, canvas.ids.shape[0])

@@ -22,6 +22,7 @@ from conv_dlm.generation.output import DiffusionGenerateOutput
 from conv_dlm.generation.past import Past
 from conv_dlm.generation.prepare import Prepared, prepare
 from conv_dlm.generation.resolve import resolve
+from conv_dlm.generation.row_adapters import left_clean
 
 check_contract(MODELS_AND_GENERATION)
 
@@ -156,22 +157,23 @@ class DiffusionGenerationMixin(GenerationMixin):
         """
         if synced_gpus is None:
             synced_gpus = _is_sharded(self)
-        prepared = prepare(
-            self, inputs, generation_config, logits_processor, stopping_criteria, attention_mask=attention_mask,
-            streamer=streamer, generator=generator, callback_on_step_end=callback_on_step_end, tokenizer=tokenizer,
-            constraint=constraint, assistant_model=assistant_model, assistant_tokenizer=assistant_tokenizer,
-            past=past, synced_gpus=synced_gpus, **kwargs,
-        )  # fmt: skip
-        input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
-        if streamer is not None:
-            streamer.put(input_ids.cpu())
-        adapters = run.denoiser.adapters
-        with contextlib.nullcontext() if adapters is None else adapters.attached():
-            run.run(row_seeds(generator, input_ids.shape[0], input_ids.device))
-        prepared.observer.finish(run)
-        output = _output(prepared)
-        assert output.sequences is not None
-        return output if config.return_dict_in_generate else output.sequences
+        with left_clean(self):  # type: ignore[arg-type]
+            prepared = prepare(
+                self, inputs, generation_config, logits_processor, stopping_criteria, attention_mask=attention_mask,
+                streamer=streamer, generator=generator, callback_on_step_end=callback_on_step_end, tokenizer=tokenizer,
+                constraint=constraint, assistant_model=assistant_model, assistant_tokenizer=assistant_tokenizer,
+                past=past, synced_gpus=synced_gpus, **kwargs,
+            )  # fmt: skip
+            input_ids, config, run = prepared.input_ids, prepared.config, prepared.run
+            if streamer is not None:
+                streamer.put(input_ids.cpu())
+            adapters = run.denoiser.adapters
+            with contextlib.nullcontext() if adapters is None else adapters.attached():
+                run.run(row_seeds(generator, input_ids.shape[0], input_ids.device))
+            prepared.observer.finish(run)
+            output = _output(prepared)
+            assert output.sequences is not None
+            return output if config.return_dict_in_generate else output.sequences
 
     def check_generate(
         self, inputs: Tensor | None = None, *args: Any, strict: bool = False, **kwargs: Any

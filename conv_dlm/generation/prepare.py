@@ -225,5 +225,5 @@ def _denoiser(model: Any, canvas: Canvas, padded: bool, pattern: Any, config: Di
         cache = CanvasCache(model, rows, length, 1 if guidance == 1 else 2)
     compile_config = (config.compile_config or CompileConfig()) if config.compile else None
     padding = canvas.padding if padded else None
-    adapters = RowAdapters.of(model, canvas.ids.shape[0])
+    adapters = RowAdapters.of(model, canvas.ids.shape[0], config.num_return_sequences or 1)
     return Denoiser(model, padding, guidance, bool(config.shift_logits), cache, compile_config, pattern, adapters)

@@ -26,16 +26,18 @@ class RowAdapters:
         self._now = self.names
 
     @classmethod
-    def of(cls, model: nn.Module, rows: int) -> "RowAdapters | None":
-        """Those that `PeftModel.generate(adapter_names=...)` has set, for so many `rows`, which may be several of each
-        prompt. None without any."""
+    def of(cls, model: nn.Module, rows: int, each: int = 1) -> "RowAdapters | None":
+        """Those that `PeftModel.generate(adapter_names=...)` has set, for so many `rows`, of which `each` prompt has
+        several. None without any."""
         found = [(module, names) for module in model.modules() if (names := _names_of(module)) is not None]
         if not found:
             return None
         names = found[0][1]
-        if not names or rows % len(names):
-            raise SettingError("adapter_names", f"has {len(names)} names for {rows} rows", "give one for each prompt")
-        return cls([module for module, _ in found], [name for name in names for _ in range(rows // len(names))])
+        if len(names) * each != rows:
+            raise SettingError(
+                "adapter_names", f"has {len(names)} names for {rows // each} rows", "give one for each prompt"
+            )
+        return cls([module for module, _ in found], [name for name in names for _ in range(each)])
 
     def choose(self, rows: Sequence[int] | None, copies: int) -> None:
         """The next forward is of these rows (None: all), `copies` times one after the other."""
@@ -54,6 +56,20 @@ class RowAdapters:
 
     def _rename(self, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, kwargs | {"adapter_names": self._now}
+
+
+@contextlib.contextmanager
+def left_clean(model: nn.Module) -> Iterator[None]:
+    """Take PEFT's hooks off after an error: it does so after a whole call alone, and the next one would have them."""
+    try:
+        yield
+    except BaseException:
+        for module in model.modules():
+            for key, hook in list(module._forward_pre_hooks.items()):
+                if isinstance(hook, functools.partial) and "adapter_names" in hook.keywords:
+                    del module._forward_pre_hooks[key]
+                    module._forward_pre_hooks_with_kwargs.pop(key, None)
+        raise
 
 
 def _names_of(module: nn.Module) -> Sequence[str] | None:

@@ -113,5 +113,7 @@ def test_several_answers_with_adapters(adapted, inputs):
 def test_adapter_names_that_can_t_be(adapted, tiny_llada, inputs):
     with pytest.raises(ValueError, match="`adapter_names` has 3 names for 2 rows"):
         adapted.generate(**inputs, **SETTINGS, adapter_names=["one", "two", "one"])
+    with pytest.raises(ValueError, match="`adapter_names` has 1 names for 2 rows"):
+        adapted.generate(**inputs, **SETTINGS, adapter_names=["one"])
     with pytest.raises(ValueError, match="PeftModel"):
         tiny_llada.generate(**inputs, **SETTINGS, adapter_names=["one", "two"])
