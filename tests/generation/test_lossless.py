@@ -7,6 +7,7 @@ from conv_dlm import DECODE_TYPES, SettingError
 from conv_dlm.generation import UNMASKING_RULES, DecodeType, lossless
 from tests.generation.golden import RUNS, cases, ours
 from tests.generation.toy_rules import EOS, MASK, RuleToy
+from tests.tiny import random_llada
 
 
 @pytest.mark.parametrize("name", cases("freedave"))
@@ -74,6 +75,24 @@ def holds_for(seeds):
 
 def test_drafts_are_lossless_on_random_toys():
     holds_for(range(20))
+
+
+@pytest.mark.parametrize(("name", "base", "settings"), PAIRS)
+def test_drafts_are_lossless_where_logits_are_shifted(name, base, settings):
+    """Of a transformer, in float64, where no rounding makes two equal scores differ; rows of different lengths."""
+    model = random_llada().double()
+    model.shift_logits = True
+    prompts = torch.tensor([[0, 0, 1, 40, 50, 60], [1, 44, 3, 3, 80, 81]])
+    common = dict(
+        attention_mask=(prompts != 0).long(), max_new_tokens=16, pad_token_id=0, eos_token_id=None,
+        return_dict_in_generate=True,
+    )  # fmt: skip
+    settings = settings or ({"entropy_bound": 4.0} if "entropy" in name else {"threshold": 0.2})
+    common |= {"kernel_size": 6} if name.startswith("conv") else {"block_length": 8}
+    one = model.generate(prompts, decode_type=base, **common, **settings)
+    out = model.generate(prompts, decode_type=name, **common, **({} if name == "freedave" else settings))
+    assert torch.equal(out.sequences, one.sequences)
+    assert (out.forwards <= one.forwards).all() and int(out.forwards.sum()) < int(one.forwards.sum())
 
 
 @pytest.mark.slow
