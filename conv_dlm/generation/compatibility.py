@@ -159,7 +159,7 @@ def check_speed(
         ),
         (
             rule.own_scores,
-            ("eos_fill", "eos_threshold", "exit_schedule", "lookahead"),
+            ("eos_threshold", "exit_schedule", "lookahead", *(() if rule.fills_ends else ("eos_fill",))),
             f"looks at every step, of which {this} takes several at once",
         ),
     )

@@ -200,6 +200,7 @@ class Denoising:
             scope_length=self.weights.scope_length(canvas.ids.shape[1]),
             weigh=lambda other: self.weights.weights(other, step),
             shifted=self.denoiser.shift_logits,
+            eos_fill=self.eos_fill,
         )
 
     def request(self, now: StepState, finished: Tensor) -> ForwardRequest:

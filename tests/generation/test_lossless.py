@@ -52,7 +52,8 @@ def draw_pair(seed):
     size = {"kernel_size": number(2, 20)} if name.startswith("conv") else {"block_length": number(1, 24)}
     common = dict(
         attention_mask=torch.ones_like(prompts), max_new_tokens=number(1, 32), pad_token_id=0,
-        eos_token_id=[EOS, 7] if seed % 2 else None, return_dict_in_generate=True, **size, **settings,
+        eos_token_id=[EOS, 7] if seed % 2 else None, eos_fill=seed % 4 == 1, return_dict_in_generate=True, **size,
+        **settings,
     )  # fmt: skip
     if name == "freedave":
         drafted = {key: value for key, value in common.items() if key != "threshold"}
@@ -93,6 +94,17 @@ def test_drafts_are_lossless_where_logits_are_shifted(name, base, settings):
     out = model.generate(prompts, decode_type=name, **common, **({} if name == "freedave" else settings))
     assert torch.equal(out.sequences, one.sequences)
     assert (out.forwards <= one.forwards).all() and int(out.forwards.sum()) < int(one.forwards.sum())
+
+
+def test_drafts_reckon_with_end_tokens_that_follow_at_once():
+    """`eos_fill`, of which the embedded model is told by default."""
+    model, prompts = random_llada().double(), torch.tensor([[1, 40, 50, 60], [1, 44, 80, 81]])
+    settings = dict(
+        attention_mask=torch.ones_like(prompts), threshold=0.2, block_length=24, max_new_tokens=24, pad_token_id=0,
+        eos_token_id=list(range(180, 260)), eos_fill=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    one, out = (model.generate(prompts, decode_type=name, **settings) for name in ("threshold", "freedave_threshold"))
+    assert torch.equal(out.sequences, one.sequences) and int(out.forwards.sum()) < int(one.forwards.sum())
 
 
 @pytest.mark.slow

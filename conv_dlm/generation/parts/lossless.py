@@ -92,6 +92,7 @@ class LosslessRule(UnmaskingRule):
 
     greedy = True
     own_scores = True
+    fills_ends = True
     base: ClassVar[type[UnmaskingRule]]
     draft_steps: int = setting(
         3, "steps of the rule that are drafted beside the canvas in each forward", low=1, source="arXiv 2510.00294"
@@ -111,7 +112,12 @@ class LosslessRule(UnmaskingRule):
 
     def after(self, now: StepState, ids: Tensor, known: Known) -> Tensor:
         """The canvas [B, L] that the rule makes of `ids` [B, L] by what is `known`."""
-        return torch.where(self.decide(on_branch(now, ids, known)).commit, known.token, ids)
+        ids = torch.where(self.decide(on_branch(now, ids, known)).commit, known.token, ids)
+        if not now.eos_fill or now.end_token_ids is None:
+            return ids
+        is_end = torch.isin(ids, now.end_token_ids)
+        behind = torch.nn.functional.pad((is_end & now.canvas.response).cumsum(1) > 0, (1, -1))
+        return torch.where(behind & ~is_end, now.end_token_ids[0], ids)
 
     def drafts(self, now: StepState) -> list[Tensor]:
         """The next D canvases if nothing that is predicted changed, each [B, L]; before the first forward, no news."""
@@ -139,7 +145,8 @@ class LosslessRule(UnmaskingRule):
                 right = right & (draft == reached).all(1, keepdim=True)
                 known = _where(right, its, known)
             ahead = torch.where(right, self.after(now, reached, known), reached)
-            log_probs = torch.where(ahead != reached, known.log_prob, log_probs)
+            its_own = torch.where(ahead == known.token, known.log_prob, 0.0)  # of end tokens that follow, nothing
+            log_probs = torch.where(ahead != reached, its_own, log_probs)
             reached = ahead
         return Decision(reached != now.canvas.ids, tokens=reached, log_probs=log_probs, memory=known)
 

@@ -53,6 +53,7 @@ class StepState:
     scope_length: masks that a block has at most.
     weigh: the position weights of this step, FloatTensor [B, L], on another canvas.
     shifted: whether the model's logits at a position predict the token at its right.
+    eos_fill: whether end tokens follow as soon as a row has one.
     """
 
     canvas: Canvas
@@ -75,6 +76,7 @@ class StepState:
     scope_length: int = 0
     weigh: Callable[[Canvas], Tensor] = lambda canvas: canvas.ones
     shifted: bool = False
+    eos_fill: bool = False
 
     @property
     def fresh(self) -> Tensor:
@@ -132,6 +134,7 @@ class UnmaskingRule(Part):
     assisted: whether a causal model reads its drafts; see `parts.assisted`.
     moves: whether it may take positions out of the text, or put some in, so that tokens come to stand elsewhere.
     own_scores: whether it takes several steps at once, by scores that nothing but the model may have made.
+    fills_ends: of those, whether it takes `eos_fill` into account in each of them (`StepState.eos_fill`).
     head: name of weights of its own, which lie beside the model's; see `parts.learned`.
     """
 
@@ -145,6 +148,7 @@ class UnmaskingRule(Part):
     assisted: ClassVar[bool] = False
     moves: ClassVar[bool] = False
     own_scores: ClassVar[bool] = False
+    fills_ends: ClassVar[bool] = False
     head: ClassVar[str | None] = None
 
     @classmethod
