@@ -1,12 +1,12 @@
 """How honest clients fare at a server among strangers, beside a quiet one.
 
-    python -m benchmarks.serving_load --seconds 600 --results outputs/serving_load.json
+    python -m benchmarks.serving_load --seconds 600 --quiet-seconds 120 --results outputs/serving_load.json
 
-`conv-dlm serve` runs in a process of its own. For `--seconds`, `--honest` clients ask it, each its next question when
-the last is answered: first alone, then beside clients that stall in the middle of a request, connections that never
-send a byte, and bodies of every kind; all of these come back as soon as they are dropped. Every honest answer has its
-own seed, and must be the same in both parts. The latency is from the connection to the last byte. At the end the server
-is stopped, and has to end by itself.
+`conv-dlm serve` runs in a process of its own. `--honest` clients ask it, each its next question when the last is
+answered: for `--quiet-seconds` alone, then for `--seconds` beside clients that stall in the middle of a request,
+connections that never send a byte, and bodies of every kind; all of these come back as soon as they are dropped. Every
+honest answer has its own seed, and must be the same in both parts. The latency is from the connection to the last byte.
+At the end the server is stopped, and has to end by itself.
 """
 
 import argparse
@@ -121,9 +121,9 @@ async def be_strange(port: int, end: float, statuses: dict[str, int]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def part(port: int, args: argparse.Namespace, loud: bool) -> tuple[Honest, dict[str, Any]]:
+async def part(port: int, args: argparse.Namespace, seconds: float, loud: bool) -> tuple[Honest, dict[str, Any]]:
     """One of the two parts."""
-    end, seen = time.monotonic() + args.seconds, Honest()
+    end, seen = time.monotonic() + seconds, Honest()
     drops, statuses = [0], dict[str, int]()
     tasks = []
     if loud:
@@ -163,8 +163,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     raise_limit()
     server, port = start(args)
     try:
-        quiet, _ = asyncio.run(part(port, args, loud=False))
-        loud, others = asyncio.run(part(port, args, loud=True))
+        quiet, _ = asyncio.run(part(port, args, args.quiet_seconds, loud=False))
+        loud, others = asyncio.run(part(port, args, args.seconds, loud=True))
         memory = peak_memory(server.pid)
         seconds = stop(server)
     finally:
@@ -209,7 +209,8 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", help="name on the Hub or folder (default: the embedded model)")
     add("--device", default="cpu")
-    add("--seconds", type=float, default=600, help="of each of the two parts")
+    add("--seconds", type=float, default=600, help="among strangers")
+    add("--quiet-seconds", type=float, default=600, help="alone")
     add("--honest", type=int, default=50)
     add("--stalled", type=int, default=200)
     add("--idle", type=int, default=2000)
@@ -223,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = make_parser().parse_args(arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     found = run(args)
-    names = ("seconds", "honest", "stalled", "idle", "strange", "max_tokens")
+    names = ("seconds", "quiet_seconds", "honest", "stalled", "idle", "strange", "max_tokens")
     told = describe_run("python -m benchmarks.serving_load", args.device)
     write_json(args.results, told | {name: getattr(args, name) for name in names} | found)
     print(json.dumps(found, indent=1))

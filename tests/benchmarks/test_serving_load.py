@@ -9,11 +9,11 @@ from benchmarks import serving_load
 
 
 def test_both_parts(serve, make_llada, tiny_tokenizer):
-    args = argparse.Namespace(seconds=1.5, honest=3, stalled=6, idle=6, strange=1, max_tokens=4)
+    args = argparse.Namespace(honest=3, stalled=6, idle=6, strange=1, max_tokens=4)
     with serve(make_llada(), tiny_tokenizer) as address:
         port = int(address.rpartition(":")[2])
-        quiet, _ = asyncio.run(serving_load.part(port, args, loud=False))
-        loud, others = asyncio.run(serving_load.part(port, args, loud=True))
+        quiet, _ = asyncio.run(serving_load.part(port, args, 1.5, loud=False))
+        loud, others = asyncio.run(serving_load.part(port, args, 1.5, loud=True))
     both = quiet.texts.keys() & loud.texts.keys()
     assert both and all(quiet.texts[seed] == loud.texts[seed] for seed in both)
     assert not quiet.failures + loud.failures and quiet.figures()["p99"] >= quiet.figures()["p50"] > 0
