@@ -107,7 +107,9 @@ class Denoiser:
         ids, inputs = pick(canvas.ids), self._inputs(canvas, which, pick, seen, end, positions)
         if self.cache is not None:
             self.cache.select(range(count) if rows is None else rows, positions, end, device, active)
-        predicted = read_at(window, canvas.start if which is None else canvas.start[which], self.shift_logits)
+        predicted = window
+        if self.shift_logits:
+            predicted = read_at(window, canvas.start if which is None else canvas.start[which])
         kept = predicted if positions is None else _places(predicted, positions, length)
         given = pick(canvas.given) if self.guidance_scale != 1 else None
         if extra is not None:

@@ -14,11 +14,10 @@ from torch import Tensor
 from conv_dlm.generation.canvas import Canvas
 
 
-def read_at(positions: Tensor, start: Tensor, shifted: bool) -> Tensor:
-    """LongTensor [B, W]: where the logits stand that predict the tokens at `positions` [B, W]: there, or at their left
-    where a model's logits are `shifted`. The first position of a row's text, at its `start` [B], has nothing at its
-    left, whatever padding stands there."""
-    return torch.maximum(positions - 1, start[:, None]) if shifted else positions
+def read_at(positions: Tensor, start: Tensor) -> Tensor:
+    """LongTensor [B, W]: where shifted logits stand that predict the tokens at `positions` [B, W]: at their left. The
+    first position of a row's text, at its `start` [B], has nothing there, whatever padding stands before it."""
+    return torch.maximum(positions - 1, start[:, None])
 
 
 class Extra(NamedTuple):
@@ -70,6 +69,7 @@ def branches(
         wanted = canvas.positions.expand(rows, count, -1)
     if wanted is not None:
         first = torch.arange(count, device=ids.device)[:, None] * length
-        wanted = (read_at(wanted.flatten(1), canvas.start, shifted).view_as(wanted) + first).flatten(1)
+        read = read_at(wanted.flatten(1), canvas.start).view_as(wanted) if shifted else wanted
+        wanted = (read + first).flatten(1)
     positions = canvas.positions.repeat(count).expand(rows, -1)
     return Extra(ids.flatten(1), positions, torch.cat([others, own], -1), wanted)

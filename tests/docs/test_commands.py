@@ -99,7 +99,7 @@ def check_harness(words: list[str]) -> None:
     given = simple_parse_args_string(args.model_args) if isinstance(args.model_args, str) else args.model_args
     own = set(ConvDLM.__init__.__kwdefaults__ or ()) | {"pretrained"}
     options = {name: value for name, value in given.items() if name not in own}
-    _check_arguments(options, getattr(args, "batch_size", None) or 1)
+    _check_arguments(options)
     folder = Path(lm_eval.__file__).parent / "tasks"
     for task in args.tasks.split(",") if isinstance(args.tasks, str) else args.tasks:  # lm-eval's index takes too long
         files = [*(folder / task.partition("_")[0]).rglob("*.yaml"), *TASKS.glob("*.yaml")]

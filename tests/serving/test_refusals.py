@@ -33,7 +33,7 @@ BAD = [
     (PROMPT | {"kernel_size": 2**40}, "must be a whole number", "kernel_size"),
     (PROMPT | {"steps": 257}, "more than this server allows, 256", "steps"),
     (PROMPT | {"eos_fill": "yes"}, "must be true or false", "eos_fill"),
-    (PROMPT | {"temperature": -1}, "must be at least 0", "temperature"),
+    (PROMPT | {"temperature": -1}, "must be between 0 and", "temperature"),
     (PROMPT | {"temperature": "hot"}, "must be a number", "temperature"),
     (PROMPT | {"temperature": 1e999}, "must be a number", "temperature"),
     (PROMPT | {"temperature": 10**400}, "must be a number", "temperature"),

@@ -66,7 +66,7 @@ class WinoRule(UnmaskingRule):
         if not now.shifted:
             return Extra(masks, places, torch.cat([canvas, shadows], 2))
         count = places.shape[1]
-        readers, itself = read_at(places, now.canvas.start, True), torch.eye(count, device=places.device).bool()
+        readers, itself = read_at(places, now.canvas.start), torch.eye(count, device=places.device).bool()
         its = torch.where(readers == places, masks, now.canvas.ids.gather(1, readers))
         seen = torch.cat([canvas.scatter(2, readers[..., None], False), shadows, itself.expand_as(shadows)], 2)
         visible = torch.cat([torch.nn.functional.pad(torch.cat([canvas, shadows], 2), (0, count)), seen], 1)

@@ -279,7 +279,7 @@ def test_processes_share_the_work(compare: Run, tmp_path: Path, monkeypatch: pyt
         (("--batch-size", 0), "`--batch-size`=0 must be at least 1."),
         (("--minutes", -1), "`--minutes`=-1 must not be negative."),
         (("--max-new-tokens", 0), "`--max-new-tokens`=0 leaves no room for an answer"),
-        (("--temperature", -1), "`temperature`=-1.0 must be at least 0"),
+        (("--temperature", -1), "`temperature`=-1.0 must be between 0 and"),
         (("--tokens-per-step", 4, 0), "`--tokens-per-step`=0 must be at least 1."),
         (("--steps", 4, "--tokens-per-step", 4), "not allowed with argument --steps"),
         (("--vary", "steps", 4), "`--vary steps` is no setting that a grid can vary; these are: "),
