@@ -31,33 +31,36 @@ FEATURES = {
     "serve": "tests/models/test_every_family.py::test_serve",
 }
 _BLOCKS = ("SDARForCausalLM", "SDARMoeForCausalLM", "Fast_dLLM_QwenForCausalLM", "LLaDA2MoeModelLM")
-# what is refused by name -> the test of that
-REFUSED = {
-    ("trainer", name): "tests/trainers/test_families.py::test_block_causal_models_are_refused" for name in _BLOCKS
+# what works in another way -> its name, and the test of it
+OTHERWISE = {
+    ("trainer", name): ("bd3lm", "tests/trainers/test_families.py::test_block_by_block_they_train") for name in _BLOCKS
 }
 
 
 def test_of(feature: str, model_class: str) -> str:
     """The test of a feature with a family, as pytest names it."""
-    return f"{REFUSED.get((feature, model_class), FEATURES[feature])}[{model_class}]"
+    _, test = OTHERWISE.get((feature, model_class), ("", FEATURES[feature]))
+    return f"{test}[{model_class}]"
 
 
 def table() -> str:
-    """The table as text: `yes`, or `no` for what is refused by name."""
+    """The table as text: `yes`, or by what name it works."""
     width = max(map(len, FAMILIES.values()))
     lines = [" " * width + "".join(f"  {feature}" for feature in FEATURES)]
     for model_class, name in FAMILIES.items():
-        cells = ["no" if (feature, model_class) in REFUSED else "yes" for feature in FEATURES]
+        cells = [OTHERWISE.get((feature, model_class), ("yes", ""))[0] for feature in FEATURES]
         shown = zip(FEATURES, cells, strict=True)
         lines.append(f"{name:{width}}" + "".join(f"  {cell:{len(feature)}}" for feature, cell in shown))
     return "\n".join(line.rstrip() for line in lines)
 
 
-def cells() -> dict[str, dict[str, dict[str, str | bool]]]:
-    """The table as data: family -> feature -> whether it works, and its test."""
+def cells() -> dict[str, dict[str, dict[str, str]]]:
+    """The table as data: family -> feature -> how it works, and its test."""
     return {
         name: {
-            feature: {"works": (feature, model_class) not in REFUSED, "test": test_of(feature, model_class)}
+            feature: {
+                "works": OTHERWISE.get((feature, model_class), ("yes", ""))[0], "test": test_of(feature, model_class),
+            }
             for feature in FEATURES
         }
         for model_class, name in FAMILIES.items()

@@ -21,15 +21,15 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from conv_dlm.cli.features import FEATURES, cells, table
+    from conv_dlm.cli.features import FEATURES, OTHERWISE, cells, table
     from conv_dlm.cost.sizes import Parameters
     from conv_dlm.models.published import FAMILIES
 
     if args.features:
         print(json.dumps(cells(), indent=2) if args.json else table())
         if not args.json:
-            print("\nno: refused by name. The tests, each with a family's class as parameter:")
-            for feature, test in FEATURES.items():
+            print("\nbd3lm: block by block, `objective: bd3lm`. The tests, each with a family's class as parameter:")
+            for feature, test in [*FEATURES.items(), *dict.fromkeys(OTHERWISE.values())]:
                 print(f"  {feature:10} {test}")
         return 0
     if args.json:

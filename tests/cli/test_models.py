@@ -82,12 +82,13 @@ def test_the_list_has_every_class_and_says_of_it_what_its_config_says():
 def test_the_features_of_each_family_with_their_tests(capsys):
     assert main(["models", "--features"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"^SDAR +yes +yes +yes +yes +yes +no ", shown, re.M)
+    assert re.search(r"^SDAR +yes +yes +yes +yes +yes +bd3lm ", shown, re.M)
     assert "trainer    tests/trainers/test_families.py::test_both_trainers_train" in shown
+    assert "bd3lm      tests/trainers/test_families.py::test_block_by_block_they_train" in shown
     assert main(["models", "--features", "--json"]) == 0
     cell = json.loads(capsys.readouterr().out)["LLaDA2"]["trainer"]
-    refusal = "tests/trainers/test_families.py::test_block_causal_models_are_refused[LLaDA2MoeModelLM]"
-    assert cell == {"works": False, "test": refusal}
+    test = "tests/trainers/test_families.py::test_block_by_block_they_train[LLaDA2MoeModelLM]"
+    assert cell == {"works": "bd3lm", "test": test}
 
 
 def test_the_document_names_every_family_and_mask():

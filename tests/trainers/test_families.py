@@ -78,6 +78,15 @@ def test_block_causal_models_are_refused(make_trainer, cls):
         make_trainer(model=families.tiny(cls.__name__))
 
 
+@pytest.mark.parametrize("cls", BLOCK_CAUSAL)
+def test_block_by_block_they_train(make_trainer, chats, cls):
+    options = dict(train_dataset=chats.select(range(4)), max_steps=1, trainer=BD3LMTrainer, objective="bd3lm")
+    trainer = make_trainer(model=families.tiny(cls.__name__), **options)
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    assert all(not torch.equal(weight, before[name]) for name, weight in trainer.model.named_parameters())
+
+
 @pytest.mark.parametrize("name", ["LLaDAMoEModelLM", "SDARMoeForCausalLM"])
 def test_the_routers_loss_is_an_option(make_trainer, chats, name):
     """Off, the router has the gradient of the bound alone; on, that of a balanced choice too, weighed by tokens."""
