@@ -37,10 +37,10 @@ OTHERWISE = {
 }
 
 
-def test_of(feature: str, model_class: str) -> str:
-    """The test of a feature with a family, as pytest names it."""
-    _, test = OTHERWISE.get((feature, model_class), ("", FEATURES[feature]))
-    return f"{test}[{model_class}]"
+def cell(feature: str, model_class: str) -> tuple[str, str]:
+    """How a feature works with a family, `yes` or by what name, and its test as pytest names it."""
+    works, test = OTHERWISE.get((feature, model_class), ("yes", FEATURES[feature]))
+    return works, f"{test}[{model_class}]"
 
 
 def table() -> str:
@@ -48,9 +48,8 @@ def table() -> str:
     width = max(map(len, FAMILIES.values()))
     lines = [" " * width + "".join(f"  {feature}" for feature in FEATURES)]
     for model_class, name in FAMILIES.items():
-        cells = [OTHERWISE.get((feature, model_class), ("yes", ""))[0] for feature in FEATURES]
-        shown = zip(FEATURES, cells, strict=True)
-        lines.append(f"{name:{width}}" + "".join(f"  {cell:{len(feature)}}" for feature, cell in shown))
+        works = [f"  {cell(feature, model_class)[0]:{len(feature)}}" for feature in FEATURES]
+        lines.append(f"{name:{width}}" + "".join(works))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -58,10 +57,7 @@ def cells() -> dict[str, dict[str, dict[str, str]]]:
     """The table as data: family -> feature -> how it works, and its test."""
     return {
         name: {
-            feature: {
-                "works": OTHERWISE.get((feature, model_class), ("yes", ""))[0], "test": test_of(feature, model_class),
-            }
-            for feature in FEATURES
+            feature: dict(zip(("works", "test"), cell(feature, model_class), strict=True)) for feature in FEATURES
         }
         for model_class, name in FAMILIES.items()
     }

@@ -203,18 +203,18 @@ class Canvas:
             open_before = (unsettled > reached).any(1, keepdim=True)
             behind = (self.masked & reached) > open_before
         else:
-            reached = is_end.cumsum(1) > 0
-            first = reached & (reached.cumsum(1) == 1)
-            behind = (reached > first) & self._lacks_end(eos_token_ids)
+            behind = self.behind(is_end, eos_token_ids)
         self.commit(behind, eos_token_ids[0], step)
 
     def cut_after(self, end: Tensor, eos_token_ids: Tensor, step: int) -> None:
         """End the text behind the first `end` [B, L] of each row's response, if it has one: end tokens follow, and
         leave the model's sight."""
-        reached = (end & self.response).cumsum(1) > 0
-        first = reached & (reached.cumsum(1) == 1)
-        self.commit((reached > first) & self._lacks_end(eos_token_ids), eos_token_ids[0], step)
-        self.end_rows((~reached).sum(1) + 1, EOS)
+        end = end & self.response
+        self.commit(self.behind(end, eos_token_ids), eos_token_ids[0], step)
+        self.end_rows((end.cumsum(1) == 0).sum(1) + 1, EOS)
 
-    def _lacks_end(self, eos_token_ids: Tensor) -> Tensor:
-        return self.masked | ~torch.isin(self.ids, eos_token_ids)
+    def behind(self, end: Tensor, eos_token_ids: Tensor) -> Tensor:
+        """BoolTensor [B, L]: what is no end token yet at the right of the first `end` [B, L] of each row."""
+        reached = end.cumsum(1) > 0
+        first = reached & (reached.cumsum(1) == 1)
+        return (reached > first) & (self.masked | ~torch.isin(self.ids, eos_token_ids))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from conv_dlm.generation.candidates import draw_candidates
+from conv_dlm.generation.canvas import Canvas
 from conv_dlm.generation.extra import Extra, branches
 from conv_dlm.generation.parts.confidence import EntropyRule, ThresholdRule
 from conv_dlm.generation.parts.neighbours import LocalLeapRule
@@ -39,10 +40,16 @@ class Known(NamedTuple):
     statistics: dict[str, Tensor]
 
 
+def with_ids(canvas: Canvas, ids: Tensor) -> Canvas:
+    """A copy of `canvas` with other `ids` [B, L], of which its masks are no tokens yet."""
+    canvas, masked = copy.copy(canvas), canvas.masked & (ids == canvas.mask_token_id)
+    canvas.ids, canvas.masked = ids, masked
+    return canvas
+
+
 def on_branch(now: StepState, ids: Tensor, known: Known) -> StepState:
     """What a rule would look at if `ids` [B, L] were the canvas, of which that much is `known`."""
-    canvas = copy.copy(now.canvas)
-    canvas.ids, canvas.masked = ids, now.canvas.masked & (ids == canvas.mask_token_id)
+    canvas = with_ids(now.canvas, ids)
     weights = now.weigh(canvas)
     return dataclasses.replace(
         now, canvas=canvas, weights=weights, eligible=canvas.masked & (weights > 0), token=known.token,
@@ -115,9 +122,9 @@ class LosslessRule(UnmaskingRule):
         ids = torch.where(self.decide(on_branch(now, ids, known)).commit, known.token, ids)
         if not now.eos_fill or now.end_token_ids is None:
             return ids
-        is_end = torch.isin(ids, now.end_token_ids)
-        behind = torch.nn.functional.pad((is_end & now.canvas.response).cumsum(1) > 0, (1, -1))
-        return torch.where(behind & ~is_end, now.end_token_ids[0], ids)
+        canvas = with_ids(now.canvas, ids)
+        behind = canvas.behind(canvas.end_of_text(now.end_token_ids), now.end_token_ids)
+        return torch.where(behind, now.end_token_ids[0], ids)
 
     def drafts(self, now: StepState) -> list[Tensor]:
         """The next D canvases if nothing that is predicted changed, each [B, L]; before the first forward, no news."""
