@@ -3,8 +3,9 @@
 from typing import Any
 
 
-class NotFiniteError(ValueError):
-    """No token can be chosen: the model's logits, or the scores that a processor made of them, are NaN or infinite."""
+class NoChoiceError(ValueError):
+    """No token can be chosen: the model's logits are NaN, infinite or the same for every token, or a processor left
+    nothing of them."""
 
 
 class SettingError(ValueError):

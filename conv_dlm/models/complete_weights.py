@@ -1,7 +1,11 @@
 """A checkpoint has to have every weight of the model, and no other: what is missing would be random numbers, what is
-left over was computed with where it comes from. Of both only a log speaks."""
+left over was computed with where it comes from. Of both only a log speaks. Of zeros where a file was never filled, nothing
+does."""
 
+import warnings
 from typing import Any
+
+from torch import nn
 
 SHOWN = 6  # names in a message
 
@@ -27,7 +31,9 @@ class CompleteWeights:
                 the model, such as a value head's, may always be there.
 
         Raises:
-            `ValueError`: weights are missing, or left over; the sentence names both.
+            `ValueError`: weights are missing, or left over; the sentence names both. Or the embeddings are zero.
+
+        Matrices that are zero in a model whose embeddings aren't cause a warning that names them.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
         missing, left_over = info["missing_keys"], info["unexpected_keys"]
@@ -38,7 +44,29 @@ class CompleteWeights:
                 f"missing, {_named(left_over) if left_over else 'none'} left over. Pass "
                 "`allow_missing_weights=True` to have random numbers for the former and do without the latter."
             )
+        _refuse_zeros(model)
         return (model, info) if output_loading_info else model
+
+
+def _refuse_zeros(model: Any) -> None:
+    """Raise ValueError where a model reads nothing but zeros; warn of other matrices of zeros."""
+    if _is_zero(model.get_input_embeddings().weight):
+        raise ValueError(
+            f"The embeddings of this {type(model).__name__} are zero: the checkpoint's file was not filled, by a download "
+            "or a disk that ended early. Fetch it again."
+        )
+    if zeros := [name for name, weight in model.named_parameters() if weight.dim() > 1 and _is_zero(weight)]:
+        warnings.warn(
+            f"{_named(zeros)} of this {type(model).__name__} are zero: either it was not trained yet, or the checkpoint's "
+            "file was not filled, and its answers are wrong.", stacklevel=3,
+        )  # fmt: skip
+
+
+def _is_zero(weight: nn.Parameter) -> bool:
+    if weight.is_meta or not weight.is_floating_point() or not weight.numel():
+        return False
+    first = weight.reshape(-1)[:64]  # enough of almost every matrix
+    return not first.any() and not weight.any()
 
 
 def _named(keys: Any) -> str:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import conv_dlm
 from conv_dlm import SettingError
 from conv_dlm.generation.configuration import FURTHER_SETTINGS, WITHOUT_MEANING, user_settings
-from conv_dlm.generation.errors import NotFiniteError
+from conv_dlm.generation.errors import NoChoiceError
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
 SHORT = dict(attention_mask=torch.ones_like(PROMPT), max_new_tokens=4, steps=2)
@@ -129,19 +129,30 @@ def test_a_sick_model_says_so(tiny_llada, decode_type):
     sick = copy.deepcopy(tiny_llada)
     with torch.no_grad():
         next(iter(sick.parameters()))[70] = NAN
-    with pytest.raises(NotFiniteError, match="NaN or infinite"):
+    with pytest.raises(NoChoiceError, match="NaN or infinite"):
         text(sick, decode_type=decode_type, steps=None)
     generators = [torch.Generator().manual_seed(row) for row in range(2)]
     for processor in (lambda ids, scores: scores * NAN, lambda ids, scores: scores + INF, lambda ids, s: s - INF):
-        with pytest.raises(NotFiniteError):
+        with pytest.raises(NoChoiceError):
             tiny_llada.generate(
                 PROMPT.repeat(2, 1), attention_mask=torch.ones(2, 5), max_new_tokens=4, decode_type=decode_type,
                 generator=generators, logits_processor=[processor],
             )  # fmt: skip
 
 
+@pytest.mark.parametrize("decode_type", ["conv", "llada", "wino", "freedave", "daedal"])
+def test_a_model_of_zeros_says_so(tiny_llada, decode_type):
+    """A file whose bytes were never written; else token 0 would be its answer."""
+    empty = copy.deepcopy(tiny_llada)
+    with torch.no_grad():
+        for parameter in empty.parameters():
+            parameter.zero_()
+    with pytest.raises(NoChoiceError, match="the same for all tokens"):
+        text(empty, decode_type=decode_type, steps=None)
+
+
 def test_a_vocabulary_that_is_suppressed(tiny_llada):
-    with pytest.raises(NotFiniteError, match="suppress_tokens"):
+    with pytest.raises(NoChoiceError, match="suppress_tokens"):
         text(tiny_llada, suppress_tokens=list(range(260)))
 
 
@@ -178,7 +189,7 @@ def anything_goes_or_is_named(model: Any, said: dict[str, Any]) -> None:
         warnings.simplefilter("ignore")
         try:
             out = model.generate(PROMPT, **(dict(max_new_tokens=4) | said))
-        except (SettingError, NotFiniteError) as error:
+        except (SettingError, NoChoiceError) as error:
             assert str(error)
             return
     ids = out if isinstance(out, torch.Tensor) else out.sequences

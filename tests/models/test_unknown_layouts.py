@@ -113,3 +113,19 @@ def test_stable_diffcoder_is_recognised(tmp_path, tiny_tokenizer):
     cases = load_file(FIXTURES / "a2d_llama_tiny" / "cases.safetensors")
     logits = model(cases["block_nopad_input_ids"]).logits
     torch.testing.assert_close(logits, cases["block_nopad_logits"], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("family", ["llada_tiny", "mdlm_tiny", *FAMILIES])
+def test_weights_that_were_never_written(tmp_path, family):
+    """Zeros everywhere, as a file that was only reserved; and in one matrix, as one that was cut and filled up."""
+    folder = altered(tmp_path, family)
+    tensors = load_file(folder / "model.safetensors")
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    save_file(zeros, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="embeddings of this .* are zero"):
+        AutoModelForCausalLM.from_pretrained(folder)
+    matrices = [name for name, tensor in tensors.items() if tensor.dim() > 1 and "emb" not in name and "wte" not in name]
+    last = max(matrices)
+    save_file(tensors | {last: zeros[last]}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.warns(UserWarning, match=r"1 weights \(.*\) of this .* are zero"):
+        AutoModelForCausalLM.from_pretrained(folder)
