@@ -1,6 +1,5 @@
 """A checkpoint has to have every weight of the model, and no other: what is missing would be random numbers, what is
-left over was computed with where it comes from. Of both only a log speaks. Of zeros where a file was never filled, nothing
-does."""
+left over was computed with where it comes from. Of both only a log speaks; of a file that was never filled, nothing."""
 
 import warnings
 from typing import Any
@@ -52,13 +51,13 @@ def _refuse_zeros(model: Any) -> None:
     """Raise ValueError where a model reads nothing but zeros; warn of other matrices of zeros."""
     if _is_zero(model.get_input_embeddings().weight):
         raise ValueError(
-            f"The embeddings of this {type(model).__name__} are zero: the checkpoint's file was not filled, by a download "
-            "or a disk that ended early. Fetch it again."
+            f"The embeddings of this {type(model).__name__} are zero: the checkpoint's file was not filled, by a "
+            "download or a disk that ended early. Fetch it again."
         )
     if zeros := [name for name, weight in model.named_parameters() if weight.dim() > 1 and _is_zero(weight)]:
         warnings.warn(
-            f"{_named(zeros)} of this {type(model).__name__} are zero: either it was not trained yet, or the checkpoint's "
-            "file was not filled, and its answers are wrong.", stacklevel=3,
+            f"{_named(zeros)} of this {type(model).__name__} are zero: either it was not trained yet, or the "
+            "checkpoint's file was not filled, and its answers are wrong.", stacklevel=3,
         )  # fmt: skip
 
 
