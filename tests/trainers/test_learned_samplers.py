@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import TrlParser
 
 from tests.trainers.launching import ROOT
 from trainers import learn_filter, learn_policy, trajectories
+from trainers.prompts import PromptArguments
 from trainers.recorded_runs import record
 from trainers.unmasking_filter import Examples, examples_of, filter_loss, judge, new_filter, oracle
 from trainers.unmasking_policy import group_advantages, speed_rewards
 
+RECIPES = sorted((ROOT / "configs" / "unmasking").glob("*.yaml"))
 PROMPTS = [[1, 40, 50], [1, 60, 70, 80, 90]]
 BLOCKS = dict(decode_type="threshold", block_length=8, max_new_tokens=16, eos_token_id=None)
 
@@ -186,7 +188,11 @@ def test_a_recipe_with_half_a_count(kind: Any, words: dict[str, str], tmp_path: 
         kind(model_name_or_path=str(tmp_path), **words, **{count: 2.5})
 
 
-def test_the_recipes_start_from_the_embedded_model() -> None:
-    for path in (ROOT / "configs" / "unmasking").glob("*.yaml"):
-        folder = yaml.safe_load(path.read_text())["model_name_or_path"]
-        assert (ROOT / folder / "config.json").is_file(), path
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_can_be_read(path: Path) -> None:
+    """Those of the small model start from the one in the package."""
+    arguments = learn_filter.FilterArguments if "filter" in path.stem else learn_policy.PolicyArguments
+    kinds = [arguments] if "filter" in path.stem else [PromptArguments, arguments]
+    *_, its = TrlParser(kinds).parse_args_and_config(["--config", str(path)], fail_with_unknown_args=True)
+    assert its.output_dir.startswith("outputs/") and its.output_dir.endswith("heads")
+    assert not path.stem.startswith("embedded") or (ROOT / its.model_name_or_path / "config.json").is_file()
