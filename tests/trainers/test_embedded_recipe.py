@@ -39,13 +39,14 @@ def test_from_nothing_to_a_denoiser(recipe: Any, tmp_path: Path, monkeypatch: py
 
     write_rows(tmp_path / "stories.jsonl", 1, 60, levels=(1, 2))
     write_rows(tmp_path / "worksheets.jsonl", 4, 20, levels=(4, 5), scenes=("worksheet",))
-    write_rows(tmp_path / "answers.jsonl", 8, 48, alike=12, drill=0.25, levels=(1, 2))
-    for name in ("autoregressive", "answers"):
+    for name in ("answers", "more_answers"):
+        write_rows(tmp_path / f"{name}.jsonl", 8, 48, alike=12, drill=0.25, levels=(1, 2))
+    for name in ("autoregressive", "answers", "more_answers"):
         trl_sft.main(*trl_sft.make_parser().parse_args_and_config(["--config", recipe(name), *SHORT]))
-    causal = AutoModelForCausalLM.from_pretrained(tmp_path / "answers")
+    causal = AutoModelForCausalLM.from_pretrained(tmp_path / "more_answers")
     assert isinstance(causal, LlamaForCausalLM)
 
-    folders = [str(tmp_path / "answers"), str(tmp_path / "denoiser")]
+    folders = [str(tmp_path / "more_answers"), str(tmp_path / "denoiser")]
     monkeypatch.setattr("sys.argv", ["causal_to_diffusion", *folders, "--shift", "--block-length", "8"])
     causal_to_diffusion.main()
     for name, attention in (("blocks", BlockCausal(8)), ("diffusion", BIDIRECTIONAL)):
@@ -70,6 +71,7 @@ def test_phases_share_no_problems() -> None:
     """Each has a seed of its own."""
     assert "--seed 1 " in (RECIPES / "autoregressive.yaml").read_text()
     assert "--seed 8 " in (RECIPES / "answers.yaml").read_text()
+    assert "--seed 11 " in (RECIPES / "more_answers.yaml").read_text()
     seeds = [yaml.safe_load((RECIPES / f"{name}.yaml").read_text())["problem_seed"] for name in ("blocks", "diffusion")]
-    assert len({1, 8, *seeds}) == 4
+    assert len({1, 8, 11, *seeds}) == 5
     assert problem(1, 0) != problem(2, 0)
