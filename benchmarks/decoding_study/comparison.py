@@ -95,10 +95,13 @@ def make_table(
     runs = [record["run"] for record in records if "run" in record]
     less_baseline = differences.differences(samples, measures, differences.with_type(BASELINE))
     less_plain = differences.differences(samples, measures, differences.with_unvaried)
-    result = {"rows": rows, "references": of_references, f"less_{BASELINE}": less_baseline, "less_plain": less_plain}
+    less_blocks = differences.differences(samples, measures, differences.with_blocks)
+    result = {"rows": rows, "references": of_references, f"less_{BASELINE}": less_baseline}
+    result |= {"less_plain": less_plain, "less_blocks": less_blocks}
     write_json(folder.path / TABLE, result | {"settings": folder.settings, "runs": runs, "measured": run})
     text = to_markdown(rows, of_references) + differences.to_markdown(less_baseline, f"less `{BASELINE}`")
     text += differences.to_markdown(less_plain, "less the same unvaried")
+    text += differences.to_markdown(less_blocks, "less the same rule in blocks")
     write_atomically(folder.path / TABLE_FOR_PEOPLE, text)
     return Table(samples, rows, of_references)
 

@@ -19,6 +19,7 @@ from benchmarks.decoding_study.table import (
 from conv_dlm.evaluation.figures import as_figure, shown
 from conv_dlm.evaluation.sample_folder import Sample
 from conv_dlm.evaluation.statistics import difference_with_error
+from conv_dlm.generation import DECODE_TYPES
 
 HIDDEN = ("ended", "empty", "tokens")  # in the JSON alone
 COSTS = ("forwards", "seconds")
@@ -34,6 +35,19 @@ def with_type(baseline: str) -> Choice:
         return others[0] if len(others) == 1 and decode_type != baseline and not varied else None
 
     return choose
+
+
+def with_blocks(cell: Cell, cells: Collection[Cell]) -> Cell | None:
+    """The same rule in blocks as long as the kernel, for a type that unmasks near known text."""
+    steps, name, size, varied = cell
+    if DECODE_TYPES[name].weights != "convolution":
+        return None
+    for other in cells:
+        form = DECODE_TYPES[other[1]]
+        same_rule = form.rule == DECODE_TYPES[name].rule and form.weights == "block"
+        if same_rule and other == (steps, other[1], size, varied):
+            return other
+    return None
 
 
 def with_unvaried(cell: Cell, cells: Collection[Cell]) -> Cell | None:

@@ -145,6 +145,8 @@ def tables(result: Result) -> list[str]:
     else:
         texts.append(("All settings", _listed(result["rows"], OWN_PACE, "")))
     texts.append(("Variations less the same without, problem by problem", _listed(result["less_plain"], CHANGES, "+")))
+    less = _listed(result["less_blocks"], CHANGES, "+")
+    texts.append(("Near known text, less the same rule in blocks, problem by problem", less))
     texts.append(("Settings that no other one beats, by forwards", front_table(result["rows"])))
     return [part for heading, text in texts if text for part in (f"**{heading[0].upper()}{heading[1:]}**", text)]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.decoding_study.differences import differences, to_markdown, with_type, with_unvaried
+from benchmarks.decoding_study.differences import differences, to_markdown, with_blocks, with_type, with_unvaried
 from benchmarks.decoding_study.table import Measures
 from conv_dlm.evaluation.statistics import mean_with_error
 
@@ -58,3 +58,15 @@ def test_a_variation_is_compared_with_the_same_without(tiny_tokenizer: Any) -> N
     assert (row["size"], row["varied"], row["tokens"], row["seconds"]) == (8, "lookahead=64", [1, 0], [0, 0])
     (row,) = differences(samples, measures, with_type("topk"))
     assert (row["size"], row["varied"], row["seconds"]) == (8, "", [-2, 0]), "variations have their own table"
+
+
+def test_near_known_text_is_compared_with_the_same_rule_in_blocks(tiny_tokenizer: Any) -> None:
+    """As long as the kernel, and with the same variation; `semi_ar` is the one of `conv`, and `remdm_conv` has none."""
+    samples = [sample("threshold", 0, 4, size=8), sample("conv_threshold", 0, 5, size=8)]
+    samples += [sample("threshold", 0, 1, size=16), sample("conv_threshold", 0, 9, size=32)]
+    samples += [sample("threshold", 0, 4, size=8, varied="threshold=0.5"), sample("conv_klass", 0, 9, size=8)]
+    samples += [sample("semi_ar", 0, 6, size=8), sample("conv", 0, 4, size=8), sample("remdm_conv", 0, 4, size=8)]
+    rows = differences(samples, Measures(tiny_tokenizer), with_blocks)
+    assert [(row["decode_type"], row["size"], row["tokens"][0]) for row in rows] == [
+        ("conv", 8, -2), ("conv_threshold", 8, 1),
+    ]  # fmt: skip

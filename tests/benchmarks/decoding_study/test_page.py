@@ -25,6 +25,7 @@ def result() -> dict[str, Any]:
         "rows": rows,
         "less_topk": [row("conv", 16, 32, 0.1)],
         "less_plain": [row("conv", 64, 32, -0.05, "lookahead=64")],
+        "less_blocks": [row("conv_threshold", 64, 32, 0.15)],
         "settings": {"max_new_tokens": 64},
         "runs": [run, run, run | {"command": "study --more"}],
     }
@@ -36,13 +37,14 @@ def test_tables_are_by_tokens_a_step(result: dict[str, Any]) -> None:
     assert "| `conv` | 32 | 90.0 ± 2.0 | 50.0 ± 2.0 |\n" in text and "| `conv` | 32 | – | +10.0 ± 2.0 |" in text
     assert "| `threshold` | 64 | 32 | 70.0 ± 2.0 | 64.0 ± 0.0 |" in text, "has no pace"
     assert "| `conv`, lookahead=64 | 64 | 32 | -5.0 ± 2.0 |" in text
+    assert "less the same rule in blocks" in text and "| `conv_threshold` | 64 | 32 | +15.0 ± 2.0 |" in text
     assert "| 1 | `conv` 32, 16 steps | 50.0 ± 2.0 | 16.0 ± 0.0 | 1.60 |" in text, "the front"
 
 
 def test_one_number_of_tokens_a_step_is_one_table(result: dict[str, Any]) -> None:
     result["rows"] = [one for one in result["rows"] if one["steps"] == 64]
     text = "\n\n".join(page.tables(result))
-    assert "tokens a step" not in text and "problem by problem" not in text.replace("without, problem by problem", "")
+    assert "tokens a step" not in text and "Less `topk`" not in text
     for start in ("`conv` | 64 | 32 | 90.0", "`topk` | 64 | – | 80.0", "`threshold` | 64 | 32 | 70.0"):
         assert f"| {start} ± 2.0 | 64.0 ± 0.0 |" in text
 
