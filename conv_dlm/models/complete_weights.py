@@ -56,7 +56,7 @@ def _refuse_zeros(model: Any) -> None:
         )
     if zeros := [name for name, weight in model.named_parameters() if weight.dim() > 1 and _is_zero(weight)]:
         warnings.warn(
-            f"{_named(zeros)} of this {type(model).__name__} are zero: either it was not trained yet, or the "
+            f"This {type(model).__name__} has {_named(zeros)} full of zeros: either it was not trained yet, or the "
             "checkpoint's file was not filled, and its answers are wrong.", stacklevel=3,
         )  # fmt: skip
 
@@ -70,4 +70,5 @@ def _is_zero(weight: nn.Parameter) -> bool:
 
 def _named(keys: Any) -> str:
     shown = ", ".join(sorted(keys)[:SHOWN])
-    return f"{len(keys)} weights ({shown}{', ...' if len(keys) > SHOWN else ''})"
+    noun = "weight" if len(keys) == 1 else "weights"
+    return f"{len(keys)} {noun} ({shown}{', ...' if len(keys) > SHOWN else ''})"
