@@ -75,7 +75,7 @@ def test_a_page_is_filled_from_the_folders(
     assert {"conv", "topk"} == set(panels[0].get_legend_handles_labels()[1])
 
 
-@pytest.mark.parametrize("name", ["decoders", "caches", "rules"])
+@pytest.mark.parametrize("name", ["decoders", "caches", "rules", "rules_long", "rules_exact"])
 def test_the_page_shows_the_stored_results(name: str) -> None:
     text = (ROOT / "docs/results.md").read_text()
     _, _, shown = text.partition(marks(name)[0])
