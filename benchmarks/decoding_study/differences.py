@@ -40,14 +40,10 @@ def with_type(baseline: str) -> Choice:
 def with_blocks(cell: Cell, cells: Collection[Cell]) -> Cell | None:
     """The same rule in blocks as long as the kernel, for a type that unmasks near known text."""
     steps, name, size, varied = cell
-    if DECODE_TYPES[name].weights != "convolution":
-        return None
-    for other in cells:
-        form = DECODE_TYPES[other[1]]
-        same_rule = form.rule == DECODE_TYPES[name].rule and form.weights == "block"
-        if same_rule and other == (steps, other[1], size, varied):
-            return other
-    return None
+    its = DECODE_TYPES[name]
+    forms = [form for form, of in DECODE_TYPES.items() if (of.weights, of.rule) == ("block", its.rule)]
+    others = [(steps, form, size, varied) for form in forms if its.weights == "convolution"]
+    return next((other for other in others if other in cells), None)
 
 
 def with_unvaried(cell: Cell, cells: Collection[Cell]) -> Cell | None:
