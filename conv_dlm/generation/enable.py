@@ -11,6 +11,7 @@ from conv_dlm.generation.capabilities import supports_canvas_cache
 from conv_dlm.generation.configuration import DiffusionGenerationConfig
 from conv_dlm.generation.errors import SettingError
 from conv_dlm.generation.mixin import DiffusionGenerationMixin
+from conv_dlm.utils.zero_weights import refuse_zero_embeddings
 
 
 def enable_diffusion(
@@ -40,7 +41,7 @@ def enable_diffusion(
     A model that sees no text at the right is a warning: it has to be adapted first.
 
     Raises SettingError if no mask token is known, or if its id is outside the vocabulary; or if the model can't be told
-    what is seen.
+    what is seen. Raises ValueError if its embeddings are zero.
     """
     if not isinstance(model, PreTrainedModel):
         raise SettingError("model", f"is a {type(model).__name__}", "load it first, by `from_pretrained`")
@@ -55,6 +56,7 @@ def enable_diffusion(
             "mask_token_id", f"is not an id of this model's {vocabulary} tokens", "pass the mask's, or add one first "
             "(`tokenizer.add_special_tokens`, `model.resize_token_embeddings`)", mask_token_id,
         )  # fmt: skip
+    refuse_zero_embeddings(model)
     pattern = _pattern_of(model, attention_pattern, block_length)
     if pattern is not None:
         model.config.is_causal = False

@@ -3,9 +3,8 @@
 from typing import Any
 
 
-class NoChoiceError(ValueError):
-    """No token can be chosen: the model's logits are NaN, infinite or the same for every token, or a processor left
-    nothing of them."""
+class NotFiniteError(ValueError):
+    """No token can be chosen: the model's logits, or the scores that a processor made of them, are NaN or infinite."""
 
 
 class SettingError(ValueError):

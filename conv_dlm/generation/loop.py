@@ -21,7 +21,7 @@ from conv_dlm.generation.canvas import LENGTH, Canvas
 from conv_dlm.generation.compiling import compiled
 from conv_dlm.generation.denoiser import Denoiser
 from conv_dlm.generation.drawing import BEST, Drawn, Draws, in_parts, measure, process
-from conv_dlm.generation.errors import NoChoiceError
+from conv_dlm.generation.errors import NotFiniteError
 from conv_dlm.generation.extra import Extra
 from conv_dlm.generation.noise import WHICH, Noise
 from conv_dlm.generation.parts.assisted import AssistedRule
@@ -322,8 +322,6 @@ class Denoising:
         candidates, values = self._draw(logits, which, window, step, how)
         # of NaN, of +inf and of nothing but -inf the log-probability is NaN, whatever the rule
         nothing = candidates.log_prob.isnan().view(window.shape)
-        if step == 0:  # weights that are zero, as of a file that was never filled, say nothing anywhere
-            nothing = nothing | ((logits == logits.amax(-1, keepdim=True)) | logits.isneginf()).all()
         self.sick = self.sick | (nothing if active is None else nothing & active[:, None]).any()
 
         row = None if which is None else which[:, None]
@@ -356,12 +354,12 @@ class Denoising:
             self.predicted = renewed(self.predicted, torch.ones_like(window, dtype=torch.bool).flatten())
 
     def check_finite(self) -> None:
-        """Raise NoChoiceError if a forward left nothing to choose from."""
+        """Raise NotFiniteError if a forward left nothing to choose from."""
         if bool(self.sick):
-            raise NoChoiceError(
+            raise NotFiniteError(
                 "No token can be chosen: the model's logits, or the scores that `logits_processor` and "
-                "`suppress_tokens` leave of them, are NaN or infinite, or everywhere the same for all tokens. Look at "
-                "the checkpoint's weights, and load it in bfloat16 or float32 if it overflows."
+                "`suppress_tokens` leave of them, are NaN or infinite. Look at the checkpoint's weights, and load it "
+                "in bfloat16 or float32 if it overflows."
             )
 
     def _renewed_rows(self, old: Tensor | None, new: Tensor, which: Tensor | None, active: Tensor | None) -> Tensor:

@@ -23,7 +23,7 @@ from tests.models.families import tiny
 # what a process takes besides tensors (libraries' buffers, kernels' own) is some MB: a tenth of some 100 MB
 MEASURED = {
     "llada": LLaDAConfig(
-        d_model=512, n_layers=2, n_heads=8, mlp_hidden_size=1536, vocab_size=32000, mask_token_id=3, pad_token_id=0
+        d_model=512, n_layers=2, n_heads=8, mlp_hidden_size=4096, vocab_size=32000, mask_token_id=3, pad_token_id=0
     ),
     "mdlm": MDLMConfig(hidden_dim=512, n_blocks=2, n_heads=8, vocab_size=32000, cond_dim=32, pad_token_id=0),
 }

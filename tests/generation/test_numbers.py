@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 import conv_dlm
 from conv_dlm import SettingError
 from conv_dlm.generation.configuration import FURTHER_SETTINGS, WITHOUT_MEANING, user_settings
-from conv_dlm.generation.errors import NoChoiceError
+from conv_dlm.generation.errors import NotFiniteError
+from conv_dlm.models import MDLMConfig
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])
 SHORT = dict(attention_mask=torch.ones_like(PROMPT), max_new_tokens=4, steps=2)
@@ -129,30 +130,34 @@ def test_a_sick_model_says_so(tiny_llada, decode_type):
     sick = copy.deepcopy(tiny_llada)
     with torch.no_grad():
         next(iter(sick.parameters()))[70] = NAN
-    with pytest.raises(NoChoiceError, match="NaN or infinite"):
+    with pytest.raises(NotFiniteError, match="NaN or infinite"):
         text(sick, decode_type=decode_type, steps=None)
     generators = [torch.Generator().manual_seed(row) for row in range(2)]
     for processor in (lambda ids, scores: scores * NAN, lambda ids, scores: scores + INF, lambda ids, s: s - INF):
-        with pytest.raises(NoChoiceError):
+        with pytest.raises(NotFiniteError):
             tiny_llada.generate(
                 PROMPT.repeat(2, 1), attention_mask=torch.ones(2, 5), max_new_tokens=4, decode_type=decode_type,
                 generator=generators, logits_processor=[processor],
             )  # fmt: skip
 
 
-@pytest.mark.parametrize("decode_type", ["conv", "llada", "wino", "freedave", "daedal"])
-def test_a_model_of_zeros_says_so(tiny_llada, decode_type):
-    """A file whose bytes were never written; else token 0 would be its answer."""
+def test_a_model_that_reads_zeros_is_refused(tiny_llada):
+    """Whose file was never filled; else token 0 would be its answer."""
     empty = copy.deepcopy(tiny_llada)
     with torch.no_grad():
-        for parameter in empty.parameters():
-            parameter.zero_()
-    with pytest.raises(NoChoiceError, match="the same for all tokens"):
-        text(empty, decode_type=decode_type, steps=None)
+        empty.get_input_embeddings().weight.zero_()
+    with pytest.raises(ValueError, match="embeddings of this LLaDAModelLM are zero"):
+        conv_dlm.enable_diffusion(empty, 3)
+
+
+def test_a_model_before_its_first_step_may_generate():
+    """MDLM starts with a head of zeros: every token is as likely as every other."""
+    config = MDLMConfig(hidden_dim=16, n_blocks=1, n_heads=2, vocab_size=260, cond_dim=8, pad_token_id=0)
+    assert len(text(AutoModelForCausalLM.from_config(config).eval())[0]) == 9
 
 
 def test_a_vocabulary_that_is_suppressed(tiny_llada):
-    with pytest.raises(NoChoiceError, match="suppress_tokens"):
+    with pytest.raises(NotFiniteError, match="suppress_tokens"):
         text(tiny_llada, suppress_tokens=list(range(260)))
 
 
@@ -189,7 +194,7 @@ def anything_goes_or_is_named(model: Any, said: dict[str, Any]) -> None:
         warnings.simplefilter("ignore")
         try:
             out = model.generate(PROMPT, **(dict(max_new_tokens=4) | said))
-        except (SettingError, NoChoiceError) as error:
+        except (SettingError, NotFiniteError) as error:
             assert str(error)
             return
     ids = out if isinstance(out, torch.Tensor) else out.sequences
