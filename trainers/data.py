@@ -61,6 +61,9 @@ class DataArguments:
             batches have little padding.
         problem_drill (`float`, *optional*, defaults to `0.0`):
             Share of these groups that are worksheets, bare sums with their results: many operations for few tokens.
+        problem_plain (`bool`, *optional*, defaults to `False`):
+            Whether solutions say the same operation in the same words always. Tokens of several wordings don't fit
+            together, and a denoiser that writes several at once mixes them.
 
         > How it is read
 
@@ -104,6 +107,7 @@ class DataArguments:
     )
     problem_rows: int = field(default=1, metadata={"help": "So many problems in a row are of one level and form."})
     problem_drill: float = field(default=0.0, metadata={"help": "Share of problems that are worksheets."})
+    problem_plain: bool = field(default=False, metadata={"help": "Say the same step in the same words always."})
     prompt_column: str | None = field(default=None, metadata={"help": "Column with what the user says."})
     completion_column: str | None = field(default=None, metadata={"help": "Column with what the assistant answers."})
     prompt_template: str | None = field(
@@ -234,6 +238,7 @@ def word_problems(data_args: DataArguments, split: str) -> IterableDataset:
         "levels": tuple(data_args.problem_levels),
         "forms": tuple(data_args.problem_forms),
         "alike": data_args.problem_rows,
+        "plain": data_args.problem_plain,
     }
     next(rows(**options))  # a mistake in the options is told here
     drill = data_args.problem_drill if split == "train" else 0.0

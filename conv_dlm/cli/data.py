@@ -48,6 +48,7 @@ def add_arguments(parser: Parser) -> None:
             help="so many rows in a row share level and form, for batches with little padding (default: 1)"),
         add("--drill", type=float, default=0.0, metavar="SHARE",
             help="share of these groups that are worksheets, bare sums (default: 0)"),
+        add("--plain", action="store_true", help="say the same step of a solution in the same words always"),
         add("--split", choices=SPLITS, default="train",
             help="which of the splits; unseen: wordings and scenes that no other one has (default: train)"),
         add("--size", choices=list(LIMITS), default="small",
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--output {args.output} is a folder; name a file in it.")
     levels = read_levels(args.level)
     write_rows(args.output, args.seed, args.rows, args.drill, args.alike, split=args.split, levels=levels,
-               forms=args.form, size=args.size, scenes=args.scene)  # fmt: skip
+               forms=args.form, size=args.size, scenes=args.scene, plain=args.plain)  # fmt: skip
     print(f"{args.rows:,} problems written to {args.output}.")
     return 0
 

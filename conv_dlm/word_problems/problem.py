@@ -71,6 +71,7 @@ def problem(
     size: str = "small",
     alike: int = 1,
     scenes: Sequence[str] = (),
+    plain: bool = False,
 ) -> Problem:
     """The problem with this index: the same one on every platform.
 
@@ -86,6 +87,8 @@ def problem(
         size (`str`, *optional*, defaults to `"small"`): one of `LIMITS`: values up to 200, or 2,000.
         scenes (`Sequence[str]`, *optional*): names of `SCENES` to keep to; all if empty.
         alike (`int`, *optional*, defaults to `1`): so many indices in a row share level and form.
+        plain (`bool`, *optional*, defaults to `False`): write the same operation of a scene in the same words always.
+            Where one step can be said in several ways, tokens that are unmasked together may be of different ones.
 
     Raises:
         `ValueError`: an unknown split, form or size, or levels that are out of range.
@@ -99,7 +102,7 @@ def problem(
     for one in draw.shuffled([one for one in fitting if not scenes or one.name in scenes]):
         for _ in range(_TRIES):
             try:
-                found = _write(draw, one, level, LIMITS[size], split == "unseen")
+                found = _write(Story(draw, LIMITS[size], split == "unseen", plain), one, level)
             except RejectedDrawError:
                 continue
             if split == "unseen" or _split_of(found) == split:
@@ -116,8 +119,7 @@ def problems(seed: int, count: int | None = None, start: int = 0, **options: obj
         index += 1
 
 
-def _write(draw: Draw, one: Scene, level: int, limit: int, unseen: bool) -> Problem:
-    story = Story(draw, limit, unseen)
+def _write(story: Story, one: Scene, level: int) -> Problem:
     one.write(story, level)
     if len(story.steps) != level:
         raise RuntimeError(f"Scene `{one.name}` wrote {len(story.steps)} operations for level {level}.")

@@ -35,10 +35,11 @@ class Story:
         draw ([`Draw`]): the choices.
         limit (`int`): the largest value.
         unseen (`bool`): write the question in the wordings that are held out.
+        plain (`bool`): write each step of the solution in the first of its wordings.
     """
 
-    def __init__(self, draw: Draw, limit: int = 200, unseen: bool = False):
-        self.draw, self.limit, self._unseen = draw, limit, unseen
+    def __init__(self, draw: Draw, limit: int = 200, unseen: bool = False, plain: bool = False):
+        self.draw, self.limit, self._unseen, self._plain = draw, limit, unseen, plain
         self.sentences: list[str] = []
         self.steps: list[Step] = []
         self.question = ""
@@ -108,7 +109,8 @@ class Story:
     def _step(self, operation: str, result: int, check: str, wordings: Sequence[str], behind: str = "") -> int:
         self._check(result)
         equation = f"{operation} = {result}{behind}"
-        sentence = self.draw.pick(*wordings).replace(EQUATION, equation)
+        wording = self.draw.pick(*wordings)  # drawn in any case: what is told stays the same
+        sentence = (wordings[0] if self._plain else wording).replace(EQUATION, equation)
         self.steps.append(Step(equation, check, sentence, result))
         return result
 

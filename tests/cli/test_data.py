@@ -36,6 +36,18 @@ def test_groups_that_are_alike_and_worksheets_among_them(run, tmp_path: Path):
     assert sheets == [False, False, False, True] * 2
 
 
+def test_plain_solutions(run, tmp_path: Path):
+    def written(*words: str) -> list[dict]:
+        out = tmp_path / "problems.jsonl"
+        assert run("data", "word-problems", "--rows", 30, "--level", "3-5", *words, "--output", out).code == 0
+        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+    drawn, plain = written(), written("--plain")
+    assert [row["prompt"] for row in drawn] == [row["prompt"] for row in plain]
+    assert [row["answer"] for row in drawn] == [row["answer"] for row in plain]
+    assert [row["completion"] for row in drawn] != [row["completion"] for row in plain]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

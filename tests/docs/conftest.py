@@ -37,6 +37,7 @@ STAND_INS = {
     '"outputs/embedded/r2ft"': "tiny_published_llada",
     "--model outputs/embedded/answers": "causal_checkpoint",
     "--model outputs/embedded/diffusion": "tiny_published_llada",
+    "--model outputs/embedded/plain": "tiny_published_llada",
     "--model outputs/embedded/grpo": "tiny_published_llada",
     "push outputs/run": "tiny_run",
     "push outputs/lora": "tiny_adapter",

@@ -123,11 +123,12 @@ def test_word_problems_are_an_endless_stream() -> None:
         problem_levels=[2, 5],
         problem_forms=["prose", "json"],
         problem_rows=4,
+        problem_plain=True,
         dataset_test_split="validation",
         max_eval_rows=5,
     )
     train, test = load_data(arguments, evaluate=True)
-    options = dict(levels=(2, 5), forms=("prose", "json"), alike=4)
+    options = dict(levels=(2, 5), forms=("prose", "json"), alike=4, plain=True)
     expected = [{name: one[name] for name in ("prompt", "completion")} for one in rows(3, 40, **options)]
     assert list(train.take(40)) == expected
     assert list(train.take(3)) == expected[:3]  # from the start again

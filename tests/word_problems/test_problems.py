@@ -71,6 +71,23 @@ def test_a_problem_is_known_by_its_index():
     assert next(islice(problems(3), 2, None)) == problem(3, 2)
 
 
+def test_plain_solutions_have_one_wording():
+    drawn, plain = some(300), some(300, plain=True)
+    assert drawn != plain
+    for one, other in zip(drawn, plain, strict=True):
+        assert (one.question, one.answer) == (other.question, other.answer)
+        assert [step.equation for step in one.steps] == [step.equation for step in other.steps]
+
+    def sentences(plain: bool) -> set[str]:
+        stories = [Story(Draw(str(seed)), plain=plain) for seed in range(20)]
+        for story in stories:
+            story.mul(3, 4, "That is [=].", "It makes [=].", "In all, [=].")
+        return {story.steps[0].sentence for story in stories}
+
+    assert len(sentences(False)) == 3
+    assert sentences(True) == {"That is 3 * 4 = 12."}
+
+
 def test_splits_share_no_content():
     levels = {"levels": (1, 2)}  # where chance would make the same problem twice
     test = {content(one) for seed in (1, 2) for one in problems(seed, 200, split="test", **levels)}
