@@ -28,11 +28,9 @@ class PromptArguments(DataArguments):
     problem_columns: ClassVar[list[str]] = ["prompt", "answer", "level"]
 
     def __post_init__(self) -> None:
-        for name in ("completion_column", "prompt_template"):
-            if getattr(self, name) is not None:
+        for name in ("completion_column", "prompt_template", "problem_drill", "problem_plain"):
+            if getattr(self, name) not in (None, False, 0):
                 raise ValueError(f"`{name}` has no use: completions are written by the model. Leave it out.")
-        if self.problem_drill:
-            raise ValueError("`problem_drill` has no use where completions are written by the model. Leave it out.")
         prompt_column, self.prompt_column = self.prompt_column, None
         super().__post_init__()
         self.prompt_column = prompt_column

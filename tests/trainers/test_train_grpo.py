@@ -37,6 +37,8 @@ def test_recipes_can_be_read(path: Path, tmp_path: Path) -> None:
         ([], "`reward_funcs` is empty"),
         (["--reward_funcs", "countdown", "--completion_column", "answer"], "`completion_column` has no use"),
         (["--reward_funcs", "countdown", "--prompt_template", "alpaca"], "`prompt_template` has no use"),
+        (["--reward_funcs", "countdown", "--problem_drill", "0.1"], "`problem_drill` has no use"),
+        (["--reward_funcs", "countdown", "--problem_plain", "true"], "`problem_plain` has no use"),
     ],
 )
 def test_arguments_without_a_use_are_named(words: list[str], message: str) -> None:
